@@ -1,0 +1,243 @@
+"""Writes the ranked pictures as one HTML file that needs nothing else: no network, no other files.
+
+Every text that comes from outside (paths, errors, the title, what a model says of itself) passes through
+Jinja2's autoescape. The page's Content-Security-Policy names its one script and one style sheet by hash
+and allows pictures only as data: URIs, so a browser fetches nothing and runs nothing else.
+"""
+
+import base64
+import hashlib
+import math
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup
+
+from .histogram import make_histogram
+from .names import file_link, name_within, readable, shared_folder
+from .thumbnails import Thumbnail, make_thumbnails
+
+if TYPE_CHECKING:
+    from ..scorer import ScorerInfo
+
+MODEL_FACTS = ("name", "revision", "low", "high", "trained_on", "description", "relative")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportEntry:
+    """One picture of the report.
+
+    Attributes:
+        path: the file, absolute or relative to the working directory.
+        score: higher is better; None where scoring failed.
+        percentile: 0..100, or None where the model has no percentiles.
+        width: pixels, 0 if unknown.
+        height: pixels, 0 if unknown.
+        kept: None where no selection was made.
+        error: why there is no score.
+    """
+
+    path: str
+    score: float | None
+    percentile: float | None
+    width: int
+    height: int
+    kept: bool | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the template shows of one picture; all text is raw, the template escapes it."""
+
+    rank: int
+    state: str
+    score: str
+    sort_score: str
+    percentile: int | None
+    name: str
+    path: str
+    link: str
+    width: int
+    height: int
+    thumbnail: Thumbnail
+
+
+def write_report(
+    out: Path,
+    entries: Iterable[ReportEntry],
+    *,
+    model: "Mapping[str, Any] | ScorerInfo",
+    threshold: float | None = None,
+    title: str = "Pictures ranked by quality",
+    max_pictures: int = 2000,
+) -> None:
+    """Write one self-contained HTML file, replacing `out` only when it is complete.
+
+    Args:
+        out: the file to write; missing parent folders are made.
+        entries: in any order; read once, and more than `max_pictures` are never held for long.
+        model: name, revision, low, high, trained_on, description and relative of the scorer.
+        threshold: the score from which pictures were kept, drawn in the histogram.
+        title: the page's heading.
+        max_pictures: beyond that many scored pictures only the best half and the worst half are shown,
+            and of the failed ones the first so many.
+
+    Raises:
+        ValueError: `max_pictures` is below 2.
+    """
+    if max_pictures < 2:
+        raise ValueError(f"Expected max_pictures of at least 2, got {max_pictures}.")
+    out = Path(out)
+    group = _gather(entries, max_pictures)
+    facts = _model_facts(model)
+    decimals = _decimals(facts, group.scores)
+    folder = shared_folder([entry.path for _, entry in group.shown] + [entry.path for entry in group.failed])
+    context = {
+        "title": readable(title),
+        "model": facts,
+        "identity": readable("@".join(str(facts[key]) for key in ("name", "revision") if facts[key])),
+        "group": group,
+        "folder": readable(folder),
+        "threshold": None if threshold is None else f"{threshold:.{decimals}f}",
+        "median": f"{median(group.scores):.{decimals}f}" if group.scores else "",
+        "best": f"{max(group.scores):.{decimals}f}" if group.scores else "",
+        "worst": f"{min(group.scores):.{decimals}f}" if group.scores else "",
+        "histogram": make_histogram(group.scores, group.rejected, threshold) if group.scores else None,
+        "cards": _cards(group, folder, out.parent, decimals),
+        "failures": [
+            {
+                "name": readable(name_within(entry.path, folder)),
+                "path": readable(entry.path),
+                "error": readable(entry.error or "The scorer gave no finite score."),
+            }
+            for entry in group.failed
+        ],
+    }
+    _write_atomically(out, _render(context))
+
+
+@dataclass
+class _Group:
+    """All entries, of which only the ends of the ranking are held.
+
+    `scores` and `rejected` cover every scored picture, in the order they came.
+    """
+
+    shown: list[tuple[int, ReportEntry]] = field(default_factory=list)  # rank from 1, entry; best first
+    scores: "array[float]" = field(default_factory=lambda: array("d"))
+    rejected: bytearray = field(default_factory=bytearray)
+    kept_count: int = 0
+    rejected_count: int = 0
+    failed: list[ReportEntry] = field(default_factory=list)
+    failed_count: int = 0
+
+    @property
+    def left_out(self) -> int:
+        return len(self.scores) - len(self.shown)
+
+    @property
+    def selected(self) -> bool:
+        return self.kept_count + self.rejected_count > 0
+
+
+def _gather(entries: Iterable[ReportEntry], most: int) -> _Group:
+    group = _Group()
+    best_first: list[tuple[float, bool, int, ReportEntry]] = []  # ties: kept first, then as they came
+    for arrival, entry in enumerate(entries):
+        if entry.score is None or not math.isfinite(entry.score):
+            group.failed_count += 1
+            if len(group.failed) < most:
+                group.failed.append(entry)
+            continue
+        group.scores.append(entry.score)
+        group.rejected.append(entry.kept is False)
+        group.kept_count += entry.kept is True
+        group.rejected_count += entry.kept is False
+        best_first.append((-entry.score, entry.kept is False, arrival, entry))
+        if len(best_first) >= 4 * most:  # what lies in the middle now can never return to the ends
+            best_first.sort(key=lambda ranked: ranked[:3])
+            del best_first[most:-most]
+    best_first.sort(key=lambda ranked: ranked[:3])
+    total = len(group.scores)
+    if total > most:
+        head, tail = best_first[: (most + 1) // 2], best_first[-(most // 2) :]
+    else:
+        head, tail = best_first, []
+    group.shown = [(1 + i, ranked[3]) for i, ranked in enumerate(head)]
+    group.shown += [(1 + total - len(tail) + i, ranked[3]) for i, ranked in enumerate(tail)]
+    return group
+
+
+def _model_facts(model: "Mapping[str, Any] | ScorerInfo") -> dict[str, Any]:
+    read = model.get if isinstance(model, Mapping) else lambda key: getattr(model, key, None)
+    facts = {key: read(key) for key in MODEL_FACTS}
+    return {key: readable(value) if isinstance(value, str) else value for key, value in facts.items()}
+
+
+def _decimals(facts: Mapping[str, Any], scores: "array[float]") -> int:
+    """Three digits of the model's range: 0.713 of 0..1, 3.14 of 1..5, 71.3 of 0..100."""
+    span = (facts["high"] or 0) - (facts["low"] or 0)
+    if not (math.isfinite(span) and span > 0):
+        span = max(scores) - min(scores) if scores else 0
+    return min(max(3 - math.ceil(math.log10(span)), 0), 4) if span > 0 else 3
+
+
+def _cards(group: _Group, folder: str, report_folder: Path, decimals: int) -> Iterator[Card]:
+    thumbnails = make_thumbnails([entry.path for _, entry in group.shown])
+    for (rank, entry), thumbnail in zip(group.shown, thumbnails, strict=True):
+        yield Card(
+            rank=rank,
+            state={True: "kept", False: "rejected", None: "scored"}[entry.kept],
+            score=f"{entry.score:.{decimals}f}",
+            sort_score=repr(entry.score),
+            # Rounded down: the best of many is never "better than 100 %".
+            percentile=None if entry.percentile is None else math.floor(entry.percentile),
+            name=readable(name_within(entry.path, folder)),
+            path=readable(entry.path),
+            link=file_link(entry.path, report_folder),
+            width=entry.width,
+            height=entry.height,
+            thumbnail=thumbnail,
+        )
+
+
+def _render(context: Mapping[str, Any]) -> Iterator[str]:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    style = environment.get_template("report.css.j2").render()
+    script = environment.get_template("report.js.j2").render()
+    return environment.get_template("report.html.j2").generate(
+        context,
+        style=Markup(style),
+        style_hash=_content_hash(style),
+        script=Markup(script),
+        script_hash=_content_hash(script),
+    )
+
+
+def _content_hash(text: str) -> str:
+    """The hash by which a Content-Security-Policy allows an inline script or style."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def _write_atomically(out: Path, chunks: Iterable[str]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(chunks)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
