@@ -336,6 +336,12 @@ def test_the_threshold_stands_where_its_score_is():
     assert histogram.threshold_side == ""
 
 
+def test_nearly_equal_scores_are_not_spread_over_the_whole_axis():
+    histogram = make_histogram([50.0, 50.01], [False, False], least_span=10.0)
+    assert [bar.kept for bar in histogram.bars if bar.kept] == [2]
+    assert float(histogram.bars[-1].high) - float(histogram.bars[0].low) >= 10
+
+
 @pytest.mark.parametrize(("threshold", "position", "side"), [(900.0, 100.0, "above"), (-900.0, 0.0, "below")])
 def test_a_threshold_far_from_all_scores_does_not_squeeze_them(threshold, position, side):
     histogram = make_histogram([40.0, 60.0, 80.0], [False] * 3, threshold)

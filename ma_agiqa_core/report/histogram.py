@@ -49,7 +49,10 @@ class Histogram:
 
 
 def make_histogram(
-    scores: Sequence[float], rejected: Sequence[bool | int], threshold: float | None = None
+    scores: Sequence[float],
+    rejected: Sequence[bool | int],
+    threshold: float | None = None,
+    least_span: float = 0.0,
 ) -> Histogram:
     """Bin scores at round steps.
 
@@ -57,20 +60,23 @@ def make_histogram(
         scores: finite scores, at least one.
         rejected: whether each picture was rejected.
         threshold: where to draw the line; far from every score it is drawn at the edge.
+        least_span: how much of the score axis is shown at least, so that nearly equal scores look so.
     """
     values = np.asarray(scores, dtype=np.float64)
     low, high = float(values.min()), float(values.max())
+    least_span = max(least_span, abs(high) * 1e-3, 1e-6)
+    if high - low < least_span:
+        low, high = (low + high - least_span) / 2, (low + high + least_span) / 2
     threshold_side = ""
     if threshold is not None:
         widened = max(high, threshold) - min(low, threshold)
-        if widened <= MOST_STRETCH * max(high - low, abs(high) * 1e-3):
+        if widened <= MOST_STRETCH * (high - low):
             low, high = min(low, threshold), max(high, threshold)
         else:
             threshold_side = "above" if threshold > high else "below"
 
-    span = max(high - low, abs(high) * 1e-3, 1e-6)
     bar_count = min(max(math.ceil(math.sqrt(len(values))), FEWEST_BARS), MOST_BARS)
-    step = _round_step(span / bar_count)
+    step = _round_step((high - low) / bar_count)
     first, last = math.floor(low / step), math.ceil(high / step)
     last = max(last, first + 1)
     edges = np.arange(first, last + 1) * step

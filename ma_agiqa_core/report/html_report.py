@@ -109,7 +109,9 @@ def write_report(
         "median": f"{median(group.scores):.{decimals}f}" if group.scores else "",
         "best": f"{max(group.scores):.{decimals}f}" if group.scores else "",
         "worst": f"{min(group.scores):.{decimals}f}" if group.scores else "",
-        "histogram": make_histogram(group.scores, group.rejected, threshold) if group.scores else None,
+        "histogram": make_histogram(group.scores, group.rejected, threshold, 0.1 * _model_span(facts))
+        if group.scores
+        else None,
         "cards": _cards(group, folder, out.parent, decimals),
         "failures": [
             {
@@ -145,6 +147,10 @@ class _Group:
     @property
     def selected(self) -> bool:
         return self.kept_count + self.rejected_count > 0
+
+    @property
+    def has_percentiles(self) -> bool:
+        return any(entry.percentile is not None for _, entry in self.shown)
 
 
 def _gather(entries: Iterable[ReportEntry], most: int) -> _Group:
@@ -183,10 +189,14 @@ def _model_facts(model: "Mapping[str, Any] | ScorerInfo") -> dict[str, Any]:
 
 def _decimals(facts: Mapping[str, Any], scores: "array[float]") -> int:
     """Three digits of the model's range: 0.713 of 0..1, 3.14 of 1..5, 71.3 of 0..100."""
-    span = (facts["high"] or 0) - (facts["low"] or 0)
-    if not (math.isfinite(span) and span > 0):
-        span = max(scores) - min(scores) if scores else 0
+    span = _model_span(facts) or (max(scores) - min(scores) if scores else 0)
     return min(max(3 - math.ceil(math.log10(span)), 0), 4) if span > 0 else 3
+
+
+def _model_span(facts: Mapping[str, Any]) -> float:
+    """How wide the model's range is; 0 where it has none."""
+    span = (facts["high"] or 0) - (facts["low"] or 0)
+    return span if math.isfinite(span) and span > 0 else 0
 
 
 def _cards(group: _Group, folder: str, report_folder: Path, decimals: int) -> Iterator[Card]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from ..picture_files import UnreadablePictureError, read_picture
+
 # (at most this many pictures, longest side in pixels, JPEG quality): few pictures get large previews,
 # 2,000 take about 8 kB each.
 SIZES = ((60, 640, 82), (240, 448, 80), (800, 320, 76))
@@ -42,11 +44,9 @@ def make_thumbnails(paths: Sequence[str], *, workers: int | None = None) -> Iter
 
 def make_thumbnail(path: str, side: int, quality: int) -> Thumbnail:
     """One picture, upright, at most `side` pixels wide and high, on white where it is transparent."""
-    from ..images import UnreadablePicture, read_picture  # imports torch
-
     try:
         picture = read_picture(path)
-    except UnreadablePicture as error:
+    except UnreadablePictureError as error:
         return Thumbnail(error=str(error))
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     jpeg = io.BytesIO()
