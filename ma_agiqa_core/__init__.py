@@ -1,0 +1,62 @@
+"""ma-agiqa: judges the quality of generated pictures. The public names, loaded when first used."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .callable_scorer import CallableScorer
+    from .ensemble import EnsembleScorer
+    from .images import PictureError
+    from .ranking import RankedPicture, Ranking, rank
+    from .scorer import Scorer, ScorerInfo, load_scorer
+
+    __version__: str
+
+__all__ = [
+    "CallableScorer",
+    "EnsembleScorer",
+    "PictureError",
+    "RankedPicture",
+    "Ranking",
+    "Scorer",
+    "ScorerInfo",
+    "__version__",
+    "load_scorer",
+    "rank",
+]
+
+_MODULE_OF = {
+    "CallableScorer": "callable_scorer",
+    "EnsembleScorer": "ensemble",
+    "PictureError": "images",
+    "RankedPicture": "ranking",
+    "Ranking": "ranking",
+    "Scorer": "scorer",
+    "ScorerInfo": "scorer",
+    "load_scorer": "scorer",
+    "rank": "ranking",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        value: object = _version()
+    elif name in _MODULE_OF:
+        value = getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value  # the next access does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("ma-agiqa")
+    except PackageNotFoundError:  # a bare clone, e.g. in ComfyUI's custom_nodes
+        return "0+unknown"

@@ -1,0 +1,121 @@
+"""Several scorers as one.
+
+"calibrated" averages the members' percentiles, so that a score means the same in every group. "rank" and
+"zscore" compare the pictures of one call, which also works for members that were never calibrated.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+
+from .callable_scorer import as_scores
+from .images import as_picture_list
+from .scorer import Pictures, Prompts, Scorer, ScorerInfo, check_score_options, resolve_prompts
+
+
+class EnsembleScorer:
+    """The weighted mean of several scorers, itself a `Scorer`.
+
+    Args:
+        members: Scorers with their weights, above 0.
+        combine: "calibrated": mean percentile, 0 to 1. "rank": mean rank in the group, 0 to 1, ties
+            averaged, 1 is best. "zscore": mean of (score - mean) / standard deviation in the group.
+            A group is one `score` call, or the pictures of one prompt in it where prompts are given.
+
+    Raises:
+        ValueError: No members, a weight that is not finite and positive, an unknown `combine`, or
+            "calibrated" with a member that has no percentiles.
+    """
+
+    def __init__(self, members: Sequence[tuple[Scorer, float]], combine: str = "calibrated") -> None:
+        if not members:
+            raise ValueError("Expected at least one (scorer, weight), got none.")
+        if combine != "calibrated" and combine not in _IN_GROUP:
+            raise ValueError(f"Expected combine 'calibrated', 'rank' or 'zscore', got {combine!r}.")
+        for member, weight in members:
+            if not (math.isfinite(weight) and weight > 0):
+                raise ValueError(f"Expected a finite weight above 0, got {weight} for {member.info.name}.")
+            if combine == "calibrated" and (member.info.relative or not member.info.quantiles):
+                lack = "is relative to its group" if member.info.relative else "has no quantiles"
+                raise ValueError(
+                    f"Expected calibrated members, got {member.info.name}, which {lack}. "
+                    "Use combine='rank' or combine='zscore'."
+                )
+        self._members = tuple(members)
+        self._combine = combine
+        self.info = _ensemble_info(self._members, combine)
+
+    def score(
+        self,
+        images: Pictures,
+        prompts: Prompts = None,
+        batch_size: int | None = None,
+        on_error: str = "raise",
+    ) -> torch.Tensor:
+        """Scores pictures; see `Scorer.score`.
+
+        A picture that any member scores NaN is NaN and left out of its group.
+        """
+        check_score_options(batch_size, on_error)
+        pictures = as_picture_list(images)
+        texts = resolve_prompts(prompts, len(pictures), self.info.needs_prompt)
+        given = images if isinstance(images, torch.Tensor) and images.ndim == 4 else pictures
+        columns = [
+            as_scores(member.score(given, texts, batch_size, on_error), len(pictures), member.info.name)
+            for member, _ in self._members
+        ]
+        scores = torch.stack(columns, dim=1).double()  # (N, members)
+        valid = ~scores.isnan().any(dim=1)
+        if self._combine == "calibrated":
+            for column, (member, _) in enumerate(self._members):
+                shares = [(member.info.percentile(score) or 0) / 100 for score in scores[:, column].tolist()]
+                scores[:, column] = torch.tensor(shares, dtype=torch.float64)
+        else:
+            for rows in _groups(texts, valid):
+                scores[rows] = _IN_GROUP[self._combine](scores[rows])
+        weights = torch.tensor([weight for _, weight in self._members], dtype=torch.float64)
+        combined = scores @ (weights / weights.sum())
+        return combined.masked_fill(~valid, math.nan).float()
+
+
+def _ensemble_info(members: tuple[tuple[Scorer, float], ...], combine: str) -> ScorerInfo:
+    infos = [member.info for member, _ in members]
+    return ScorerInfo(
+        name=f"ensemble({'+'.join(info.name for info in infos)})",
+        revision=f"{combine}:"
+        + "+".join(f"{m.info.name}@{m.info.revision}*{weight:g}" for m, weight in members),
+        low=-math.inf if combine == "zscore" else 0.0,
+        high=math.inf if combine == "zscore" else 1.0,
+        trained_on="; ".join(dict.fromkeys(info.trained_on for info in infos if info.trained_on)),
+        needs_prompt=any(info.needs_prompt for info in infos),
+        relative=combine != "calibrated",
+        description=f"{combine} mean of {', '.join(info.name for info in infos)}",
+    )
+
+
+def _groups(texts: list[str] | None, valid: torch.Tensor) -> list[list[int]]:
+    groups: dict[str, list[int]] = {}
+    for row in valid.nonzero().flatten().tolist():
+        groups.setdefault(texts[row] if texts else "", []).append(row)
+    return list(groups.values())
+
+
+def _ranks(scores: torch.Tensor) -> torch.Tensor:
+    """(n, members) -> average ranks per column, scaled to 0..1, 1 is best; a lone picture is best."""
+    if len(scores) == 1:
+        return torch.ones_like(scores)
+    columns = scores.T.contiguous()  # (members, n)
+    ordered = columns.sort(dim=1).values
+    below, up_to = torch.searchsorted(ordered, columns), torch.searchsorted(ordered, columns, right=True)
+    return ((below + up_to - 1) / 2 / (len(scores) - 1)).T.double()
+
+
+def _zscores(scores: torch.Tensor) -> torch.Tensor:
+    """(n, members) -> (score - mean) / standard deviation per column, 0 where all are equal."""
+    spread = scores.std(dim=0, correction=0)
+    differs = scores.amax(dim=0) > scores.amin(dim=0)  # rounding can leave a spread among equals
+    return torch.where(differs, (scores - scores.mean(dim=0)) / spread, 0.0)
+
+
+_IN_GROUP: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"rank": _ranks, "zscore": _zscores}

@@ -1,0 +1,103 @@
+"""Pictures in order of their scores: kept, rejected and those that could not be scored."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .images import as_picture_list, decode, path_text
+from .scorer import Pictures, Prompts, Scorer
+
+
+@dataclass(frozen=True)
+class RankedPicture:
+    """One picture's place.
+
+    Attributes:
+        index: Its place among the given pictures, from 0.
+        score: Higher is better; NaN if it could not be scored.
+        percentile: 0 to 100, how many of the scorer's calibration pictures it is better than; None if
+            unknown.
+        error: Why there is no score, else None.
+        path: Its path, or None if it was not given as one.
+    """
+
+    index: int
+    score: float
+    percentile: float | None
+    error: str | None
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """All pictures of one ranking: `kept` and `rejected` best first, `failed` in input order."""
+
+    kept: tuple[RankedPicture, ...]
+    rejected: tuple[RankedPicture, ...]
+    failed: tuple[RankedPicture, ...]
+
+
+def rank(
+    scorer: Scorer,
+    images: Pictures,
+    *,
+    prompts: Prompts = None,
+    top_k: int | None = None,
+    min_score: float | None = None,
+) -> Ranking:
+    """Scores pictures and keeps the best.
+
+    Args:
+        scorer: Any `Scorer`.
+        images: As for `Scorer.score`.
+        prompts: One for all, or one per picture.
+        top_k: Keep at most this many.
+        min_score: Keep none below.
+
+    Raises:
+        ValueError: `top_k` below 1, `min_score` NaN or with a relative scorer, or malformed input.
+    """
+    _check_limits(top_k, min_score)
+    info = scorer.info
+    if info.relative and min_score is not None:
+        raise ValueError(
+            f"Expected no min_score with {info.name}, got {min_score}: its scores only compare the pictures "
+            "of one call. Use top_k, or a scorer that is not relative."
+        )
+    pictures = as_picture_list(images)
+    scores = scorer.score(images if hasattr(images, "shape") else pictures, prompts=prompts, on_error="nan")
+    ranked = []
+    for index, (picture, score) in enumerate(zip(pictures, scores.tolist(), strict=True)):
+        failed = math.isnan(score)
+        percentile = None if failed or info.relative else info.percentile(score)
+        error = decode(picture, index).error or "the scorer returned NaN" if failed else None
+        ranked.append(RankedPicture(index, score, percentile, error, path_text(picture)))
+    return order_by_score(ranked, top_k=top_k, min_score=min_score)
+
+
+def order_by_score(
+    pictures: Iterable[RankedPicture], *, top_k: int | None = None, min_score: float | None = None
+) -> Ranking:
+    """Orders scored pictures, ties in input order.
+
+    Kept are the first `top_k` of those with at least `min_score`; one with an error or a score of NaN
+    has failed.
+
+    Raises:
+        ValueError: `top_k` below 1, or `min_score` NaN.
+    """
+    _check_limits(top_k, min_score)
+    in_order = sorted(pictures, key=lambda picture: picture.index)
+    failed = [picture for picture in in_order if picture.error is not None or math.isnan(picture.score)]
+    scored = [picture for picture in in_order if picture.error is None and not math.isnan(picture.score)]
+    scored.sort(key=lambda picture: picture.score, reverse=True)  # stable: ties stay in input order
+    enough = sum(min_score is None or picture.score >= min_score for picture in scored)
+    count = enough if top_k is None else min(top_k, enough)
+    return Ranking(tuple(scored[:count]), tuple(scored[count:]), tuple(failed))
+
+
+def _check_limits(top_k: int | None, min_score: float | None) -> None:
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"Expected top_k of at least 1, or None, got {top_k}.")
+    if min_score is not None and math.isnan(min_score):
+        raise ValueError("Expected a number as min_score, got NaN. Leave it out to keep all.")

@@ -1,0 +1,281 @@
+"""What a scorer is, what it says about itself, and the one door through which all of them are loaded."""
+
+import bisect
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import torch
+
+from .images import PictureInput
+
+Pictures: TypeAlias = PictureInput | Sequence[PictureInput]
+"""One picture, a sequence of pictures or, alone, one float tensor (B, 3, H, W) RGB in [0, 1]."""
+
+Prompts: TypeAlias = str | Sequence[str] | None
+"""One prompt for all pictures, one for each, or none."""
+
+_LOADABLE = (
+    "This version loads 'lite', and lite scorers from a .safetensors file or a folder with model.safetensors."
+)
+_PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
+_PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")  # bare, and torch's zip
+
+
+@dataclass(frozen=True)
+class ScorerInfo:
+    """What a scorer says about itself.
+
+    Attributes:
+        name: Short name, e.g. "lite".
+        revision: Which weights and settings; another revision may give other scores.
+        low: Lower end of the score range.
+        high: Upper end; higher is better.
+        trained_on: The data behind the scores.
+        needs_prompt: Every picture must come with the prompt it was made from.
+        relative: Scores compare the pictures of one `score` call and mean nothing outside it.
+        quantiles: Scores at evenly spaced shares, 0 % to 100 %, of the pictures that the scorer was
+            calibrated on, ascending; empty if it was not calibrated.
+        description: One line for people.
+
+    Raises:
+        ValueError: An empty score range, or quantiles that are not ascending finite numbers.
+    """
+
+    name: str
+    revision: str
+    low: float
+    high: float
+    trained_on: str
+    needs_prompt: bool = False
+    relative: bool = False
+    quantiles: tuple[float, ...] = ()
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"Expected low < high, got {self.low} and {self.high}.")
+        quantiles = tuple(float(score) for score in self.quantiles)
+        if (
+            len(quantiles) == 1
+            or not all(map(math.isfinite, quantiles))
+            or list(quantiles) != sorted(quantiles)
+        ):
+            raise ValueError(
+                f"Expected two or more ascending finite quantiles, or none, got {self.quantiles}."
+            )
+        object.__setattr__(self, "quantiles", quantiles)
+
+    def percentile(self, score: float) -> float | None:
+        """The share of the calibration pictures that score lower, 0 to 100, linear between the quantiles.
+
+        Returns:
+            None if the scorer was not calibrated, or `score` is NaN.
+
+        Raises:
+            ValueError: The scorer is relative.
+        """
+        if self.relative:
+            raise ValueError(
+                f"Expected a scorer with a scale of its own, got {self.name}, whose scores only compare the "
+                "pictures of one call and have no percentile. Use combine='calibrated' or a single scorer."
+            )
+        if not self.quantiles or math.isnan(score):
+            return None
+        below = bisect.bisect_left(self.quantiles, score)
+        not_above = bisect.bisect_right(self.quantiles, score)
+        if below < not_above:  # exactly on one or more quantiles: the middle of them
+            place = (below + not_above - 1) / 2
+        elif below in (0, len(self.quantiles)):
+            place = 0 if below == 0 else len(self.quantiles) - 1
+        else:
+            left, right = self.quantiles[below - 1 : below + 1]
+            place = below - 1 + (score - left) / (right - left)
+        return 100 * place / (len(self.quantiles) - 1)
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Anything with `.info` and `.score` ranks, filters and joins an ensemble."""
+
+    @property
+    def info(self) -> ScorerInfo: ...
+
+    def score(
+        self,
+        images: Pictures,
+        prompts: Prompts = None,
+        batch_size: int | None = None,
+        on_error: str = "raise",
+    ) -> torch.Tensor:
+        """Scores pictures.
+
+        Args:
+            images: One picture, a sequence of pictures, or one tensor (B, 3, H, W) RGB in [0, 1].
+            prompts: One for all, or one per picture; required if `info.needs_prompt`.
+            batch_size: How many at a time; changes speed and memory, not scores.
+            on_error: "raise", or "nan" to score an unreadable picture NaN.
+
+        Returns:
+            (N,) float32 on the CPU, in input order, higher is better.
+
+        Raises:
+            PictureError: A picture cannot be read and `on_error` is "raise".
+            ValueError: A malformed array or tensor, missing prompts or a wrong option.
+        """
+        ...
+
+
+def load_scorer(
+    model: str | os.PathLike[str],
+    *,
+    semantic: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    quantization: str | None = None,
+    device_map: object = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> Scorer:
+    """Loads a scorer. Files are data: pickles are refused, nothing in a checkpoint is executed.
+
+    Args:
+        model: "lite" (carried in the package), a .safetensors file or a folder with model.safetensors.
+        semantic: Semantic model; lite has none.
+        cache: Folder of semantic vectors; lite has none and ignores it.
+        device: "auto" takes cuda, then mps, then cpu.
+        dtype: "auto" or float32 for lite.
+        quantization: Of the semantic model.
+        device_map: Of the semantic model.
+        revision: The revision that must be loaded.
+        local_files_only: Never use the network; lite never does.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: An unknown model, a file that is no checkpoint, or an option that does not apply.
+    """
+    from .lite import LITE_WEIGHTS, LiteScorer
+
+    path = LITE_WEIGHTS if model == "lite" else _checkpoint_path(model)
+    kind = _checkpoint_kind(path)
+    if kind != "lite":
+        raise ValueError(f"Expected a lite scorer in {str(path)!r}, got kind {kind!r}. {_LOADABLE}")
+    for option, value in {
+        "semantic": semantic,
+        "quantization": quantization,
+        "device_map": device_map,
+    }.items():
+        if value is not None:
+            raise ValueError(
+                f"Expected no {option} for a lite scorer, got {value!r}. It has no semantic model."
+            )
+    if dtype not in ("auto", "float32", torch.float32):
+        raise ValueError(f"Expected dtype 'auto' or 'float32' for a lite scorer, got {str(dtype)!r}.")
+    scorer = LiteScorer.from_file(path, device=resolve_device(device))
+    if revision is not None and revision != scorer.info.revision:
+        raise ValueError(f"Expected revision {revision!r}, got {scorer.info.revision!r} in {str(path)!r}.")
+    return scorer
+
+
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """The device to compute on: "auto" is cuda (or ROCm), then mps, then cpu.
+
+    Raises:
+        ValueError: No such device on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if _count("cuda") else "mps" if _count("mps") else "cpu")
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"Expected a device such as 'auto', 'cpu' or 'cuda:0', got {device!r}.") from None
+    if resolved.type != "cpu" and (resolved.index or 0) >= _count(resolved.type):
+        raise ValueError(f"Expected a device of this machine, got {str(device)!r}. Use 'auto' or 'cpu'.")
+    return resolved
+
+
+def resolve_prompts(prompts: Prompts, count: int, needs_prompt: bool) -> list[str] | None:
+    """One prompt per picture, or None where there are none.
+
+    Raises:
+        ValueError: Not one prompt for all or one for each, or a prompt is missing that the scorer needs.
+    """
+    if prompts is None:
+        texts = None
+    else:
+        texts = [prompts] * count if isinstance(prompts, str) else list(prompts)
+        if len(texts) != count:
+            raise ValueError(f"Expected one prompt, or one for each of {count} pictures, got {len(texts)}.")
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ValueError(f"Expected a prompt for picture {index}, got {text!r}. Pass a string.")
+    if needs_prompt and count:
+        if texts is None:
+            raise ValueError("Expected prompts, got None. This scorer needs the prompt of every picture.")
+        if missing := [index for index, text in enumerate(texts) if not text.strip()]:
+            raise ValueError(
+                f"Expected a prompt for picture {missing[0]}, got an empty one. This scorer needs it."
+            )
+    return texts
+
+
+def check_score_options(batch_size: int | None, on_error: str) -> None:
+    """Refuses options that no scorer's `score` has.
+
+    Raises:
+        ValueError: `batch_size` below 1, or an `on_error` that is neither "raise" nor "nan".
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"Expected batch_size of at least 1, or None, got {batch_size}.")
+    if on_error not in ("raise", "nan"):
+        raise ValueError(f"Expected on_error 'raise' or 'nan', got {on_error!r}.")
+
+
+def _checkpoint_path(model: str | os.PathLike[str]) -> Path:
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / "model.safetensors").is_file():
+            raise ValueError(f"Expected a folder with model.safetensors, got {str(model)!r}. {_LOADABLE}")
+        return path / "model.safetensors"
+    if not path.exists():
+        if isinstance(model, str) and not _looks_like_path(model):
+            raise ValueError(f"Expected a known model, got {model!r}. {_LOADABLE}")
+        raise FileNotFoundError(f"Expected a checkpoint, got {str(model)!r}: no such file or folder.")
+    return path
+
+
+def _looks_like_path(model: str) -> bool:
+    has_suffix = Path(model).suffix in _PICKLE_SUFFIXES | {".safetensors"}
+    return has_suffix or model.startswith((".", "~")) or "\\" in model or Path(model).is_absolute()
+
+
+def _checkpoint_kind(path: Path) -> str:
+    from safetensors import SafetensorError, safe_open
+
+    with path.open("rb") as file:
+        start = file.read(4)
+    if path.suffix.lower() in _PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
+        raise ValueError(
+            f"Expected a safetensors checkpoint, got the pickle {str(path)!r}. Opening one can run code."
+        )
+    try:
+        with safe_open(path, framework="pt") as checkpoint:
+            metadata = checkpoint.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"Expected a safetensors checkpoint, got {str(path)!r}: {error}.") from error
+    if (version := metadata.get("ma_agiqa.format")) != "1":
+        raise ValueError(
+            f"Expected ma_agiqa.format '1' in the metadata of {str(path)!r}, got {version!r}. {_LOADABLE}"
+        )
+    return metadata.get("ma_agiqa.kind", "")
+
+
+def _count(backend: str) -> int:
+    if backend == "mps":
+        return int(torch.backends.mps.is_available())
+    module = getattr(torch, backend, None)
+    return module.device_count() if module and hasattr(module, "device_count") else 0
