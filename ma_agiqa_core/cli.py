@@ -1,0 +1,319 @@
+"""The command line: parse, call, print.
+
+Imports nothing heavy before a command runs, so that `ma-agiqa --help` comes at once.
+"""
+
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from itertools import filterfalse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from .ranking import Ranking
+    from .records import Record
+    from .scoring_run import ScoringRun
+
+PROGRAM = "ma-agiqa"
+SOME_FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+EXIT_CODES = """\b
+Exit codes:
+  0    all done
+  1    some pictures could not be scored: each has its error, the others are done
+  2    wrong usage, missing path or model, no pictures
+  130  interrupted: what was scored is written"""
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_PATH: Any = click.Path(path_type=Path)
+# Only consumed here: `run` looks for it itself, since parsing is one of the things that can fail.
+_debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
+_paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=_PATH)
+_report_option = click.option("--report", type=_PATH, metavar="F.html", help="Write a report to look at.")
+
+
+def main() -> None:
+    """The console command."""
+    for stream in (sys.stdout, sys.stderr):  # any file name can be printed, whatever the terminal's encoding
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    code = run(sys.argv[1:])
+    if code == INTERRUPTED:  # an ordinary exit waits for threads that still decode and score
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs a command line and returns the exit code; a user's mistake becomes one line on stderr."""
+    try:
+        return cli.main(list(arguments), PROGRAM, standalone_mode=False) or 0
+    except click.Abort:  # Ctrl-C
+        return INTERRUPTED
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        message = error.format_message() + (f" Try '{context.command_path} --help'." if context else "")
+    except OSError as error:
+        message = f"{error.strerror}: {error.filename}" if error.filename is not None else str(error)
+    except (ValueError, ImportError) as error:
+        message = str(error)
+    if "--debug" in arguments:
+        traceback.print_exc()
+    _notice(" ".join(message.split("\n")))
+    return WRONG_USAGE
+
+
+def _scoring_options(command: _Command) -> _Command:
+    """The options that `score` and `rank` share."""
+    options = (
+        click.option(
+            "--model", default="lite", show_default=True, help="lite, or a .safetensors file or folder."
+        ),
+        click.option("--semantic", metavar="MODEL", help="Semantic model, for scorers that have one."),
+        click.option("--cache", type=_PATH, metavar="DIR", help="Cache of semantic vectors."),
+        click.option("--prompts", type=_PATH, metavar="FILE", help="CSV or JSONL with path,prompt."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+        click.option(
+            "--dtype",
+            default="auto",
+            show_default=True,
+            type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+            help="Precision.",
+        ),
+        click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Pictures at a time."),
+        click.option("--local-files-only", is_flag=True, help="Download nothing."),
+        _debug_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name=PROGRAM)
+@_debug_option
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Judge the quality of pictures: score them, rank them, keep the best."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(WRONG_USAGE)
+
+
+@cli.command()
+@_debug_option
+def demo() -> int:
+    """Rank real photographs and degraded copies of them.
+
+    All of it is carried in the package. The pictures and the report go to ./ma-agiqa-demo.
+    """
+    from .demo import write_demo_pictures
+    from .scoring_run import ScoringOptions, prepare
+    from .terminal import rank_with_progress, ranking_table
+
+    folder = Path("ma-agiqa-demo")
+    report = folder / "report.html"
+    scoring = prepare(ScoringOptions())
+    ranking, records = rank_with_progress(scoring, write_demo_pictures(folder / "pictures"))
+    click.echo(ranking_table(ranking, scoring.scorer.info, is_selection=False))
+    judged = _judged(ranking, records, is_selection=False)
+    _write_report(report, scoring, judged, title="Photographs and their degraded copies")
+    click.echo(
+        f"\nReport: {report.absolute()}\nNext:   {PROGRAM} rank YOUR_FOLDER --top 5 --report report.html"
+    )
+    return SOME_FAILED if ranking.failed else 0
+
+
+@cli.command(epilog=EXIT_CODES)
+@_paths_argument
+@click.option("--out", type=_PATH, metavar="F", help="Write records to a .csv, .jsonl or .parquet file.")
+@click.option("--resume", is_flag=True, help="Go on with --out; pictures with an error are tried again.")
+@_json_option
+@_report_option
+@_scoring_options
+def score(
+    paths: Sequence[Path], out: Path | None, resume: bool, as_json: bool, report: Path | None, **options: Any
+) -> int:
+    """Score pictures, and the pictures in folders.
+
+    One record per picture: path, score, percentile, width, height, model, error. The percentile says how
+    many of the pictures the model was calibrated on score lower: better than 83 %.
+    """
+    from .folders import find_pictures
+    from .record_writer import check_output, open_records
+    from .records import read_records
+
+    if resume and out is None:
+        raise click.UsageError("Expected --out F beside --resume, got none.", click.get_current_context())
+    if out is not None:
+        check_output(out)
+    total, all_listed = _survey(paths, report)
+
+    from .scoring_run import ScoringOptions, prepare
+    from .terminal import error_lines, json_records, score_lines, score_with_progress
+
+    scoring = prepare(ScoringOptions(**options))
+    info = scoring.scorer.info
+    if info.relative:
+        raise ValueError(
+            f"Expected a scorer that judges each picture alone, got {info.name}. Use {PROGRAM} rank."
+        )
+    records: list[Record] = []
+    with ExitStack() as opened:
+        writer = None if out is None else open_records(out, scoring.identity, resume=resume)
+        show = json_records(info) if as_json else score_lines(info) if out is None else error_lines()
+        outputs = [opened.enter_context(show)]
+        pictures = find_pictures(paths)
+        if writer is not None:
+            outputs.insert(0, opened.enter_context(writer).write)
+            total -= sum(map(writer.holds, find_pictures(paths))) if resume else 0
+            pictures = filterfalse(writer.holds, pictures)
+        elif report is not None:
+            outputs.append(records.extend)
+        kept = f" They are in {out}; go on with --resume." if out is not None else ""
+        errors = score_with_progress(scoring, pictures, total, outputs, if_interrupted=kept)
+    if out is not None:
+        click.echo(f"Records: {out}", err=True)
+    if report is not None:
+        written = records if out is None else read_records(out)
+        _write_report(report, scoring, ((record, None) for record in written))
+    return SOME_FAILED if errors or not all_listed else 0
+
+
+@cli.command(epilog=EXIT_CODES)
+@_paths_argument
+@click.option("--top", type=click.IntRange(min=1), metavar="K", help="Keep the best K.")
+@click.option("--min-score", type=float, metavar="X", help="Keep those that score at least X.")
+@click.option("--copy-best", type=_PATH, metavar="DIR", help="Copy those kept into a folder.")
+@_json_option
+@_report_option
+@_scoring_options
+def rank(
+    paths: Sequence[Path],
+    top: int | None,
+    min_score: float | None,
+    copy_best: Path | None,
+    as_json: bool,
+    report: Path | None,
+    **options: Any,
+) -> int:
+    """Rank pictures, best first, and say which to keep.
+
+    BETTER THAN is the share of the pictures the model was calibrated on that score lower. Sources are
+    never deleted, moved or overwritten.
+    """
+    from .folders import copy_to_folder, find_pictures
+
+    if min_score is not None and math.isnan(min_score):
+        raise click.BadParameter("Expected a number, got nan.", param_hint="'--min-score'")
+    if copy_best is not None:
+        copy_best.mkdir(parents=True, exist_ok=True)
+    _, all_listed = _survey(paths, report)
+    sources = list(find_pictures(paths))
+
+    from .scoring_run import ScoringOptions, prepare
+    from .terminal import rank_with_progress, ranking_json, ranking_table
+
+    scoring = prepare(ScoringOptions(**options))
+    info = scoring.scorer.info
+    if info.relative and min_score is not None:
+        raise ValueError(
+            f"Expected --top, got --min-score: scores of {info.name} mean nothing beyond this group."
+        )
+    ranking, records = rank_with_progress(scoring, sources, top_k=top, min_score=min_score)
+    is_selection = top is not None or min_score is not None
+    if as_json:
+        click.echo(ranking_json(ranking, records, info))
+    else:
+        click.echo(ranking_table(ranking, info, is_selection=is_selection))
+    if copy_best is not None:
+        for picture in ranking.kept:
+            copy_to_folder(sources[picture.index], copy_best)
+        click.echo(f"Copied to {copy_best}: {len(ranking.kept)}", err=True)
+    if report is not None:
+        _write_report(report, scoring, _judged(ranking, records, is_selection), threshold=min_score)
+    return SOME_FAILED if ranking.failed or not all_listed else 0
+
+
+@cli.command()
+@_json_option
+@_debug_option
+def models(as_json: bool) -> None:
+    """Show what is installed."""
+    from .lite import LITE_WEIGHTS
+    from .scorer import load_scorer
+
+    info = load_scorer("lite", device="cpu").info
+    facts = {
+        "name": info.name,
+        "revision": info.revision,
+        "licence": "Apache-2.0",
+        "size": LITE_WEIGHTS.stat().st_size,
+        "file": str(LITE_WEIGHTS),
+        "description": info.description,
+        "trained_on": info.trained_on,
+    }
+    if as_json:
+        click.echo(json.dumps({"models": [facts]}, indent=1))
+        return
+    shown = {**facts, "size": f"{facts['size'] / 1e6:.1f} MB"}
+    click.echo("\n".join(f"{key.replace('_', ' '):<12}{value}" for key, value in shown.items()))
+
+
+def _survey(paths: Sequence[Path], report: Path | None) -> tuple[int, bool]:
+    """Counts the pictures and finds out what is wrong before a model is loaded.
+
+    Returns:
+        The number of pictures, and whether every folder could be listed.
+    """
+    from .folders import find_pictures
+
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"Expected a report ending in .html, got {report}.")
+    unlisted: list[OSError] = []
+    total = sum(1 for _ in find_pictures(paths, on_error=unlisted.append))
+    for error in unlisted:
+        _notice(f"left out {error.filename}: {error.strerror}")
+    if not total:
+        raise ValueError(f"Expected pictures in {', '.join(map(str, paths))}, got none.")
+    return total, not unlisted
+
+
+def _judged(
+    ranking: "Ranking", records: "Sequence[Record]", is_selection: bool
+) -> "Iterator[tuple[Record, bool | None]]":
+    """Every record with whether it is kept; None where nothing was selected."""
+    for is_kept, pictures in ((True, ranking.kept), (False, ranking.rejected), (None, ranking.failed)):
+        for picture in pictures:
+            yield records[picture.index], is_kept if is_selection else None
+
+
+def _write_report(
+    report: Path, scoring: "ScoringRun", judged: "Iterable[tuple[Record, bool | None]]", **settings: Any
+) -> None:
+    from .report import ReportEntry, write_report
+
+    entries = (
+        ReportEntry(r.path, r.score, r.percentile, r.width or 0, r.height or 0, is_kept, r.error)
+        for r, is_kept in judged
+    )
+    write_report(report, entries, model=scoring.scorer.info, **settings)
+    click.echo(f"Report: {report}", err=True)
+
+
+def _notice(message: str) -> None:
+    from .report.names import readable
+
+    click.echo(f"{PROGRAM}: {readable(message)}", err=True)

@@ -1,0 +1,54 @@
+"""Reading `--prompts FILE`: which prompt each picture was made from."""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TextIO
+
+from .records import path_text
+
+
+def read_prompts(file: Path) -> dict[str, str]:
+    """Reads a CSV or JSON Lines file with `path` and `prompt`.
+
+    Args:
+        file: UTF-8; other columns are passed over. A path is absolute, or relative to the file's folder.
+
+    Returns:
+        Prompts by what `prompt_key` makes of the picture's path.
+
+    Raises:
+        ValueError: Another ending, or a row without path and prompt, with its line.
+    """
+    if file.suffix.lower() not in _ROWS:
+        raise ValueError(f"Expected prompts in a .csv or .jsonl file, got {file}.")
+    prompts = {}
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        try:
+            for number, row in enumerate(_ROWS[file.suffix.lower()](text), start=1):
+                path, prompt = row.get("path"), row.get("prompt")
+                if not (isinstance(path, str) and path and isinstance(prompt, str)):
+                    raise ValueError(f"row {number} is {json.dumps(row, ensure_ascii=False)}")
+                prompts[prompt_key(file.parent / path)] = prompt
+        except (csv.Error, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"Expected path and prompt in every row of {file}, got an error: {error}."
+            ) from error
+    return prompts
+
+
+def prompt_key(picture: str | os.PathLike[str]) -> str:
+    """One spelling for all ways to write a picture's path."""
+    return os.path.abspath(path_text(picture))  # noqa: PTH100 - resolve() would follow links
+
+
+def _json_rows(text: TextIO) -> Iterator[Mapping[str, object]]:
+    return (json.loads(line) for line in text if line.strip())
+
+
+_ROWS: dict[str, Callable[[TextIO], Iterable[Mapping[str, object]]]] = {
+    ".csv": csv.DictReader,
+    ".jsonl": _json_rows,
+}

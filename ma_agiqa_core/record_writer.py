@@ -1,0 +1,206 @@
+"""Writes scoring records so that a run killed at any moment loses at most the batch it was in.
+
+Every batch is one write of whole lines. Parquet cannot be appended to: its records also go to a JSON Lines
+journal beside it, which is what survives a kill, and the Parquet file appears complete when the run ends.
+"""
+
+import hashlib
+import os
+import signal
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .records import (
+    COLUMNS,
+    CSV_HEADER,
+    READERS,
+    ROW_GROUP,
+    Record,
+    csv_line,
+    import_parquet,
+    json_line,
+    path_text,
+    read_records,
+)
+
+
+class RecordWriter(ABC):
+    """Where records go. Leaving the `with` block keeps what was written, whatever was raised."""
+
+    def __init__(self, done: set[bytes]) -> None:
+        self._done = done
+
+    def holds(self, path: str | os.PathLike[str]) -> bool:
+        """Whether the output this run resumes already holds the picture's score."""
+        return _key(path) in self._done
+
+    @abstractmethod
+    def write(self, batch: Sequence[Record]) -> None:
+        """Adds a batch, whole even if Ctrl-C comes meanwhile."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Completes the output."""
+
+    def __enter__(self) -> "RecordWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def check_output(out: Path) -> None:
+    """Refuses at once what `open_records` would refuse after the model is loaded.
+
+    Raises:
+        ValueError: The name does not end in .csv, .jsonl or .parquet.
+        FileNotFoundError: The folder does not exist.
+        ImportError: Parquet without pyarrow.
+    """
+    if out.suffix.lower() not in READERS:
+        raise ValueError(f"Expected an output ending in .csv, .jsonl or .parquet, got {out}.")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(
+            f"Expected an existing folder for {out.name}, got {out.parent}. Create it first."
+        )
+    if out.suffix.lower() == ".parquet":
+        import_parquet()
+
+
+def open_records(out: Path, identity: str, *, resume: bool = False) -> RecordWriter:
+    """Opens an output for this run's records.
+
+    Args:
+        out: A .csv, .jsonl or .parquet file, overwritten unless the run is resumed.
+        identity: The `model` of this run's records.
+        resume: Keep the scores the output holds; records with an error are dropped, to be tried again.
+
+    Raises:
+        ValueError: A resumed output is not one of ours, or another model or other settings made it. It stays
+            as it was.
+    """
+    out = out.resolve()  # a link stays a link
+    check_output(out)
+    writer = _ParquetWriter if out.suffix.lower() == ".parquet" else _TextWriter
+    return writer(out, identity, resume, set())
+
+
+class _TextWriter(RecordWriter):
+    def __init__(self, out: Path, identity: str, resume: bool, done: set[bytes]) -> None:
+        super().__init__(done)
+        self._encode = csv_line if out.suffix.lower() == ".csv" else json_line
+        old = read_records(out) if resume and out.exists() else iter(())
+        with _replacing(out) as temporary, temporary.open("wb") as file:
+            file.write(CSV_HEADER if self._encode is csv_line else b"")
+            file.writelines(self._encode(record) for record in _still_good(old, out, identity, done))
+        self._file = out.open("ab")
+
+    def write(self, batch: Sequence[Record]) -> None:
+        with _interrupts_held():
+            self._file.write(b"".join(map(self._encode, batch)))
+            self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _ParquetWriter(RecordWriter):
+    """Row groups go to a temporary file as they fill, so closing takes no time however many there are."""
+
+    def __init__(self, out: Path, identity: str, resume: bool, done: set[bytes]) -> None:
+        super().__init__(done)
+        parquet = import_parquet()
+        import pyarrow
+
+        text, number, size = pyarrow.string(), pyarrow.float64(), pyarrow.int32()
+        types = (text, number, number, size, size, text, text)
+        self._schema = pyarrow.schema(list(zip(COLUMNS, types, strict=True)))
+        self._make_table = pyarrow.Table.from_pylist
+        self._rows: list[Record] = []
+        self._journal_path = out.with_name(out.name + ".partial.jsonl")
+        with ExitStack() as opened:
+            temporary = opened.enter_context(_replacing(out))
+            self._file = opened.enter_context(parquet.ParquetWriter(temporary, self._schema))
+            if resume and out.exists():
+                self._add(_still_good(read_records(out), out, identity, done))
+            self._journal = _TextWriter(self._journal_path, identity, resume, done)
+            self._add(read_records(self._journal_path))
+            self._opened = opened.pop_all()
+        if not resume:
+            out.unlink(missing_ok=True)
+
+    def write(self, batch: Sequence[Record]) -> None:
+        with _interrupts_held():
+            self._journal.write(batch)
+            self._add(batch)
+
+    def close(self) -> None:
+        with _interrupts_held():
+            self._flush()
+            self._opened.close()  # completes the temporary file, which takes the output's place
+            self._journal.close()
+            self._journal_path.unlink()
+
+    def _add(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self._rows.append(record)
+            if len(self._rows) == ROW_GROUP:
+                self._flush()
+
+    def _flush(self) -> None:
+        self._file.write_table(self._make_table([asdict(row) for row in self._rows], schema=self._schema))
+        self._rows.clear()
+
+
+def _still_good(records: Iterable[Record], out: Path, identity: str, done: set[bytes]) -> Iterator[Record]:
+    """The records a resumed run need not make again, each picture once; their keys are added to `done`."""
+    for record in records:
+        if record.model != identity:
+            raise ValueError(
+                f"Expected {out.name} to hold scores of {identity}, as this run makes, got {record.model}. "
+                "Name another output, or leave out --resume to overwrite it."
+            )
+        key = _key(record.path)
+        if record.error is None and key not in done:
+            done.add(key)
+            yield record
+
+
+def _key(path: str | os.PathLike[str]) -> bytes:
+    """Sixteen bytes, for a set with a million paths in it."""
+    absolute = os.path.abspath(path_text(path))  # noqa: PTH100 - resolve() would follow links
+    return hashlib.blake2b(absolute.encode(), digest_size=16).digest()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place at the end, or vanishes if anything is raised."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the block is done, so that it never parts a batch."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[tuple[Any, Any]] = []
+    previous = signal.signal(signal.SIGINT, lambda *received: held.append(received))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if held and callable(previous):
+            previous(*held[0])

@@ -1,0 +1,190 @@
+"""What the command line shows: aligned tables, JSON, progress, a closing line."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from .ranking import RankedPicture, Ranking, order_by_score
+from .records import Record
+from .report.names import readable
+from .scorer import ScorerInfo
+from .scoring_run import ScoringRun, score_pictures
+
+ERRORS_SHOWN = 10  # of those that the output holds anyway
+
+Show = Callable[[Sequence[Record]], None]
+
+
+def score_with_progress(
+    run: ScoringRun, paths: Iterable[Path], total: int, outputs: Sequence[Show], *, if_interrupted: str = ""
+) -> int:
+    """Scores pictures batch by batch, shows progress on a terminal, and prints a closing line on stderr.
+
+    Args:
+        run: The scorer and what it needs.
+        paths: The pictures.
+        total: How many they are.
+        outputs: What every batch is handed to.
+        if_interrupted: What to add for somebody who pressed Ctrl-C.
+
+    Returns:
+        The number of pictures that could not be scored.
+    """
+    done = errors = 0
+    started = time.monotonic()
+    bar = tqdm(
+        total=total,
+        unit=" pictures",
+        bar_format="{percentage:3.0f} % |{bar}| {n_fmt} of {total_fmt}, {remaining} left, {rate_noinv_fmt}",
+        leave=False,
+        dynamic_ncols=True,
+        disable=None,  # unless stderr is a terminal
+    )
+    with bar:
+        try:
+            for batch in score_pictures(run, paths):
+                for output in outputs:
+                    output(batch)
+                done += len(batch)
+                errors += sum(record.error is not None for record in batch)
+                bar.update(len(batch))
+        except KeyboardInterrupt:
+            bar.close()
+            click.echo(f"Interrupted: {done} of {total} pictures are done.{if_interrupted}", err=True)
+            raise
+    info = run.scorer.info
+    pace = f", {done / (time.monotonic() - started):.1f} a second" if done else ""
+    failed = f"; {errors} failed" if errors else ""
+    click.echo(f"{done - errors} of {total} pictures scored by {_described(info)}{pace}{failed}.", err=True)
+    return errors
+
+
+def rank_with_progress(
+    run: ScoringRun, sources: Sequence[Path], *, top_k: int | None = None, min_score: float | None = None
+) -> tuple[Ranking, list[Record]]:
+    """Scores all pictures, then ranks them; the records lie in the order of the ranking's indexes."""
+    records: list[Record] = []
+    score_with_progress(run, sources, len(sources), [records.extend])
+    pictures = [
+        RankedPicture(i, math.nan if r.score is None else r.score, r.percentile, r.error, r.path)
+        for i, r in enumerate(records)
+    ]
+    return order_by_score(pictures, top_k=top_k, min_score=min_score), records
+
+
+@contextmanager
+def score_lines(info: ScorerInfo) -> Iterator[Show]:
+    """Prints a line per picture as it is scored."""
+    table = _ScoreTable(info)
+    _print_above_progress(table.header)
+
+    def show(batch: Sequence[Record]) -> None:
+        _print_above_progress("\n".join(table.line(r.path, r.score, r.percentile, r.error) for r in batch))
+
+    yield show
+
+
+@contextmanager
+def json_records(info: ScorerInfo) -> Iterator[Show]:
+    """Prints `{"model": {...}, "records": [...]}` as records come; whole JSON even if they end early."""
+    count = 0
+
+    def show(batch: Sequence[Record]) -> None:
+        nonlocal count
+        lines = [json.dumps({"index": i, **asdict(record)}) for i, record in enumerate(batch, start=count)]
+        _print_above_progress(("," if count else "") + "\n" + ",\n".join(lines), newline=False)
+        count += len(lines)
+
+    _print_above_progress(f'{{"model": {json.dumps(_model_facts(info))}, "records": [', newline=False)
+    try:
+        yield show
+    finally:
+        _print_above_progress("\n]}")
+
+
+@contextmanager
+def error_lines() -> Iterator[Show]:
+    """Prints the first errors on stderr, for a run whose records go to a file."""
+    count = 0
+
+    def show(batch: Sequence[Record]) -> None:
+        nonlocal count
+        failed = [record for record in batch if record.error is not None]
+        for record in failed[: max(ERRORS_SHOWN - count, 0)]:
+            _print_above_progress(f"{readable(record.path)}: {readable(record.error or '')}", to_stderr=True)
+        if count <= ERRORS_SHOWN < count + len(failed):
+            _print_above_progress("Further errors are in the records.", to_stderr=True)
+        count += len(failed)
+
+    yield show
+
+
+def ranking_table(ranking: Ranking, info: ScorerInfo, *, is_selection: bool) -> str:
+    """The ranking, best first; with a column for what is kept where there was a selection."""
+    table = _ScoreTable(info)
+    lines = [f"RANK  {'VERDICT   ' if is_selection else ''}{table.header}"]
+    for verdict, pictures in _groups(ranking).items():
+        for picture in pictures:
+            place = "-" if verdict == "failed" else len(lines)
+            line = table.line(picture.path or "", picture.score, picture.percentile, picture.error)
+            lines.append(f"{place:>4}  {f'{verdict:<10}' if is_selection else ''}{line}")
+    return "\n".join(lines)
+
+
+def ranking_json(ranking: Ranking, records: Sequence[Record], info: ScorerInfo) -> str:
+    """The ranking for programs, one picture a line."""
+    parts = [f'"model": {json.dumps(_model_facts(info))}']
+    for verdict, pictures in _groups(ranking).items():
+        lines = [json.dumps({"index": p.index, **asdict(records[p.index])}) for p in pictures]
+        parts.append(f'"{verdict}": [{",".join(chr(10) + line for line in lines)}]')
+    return "{" + ",\n".join(parts) + "}"
+
+
+def _groups(ranking: Ranking) -> dict[str, Sequence[RankedPicture]]:
+    return {"kept": ranking.kept, "rejected": ranking.rejected, "failed": ranking.failed}
+
+
+class _ScoreTable:
+    """Columns as wide as the range of scores needs, so that a line can be printed before all are known."""
+
+    def __init__(self, info: ScorerInfo) -> None:
+        span = info.high - info.low
+        is_bounded = math.isfinite(span) and span > 0
+        # Three digits of the range: 0.713 of 0..1, 3.14 of 1..5, 71.3 of 0..100.
+        self._decimals = min(max(3 - math.ceil(math.log10(span)), 0), 4) if is_bounded else 3
+        ends = (info.low, info.high) if is_bounded else (-99.0, 99.0)
+        self._width = max(len("SCORE"), *(len(f"{end:.{self._decimals}f}") for end in ends))
+        self.header = f"{'SCORE':>{self._width}}  BETTER THAN  PICTURE"
+
+    def line(self, path: str, score: float | None, percentile: float | None, error: str | None) -> str:
+        number = "-" if score is None or math.isnan(score) else f"{score:.{self._decimals}f}"
+        # Rounded down: nothing is better than 100 % of the pictures.
+        better_than = "-" if percentile is None else f"{math.floor(percentile)} %"
+        note = f"  ({readable(error)})" if error else ""
+        return f"{number:>{self._width}}  {better_than:>11}  {readable(path)}{note}"
+
+
+def _model_facts(info: ScorerInfo) -> dict[str, Any]:
+    names = ("name", "revision", "low", "high", "trained_on", "needs_prompt", "relative", "description")
+    facts = {name: getattr(info, name) for name in names}
+    for end in ("low", "high"):  # JSON has no infinity
+        facts[end] = facts[end] if math.isfinite(facts[end]) else None
+    return facts
+
+
+def _described(info: ScorerInfo) -> str:
+    is_bounded = math.isfinite(info.low) and math.isfinite(info.high)
+    return f"{info.name} ({f'{info.low:g} to {info.high:g}, ' if is_bounded else ''}higher is better)"
+
+
+def _print_above_progress(text: str, *, newline: bool = True, to_stderr: bool = False) -> None:
+    with tqdm.external_write_mode():
+        click.echo(text, nl=newline, err=to_stderr)

@@ -1,0 +1,68 @@
+"""The command line with a scorer that needs no weights: mean brightness, 0 to 1.
+
+`python brightness_cli.py ARGUMENTS` is `ma-agiqa ARGUMENTS`. `python brightness_cli.py --serve` reads
+command lines, one JSON list a line, and runs each in a fork of itself, so that many runs need the seconds
+of one start; it answers with the process id, then with the exit code (negative: the signal that ended it).
+"""
+
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+from ma_agiqa_core import cli, record_writer, scoring_run, terminal  # all before the fork
+from ma_agiqa_core.callable_scorer import CallableScorer
+
+assert record_writer
+assert terminal
+
+
+def load_scorer(model: str, *, device: str = "auto", **_: object) -> CallableScorer:
+    """`MODEL@REVISION`; some models misbehave in ways that tests ask for."""
+    name, _, revision = model.partition("@")
+    if name == "missing":
+        raise ValueError("Expected a known model, got 'missing'. This version loads 'lite'.")
+    calls = iter(range(10**9))
+
+    def score(pictures: list[Any], prompts: list[str] | None) -> list[float]:
+        if name == "hangs" and next(calls) >= 2:
+            threading.Event().wait(60)  # a batch that takes for ever
+        if name == "slow":
+            threading.Event().wait(0.002)
+        if name == "small-memory" and len(pictures) > 2:
+            raise MemoryError
+        if name == "stumbles" and any(picture.max() < 8 for picture in pictures):
+            raise ValueError("too dark")
+        if name == "needs-prompt":
+            return [float(len(prompt)) for prompt in prompts or []]
+        return [float("nan") if name == "nan" else picture.mean() / 255 for picture in pictures]
+
+    return CallableScorer(
+        score,
+        name=name,
+        revision=revision or "1",
+        high=100.0 if name == "needs-prompt" else 1.0,
+        needs_prompt=name == "needs-prompt",
+        relative=name == "relative",
+        quantiles=() if name == "relative" else (0.0, 0.5, 1.0),
+        trained_on="nothing",
+    )
+
+
+def serve() -> None:
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            quiet = os.open(os.devnull, os.O_RDWR)
+            for stream in range(3):
+                os.dup2(quiet, stream)
+            sys.argv[1:] = json.loads(line)
+            cli.main()
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    scoring_run.load_scorer = load_scorer  # type: ignore[assignment]
+    serve() if sys.argv[1:] == ["--serve"] else cli.main()
