@@ -81,7 +81,7 @@ def rmse(predictions: Scores, labels: Scores, *, fit: bool = False) -> float:
 def fit_logistic(predictions: Scores, labels: Scores) -> Logistic:
     """The 4-parameter logistic that maps predictions to labels with the least squares.
 
-    Starts where the published evaluation of MA-AGIQA does: largest label, smallest label, mean prediction, 0.5.
+    Starts where the published evaluation of MA-AGIQA does: largest and smallest label, mean prediction, 0.5.
 
     Raises:
         ValueError: Fewer than four pairs, or input that the metrics refuse.

@@ -182,6 +182,6 @@ def _reason(error: Exception) -> str:
         return error.strerror.lower()
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
-    if isinstance(error, EOFError | struct.error) or "truncated" in text.lower():
+    if isinstance(error, EOFError | struct.error) or "truncated" in text.lower() or "not enough" in text:
         return "truncated file"
-    return f"cannot be decoded: {text or type(error).__name__}"
+    return f"cannot be decoded, perhaps damaged: {text or type(error).__name__}"
