@@ -99,12 +99,12 @@ def as_scores(result: Any, count: int, name: str) -> torch.Tensor:
         ValueError: It is not `count` real numbers.
     """
     try:
-        scores = torch.as_tensor(result).detach().squeeze()
+        returned = torch.as_tensor(result).detach()
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"Expected {count} numbers from {name!r}, got {type(result).__name__}.") from None
-    if scores.ndim > 1 or scores.numel() != count or scores.is_complex():
-        raise ValueError(f"Expected {count} scores from {name!r}, got {scores.dtype} {tuple(scores.shape)}.")
-    return scores.reshape(count).to("cpu", torch.float32)
+    if returned.squeeze().ndim > 1 or returned.numel() != count or returned.is_complex():
+        raise ValueError(f"Expected {count} scores from {name!r}, got {returned.dtype} {tuple(returned.shape)}.")
+    return returned.reshape(count).to("cpu", torch.float32)
 
 
 def _opened(picture: PictureInput, index: int, on_error: str) -> Any:

@@ -18,9 +18,7 @@ Pictures: TypeAlias = PictureInput | Sequence[PictureInput]
 Prompts: TypeAlias = str | Sequence[str] | None
 """One prompt for all pictures, one for each, or none."""
 
-_LOADABLE = (
-    "This version loads 'lite', and lite scorers from a .safetensors file or a folder with model.safetensors."
-)
+_LOADABLE = "This version loads 'lite', and lite scorers from a .safetensors file or a folder with model.safetensors."
 _PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
 _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")  # bare, and torch's zip
 
@@ -59,14 +57,8 @@ class ScorerInfo:
         if not self.low < self.high:
             raise ValueError(f"Expected low < high, got {self.low} and {self.high}.")
         quantiles = tuple(float(score) for score in self.quantiles)
-        if (
-            len(quantiles) == 1
-            or not all(map(math.isfinite, quantiles))
-            or list(quantiles) != sorted(quantiles)
-        ):
-            raise ValueError(
-                f"Expected two or more ascending finite quantiles, or none, got {self.quantiles}."
-            )
+        if len(quantiles) == 1 or not all(map(math.isfinite, quantiles)) or list(quantiles) != sorted(quantiles):
+            raise ValueError(f"Expected two or more ascending finite quantiles, or none, got {self.quantiles}.")
         object.__setattr__(self, "quantiles", quantiles)
 
     def percentile(self, score: float) -> float | None:
@@ -170,9 +162,7 @@ def load_scorer(
         "device_map": device_map,
     }.items():
         if value is not None:
-            raise ValueError(
-                f"Expected no {option} for a lite scorer, got {value!r}. It has no semantic model."
-            )
+            raise ValueError(f"Expected no {option} for a lite scorer, got {value!r}. It has no semantic model.")
     if dtype not in ("auto", "float32", torch.float32):
         raise ValueError(f"Expected dtype 'auto' or 'float32' for a lite scorer, got {str(dtype)!r}.")
     scorer = LiteScorer.from_file(path, device=resolve_device(device))
@@ -217,9 +207,7 @@ def resolve_prompts(prompts: Prompts, count: int, needs_prompt: bool) -> list[st
         if texts is None:
             raise ValueError("Expected prompts, got None. This scorer needs the prompt of every picture.")
         if missing := [index for index, text in enumerate(texts) if not text.strip()]:
-            raise ValueError(
-                f"Expected a prompt for picture {missing[0]}, got an empty one. This scorer needs it."
-            )
+            raise ValueError(f"Expected a prompt for picture {missing[0]}, got an empty one. This scorer needs it.")
     return texts
 
 
@@ -256,21 +244,16 @@ def _looks_like_path(model: str) -> bool:
 def _checkpoint_kind(path: Path) -> str:
     from safetensors import SafetensorError, safe_open
 
-    with path.open("rb") as file:
-        start = file.read(4)
-    if path.suffix.lower() in _PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
-        raise ValueError(
-            f"Expected a safetensors checkpoint, got the pickle {str(path)!r}. Opening one can run code."
-        )
     try:
+        with path.open("rb") as file:
+            if path.suffix.lower() in _PICKLE_SUFFIXES or file.read(4).startswith(_PICKLE_STARTS):
+                raise ValueError(f"Expected a safetensors checkpoint, got the pickle {str(path)!r}. It could run code.")
         with safe_open(path, framework="pt") as checkpoint:
             metadata = checkpoint.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"Expected a safetensors checkpoint, got {str(path)!r}: {error}.") from error
     if (version := metadata.get("ma_agiqa.format")) != "1":
-        raise ValueError(
-            f"Expected ma_agiqa.format '1' in the metadata of {str(path)!r}, got {version!r}. {_LOADABLE}"
-        )
+        raise ValueError(f"Expected ma_agiqa.format '1' in the metadata of {str(path)!r}, got {version!r}. {_LOADABLE}")
     return metadata.get("ma_agiqa.kind", "")
 
 

@@ -1,0 +1,166 @@
+"""Ensembles against scipy's ranks and z-scores and percentiles computed by numpy."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import scipy.stats
+import torch
+
+from ma_agiqa_core.callable_scorer import CallableScorer
+from ma_agiqa_core.ensemble import EnsembleScorer
+from ma_agiqa_core.images import PictureError
+from ma_agiqa_core.scorer import Scorer
+
+QUANTILES = {"a": (0.0, 1.0, 4.0), "b": (10.0, 20.0, 25.0, 50.0)}
+
+
+def pictures(count: int) -> torch.Tensor:
+    """(count, 3, 1, 1), all the same: the members below go by the position."""
+    return torch.zeros(count, 3, 1, 1)
+
+
+def member(name: str, scores: Sequence[float], **info: Any) -> CallableScorer:
+    return CallableScorer(
+        lambda images, prompts: scores[: len(images)],
+        name=name,
+        revision="1",
+        high=100,
+        **{"quantiles": QUANTILES.get(name, ()), **info},
+    )
+
+
+A, B = [0.5, 4, 1, 1, -3], [22, 10, 35, 35, 60]
+
+
+def test_calibrated_is_the_weighted_mean_of_percentiles() -> None:
+    ensemble = EnsembleScorer([(member("a", A), 1), (member("b", B), 3)])
+    shares = [np.interp(A, QUANTILES["a"], [0, 0.5, 1]), np.interp(B, QUANTILES["b"], [0, 1 / 3, 2 / 3, 1])]
+    expected = (shares[0] + 3 * shares[1]) / 4
+    scores = ensemble.score(pictures(5))
+    assert scores.dtype == torch.float32
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+def test_calibrated_does_not_depend_on_the_group() -> None:
+    ensemble = EnsembleScorer([(member("a", A), 1), (member("b", B), 3)])
+    assert torch.equal(ensemble.score(pictures(5))[:2], ensemble.score(pictures(2)))
+
+
+@pytest.mark.parametrize("prompts", [None, "one for all"])
+def test_rank_against_scipy(prompts: str | None) -> None:
+    ensemble = EnsembleScorer([(member("a", A), 1), (member("b", B), 3)], combine="rank")
+    ranks = [(scipy.stats.rankdata(scores) - 1) / 4 for scores in (A, B)]
+    expected = (ranks[0] + 3 * ranks[1]) / 4
+    np.testing.assert_allclose(ensemble.score(pictures(5), prompts), expected, atol=1e-6)
+
+
+def test_zscore_against_scipy() -> None:
+    ensemble = EnsembleScorer([(member("a", A), 1), (member("b", B), 3)], combine="zscore")
+    expected = (scipy.stats.zscore(A) + 3 * scipy.stats.zscore(B)) / 4
+    np.testing.assert_allclose(ensemble.score(pictures(5)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("combine", "reference"), [("rank", [0, 1, 0.5, 1, 0]), ("zscore", None)])
+def test_groups_are_the_pictures_of_one_prompt(combine: str, reference: list[float] | None) -> None:
+    scores, prompts = [1.0, 9, 5, 3, 2], ["x", "x", "x", "y", "y"]
+    if reference is None:
+        reference = [*scipy.stats.zscore(scores[:3]), *scipy.stats.zscore(scores[3:])]
+    order = [3, 0, 4, 1, 2]  # groups need not be contiguous
+    ensemble = EnsembleScorer([(member("c", [scores[i] for i in order]), 2)], combine=combine)
+    result = ensemble.score(pictures(5), [prompts[i] for i in order])
+    np.testing.assert_allclose(result, [reference[i] for i in order], atol=1e-6)
+
+
+@pytest.mark.parametrize(("combine", "lone", "equal"), [("rank", 1.0, 0.5), ("zscore", 0.0, 0.0)])
+def test_groups_without_differences(combine: str, lone: float, equal: float) -> None:
+    ensemble = EnsembleScorer([(member("c", [0.1] * 7), 1)], combine=combine)
+    assert ensemble.score(pictures(1)).tolist() == [lone]
+    assert ensemble.score(pictures(7)).tolist() == [equal] * 7
+
+
+@pytest.mark.parametrize("combine", ["calibrated", "rank", "zscore"])
+def test_a_failed_picture_is_left_out_of_its_group(combine: str) -> None:
+    a, b = [0.5, math.nan, 2, 3, 3.5], [15, 30, 22, math.nan, 40]
+    left = [0, 2, 4]
+    ensemble = EnsembleScorer([(member("a", a), 1), (member("b", b), 1)], combine=combine)
+    alone = EnsembleScorer(
+        [(member("a", [a[i] for i in left]), 1), (member("b", [b[i] for i in left]), 1)], combine=combine
+    )
+    scores = ensemble.score(pictures(5), on_error="nan")
+    assert scores.isnan().tolist() == [False, True, False, True, False]
+    assert scores[left].tolist() == alone.score(pictures(3)).tolist()
+
+
+@pytest.mark.parametrize("combine", ["calibrated", "rank", "zscore"])
+def test_no_pictures(combine: str) -> None:
+    assert EnsembleScorer([(member("a", A), 1)], combine=combine).score([]).shape == (0,)
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (2, 2)).save(tmp_path / "x.png")
+    files = [tmp_path / "missing.png", tmp_path / "x.png"]
+    ensemble = EnsembleScorer([(member("a", A), 1), (member("b", B), 1)])
+    with pytest.raises(PictureError, match="Picture 0") as raised:
+        ensemble.score(files)
+    assert raised.value.reason == "no such file"
+    assert ensemble.score(files, on_error="nan").isnan().tolist() == [True, False]
+
+
+def test_info() -> None:
+    needs_prompt = member("b", B, needs_prompt=True, trained_on="ratings")
+    calibrated = EnsembleScorer([(member("a", A, trained_on="toys"), 1), (needs_prompt, 2.5)])
+    info = calibrated.info
+    assert isinstance(calibrated, Scorer)
+    assert (info.name, info.revision) == ("ensemble(a+b)", "calibrated:a@1*1+b@1*2.5")
+    assert (info.low, info.high, info.needs_prompt, info.relative) == (0, 1, True, False)
+    assert info.trained_on == "toys; ratings"
+    assert info.percentile(0.5) is None
+    with pytest.raises(ValueError, match="Expected prompts"):
+        calibrated.score(pictures(2))
+    for combine, low, high in (("rank", 0, 1), ("zscore", -math.inf, math.inf)):
+        info = EnsembleScorer([(member("a", A), 1)], combine=combine).info
+        assert (info.low, info.high, info.relative) == (low, high, True)
+
+
+def test_ensembles_nest() -> None:
+    inner = EnsembleScorer([(member("a", A), 1), (member("b", B), 1)], combine="rank")
+    outer = EnsembleScorer([(inner, 1)], combine="rank")
+    expected = (scipy.stats.rankdata(inner.score(pictures(5))) - 1) / 4
+    np.testing.assert_allclose(outer.score(pictures(5)), expected, atol=1e-6)
+    with pytest.raises(ValueError, match=r"ensemble\(a\+b\), which is relative to its group"):
+        EnsembleScorer([(inner, 1)])
+
+
+@pytest.mark.parametrize(
+    ("members", "combine", "message"),
+    [
+        ([], "rank", "at least one"),
+        ([("a", 0)], "rank", "weight above 0, got 0 for a"),
+        ([("a", -1)], "calibrated", "got -1 for a"),
+        ([("a", math.nan)], "calibrated", "got nan for a"),
+        ([("a", math.inf)], "calibrated", "got inf for a"),
+        ([("a", 1)], "median", "'calibrated', 'rank' or 'zscore', got 'median'"),
+        ([("a", 1), ("c", 1)], "calibrated", "got c, which has no quantiles. Use combine='rank'"),
+    ],
+)
+def test_impossible_ensembles(members: list[tuple[str, float]], combine: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EnsembleScorer([(member(name, A), weight) for name, weight in members], combine=combine)
+
+
+def test_a_member_that_returns_another_number_of_scores() -> None:
+    class Careless:
+        info = member("a", A).info
+
+        def score(
+            self, images: Any, prompts: Any = None, batch_size: int | None = None, on_error: str = "raise"
+        ) -> torch.Tensor:
+            return torch.zeros(1)
+
+    with pytest.raises(ValueError, match="Expected 3 scores from 'a'"):
+        EnsembleScorer([(Careless(), 1)]).score(pictures(3))
