@@ -6,6 +6,7 @@ Imports nothing heavy before a command runs, so that `ma-agiqa --help` comes at 
 import json
 import math
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,6 +45,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # any file name can be printed, whatever the terminal's encoding
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     code = run(sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done; taking torch down takes a moment
     if code == INTERRUPTED:  # an ordinary exit waits for threads that still decode and score
         with suppress(OSError):
             sys.stdout.flush()
@@ -58,25 +60,26 @@ def run(arguments: Sequence[str]) -> int:
         return cli.main(list(arguments), PROGRAM, standalone_mode=False) or 0
     except click.Abort:  # Ctrl-C
         return INTERRUPTED
-    except click.ClickException as error:
+    except (click.ClickException, OSError, ValueError, ImportError) as error:
+        if "--debug" in arguments:
+            traceback.print_exception(error)
+        _notice(_message(error))
+        return WRONG_USAGE
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
-        message = error.format_message() + (f" Try '{context.command_path} --help'." if context else "")
-    except OSError as error:
-        message = f"{error.strerror}: {error.filename}" if error.filename is not None else str(error)
-    except (ValueError, ImportError) as error:
-        message = str(error)
-    if "--debug" in arguments:
-        traceback.print_exc()
-    _notice(" ".join(message.split("\n")))
-    return WRONG_USAGE
+        return error.format_message() + (f" Try '{context.command_path} --help'." if context else "")
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror}: {error.filename}"
+    return str(error)
 
 
 def _scoring_options(command: _Command) -> _Command:
     """The options that `score` and `rank` share."""
     options = (
-        click.option(
-            "--model", default="lite", show_default=True, help="lite, or a .safetensors file or folder."
-        ),
+        click.option("--model", default="lite", show_default=True, help="lite, or a .safetensors file or folder."),
         click.option("--semantic", metavar="MODEL", help="Semantic model, for scorers that have one."),
         click.option("--cache", type=_PATH, metavar="DIR", help="Cache of semantic vectors."),
         click.option("--prompts", type=_PATH, metavar="FILE", help="CSV or JSONL with path,prompt."),
@@ -130,9 +133,7 @@ def demo() -> int:
     click.echo(ranking_table(ranking, scoring.scorer.info, is_selection=False))
     judged = _judged(ranking, records, is_selection=False)
     _write_report(report, scoring, judged, title="Photographs and their degraded copies")
-    click.echo(
-        f"\nReport: {report.absolute()}\nNext:   {PROGRAM} rank YOUR_FOLDER --top 5 --report report.html"
-    )
+    click.echo(f"\nReport: {report.absolute()}\nNext:   {PROGRAM} rank YOUR_FOLDER --top 5 --report report.html")
     return SOME_FAILED if ranking.failed else 0
 
 
@@ -167,9 +168,7 @@ def score(
     scoring = prepare(ScoringOptions(**options))
     info = scoring.scorer.info
     if info.relative:
-        raise ValueError(
-            f"Expected a scorer that judges each picture alone, got {info.name}. Use {PROGRAM} rank."
-        )
+        raise ValueError(f"Expected a scorer that judges each picture alone, got {info.name}. Use {PROGRAM} rank.")
     records: list[Record] = []
     with ExitStack() as opened:
         writer = None if out is None else open_records(out, scoring.identity, resume=resume)
@@ -229,9 +228,7 @@ def rank(
     scoring = prepare(ScoringOptions(**options))
     info = scoring.scorer.info
     if info.relative and min_score is not None:
-        raise ValueError(
-            f"Expected --top, got --min-score: scores of {info.name} mean nothing beyond this group."
-        )
+        raise ValueError(f"Expected --top, got --min-score: scores of {info.name} mean nothing beyond this group.")
     ranking, records = rank_with_progress(scoring, sources, top_k=top, min_score=min_score)
     is_selection = top is not None or min_score is not None
     if as_json:

@@ -33,9 +33,7 @@ def read_prompts(file: Path) -> dict[str, str]:
                     raise ValueError(f"row {number} is {json.dumps(row, ensure_ascii=False)}")
                 prompts[prompt_key(file.parent / path)] = prompt
         except (csv.Error, AttributeError, ValueError) as error:
-            raise ValueError(
-                f"Expected path and prompt in every row of {file}, got an error: {error}."
-            ) from error
+            raise ValueError(f"Expected path and prompt in every row of {file}, got an error: {error}.") from error
     return prompts
 
 

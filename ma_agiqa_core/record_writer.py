@@ -65,9 +65,7 @@ def check_output(out: Path) -> None:
     if out.suffix.lower() not in READERS:
         raise ValueError(f"Expected an output ending in .csv, .jsonl or .parquet, got {out}.")
     if not out.parent.is_dir():
-        raise FileNotFoundError(
-            f"Expected an existing folder for {out.name}, got {out.parent}. Create it first."
-        )
+        raise FileNotFoundError(f"Expected an existing folder for {out.name}, got {out.parent}. Create it first.")
     if out.suffix.lower() == ".parquet":
         import_parquet()
 

@@ -57,8 +57,7 @@ def read_records(out: Path) -> Iterator[Record]:
         yield from READERS[out.suffix.lower()](out)
     except (csv.Error, TypeError, ValueError) as error:  # pyarrow's are ValueErrors
         raise ValueError(
-            f"Expected {out.name} to hold records of ma-agiqa, got something else ({error}). "
-            "Name another output."
+            f"Expected {out.name} to hold records of ma-agiqa, got something else ({error}). Name another output."
         ) from error
 
 

@@ -125,9 +125,7 @@ def _score_batch(run: ScoringRun, batch: Sequence[Picture]) -> list[Record]:
     prompts = None if run.prompts is None else [_prompt(run.prompts, picture) for picture in batch]
     errors = [picture.error for picture in batch]
     if prompts is not None:
-        errors = [
-            error or (None if prompt else NO_PROMPT) for error, prompt in zip(errors, prompts, strict=True)
-        ]
+        errors = [error or (None if prompt else NO_PROMPT) for error, prompt in zip(errors, prompts, strict=True)]
     is_ready = [error is None for error in errors]
     images = [_as_array(picture.pixels) for picture in compress(batch, is_ready)]
     outcomes = iter(_score_images(run.scorer, images, prompts and list(compress(prompts, is_ready))))
@@ -147,9 +145,7 @@ def _as_array(pixels: torch.Tensor | None) -> np.ndarray:
     return pixels.movedim(0, -1).numpy()
 
 
-def _score_images(
-    scorer: Scorer, images: Sequence[np.ndarray], prompts: Sequence[str] | None
-) -> list[float | str]:
+def _score_images(scorer: Scorer, images: Sequence[np.ndarray], prompts: Sequence[str] | None) -> list[float | str]:
     """For each image its score, or the reason why there is none."""
     batch_size = len(images)
     while batch_size:
@@ -174,8 +170,7 @@ def _reason(error: Exception) -> str:
 def _is_out_of_memory(error: Exception) -> bool:
     """CUDA, MPS and the CPU allocator say it in their own words, most of them in a plain RuntimeError."""
     return isinstance(error, MemoryError) or any(
-        words in str(error).lower()
-        for words in ("out of memory", "can't allocate memory", "not enough memory")
+        words in str(error).lower() for words in ("out of memory", "can't allocate memory", "not enough memory")
     )
 
 

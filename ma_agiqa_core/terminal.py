@@ -38,6 +38,9 @@ def score_with_progress(
     Returns:
         The number of pictures that could not be scored.
     """
+    if not total:
+        click.echo("Nothing left to score.", err=True)
+        return 0
     done = errors = 0
     started = time.monotonic()
     bar = tqdm(

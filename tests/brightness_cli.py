@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from ma_agiqa_core import cli, record_writer, scoring_run, terminal  # all before the fork
@@ -18,7 +19,7 @@ assert record_writer
 assert terminal
 
 
-def load_scorer(model: str, *, device: str = "auto", **_: object) -> CallableScorer:
+def load_scorer(model: str, **options: object) -> CallableScorer:
     """`MODEL@REVISION`; some models misbehave in ways that tests ask for."""
     name, _, revision = model.partition("@")
     if name == "missing":
@@ -27,6 +28,7 @@ def load_scorer(model: str, *, device: str = "auto", **_: object) -> CallableSco
 
     def score(pictures: list[Any], prompts: list[str] | None) -> list[float]:
         if name == "hangs" and next(calls) >= 2:
+            Path(os.environ["HANGS"]).touch()
             threading.Event().wait(60)  # a batch that takes for ever
         if name == "slow":
             threading.Event().wait(0.002)

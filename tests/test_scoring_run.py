@@ -1,0 +1,49 @@
+"""The scoring loop: no picture ends a run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MakePicture = Callable[[Path, int], Path]
+
+
+def test_prompts_reach_their_pictures_and_missing_ones_are_errors(folder: Path, run: Any) -> None:
+    prompts = folder / "prompts.csv"
+    prompts.write_text(f'path,prompt\nphotos/a.png,"a, b"\n{folder}/photos/sub/c.png,twelve chars\nphotos/b.png,\n')
+
+    code, out, _ = run("score", "photos", "--model", "needs-prompt", "--prompts", prompts, "--json")
+    records = {record["path"]: record for record in json.loads(out)["records"]}
+
+    assert code == 1
+    assert records["photos/a.png"]["score"] == 4
+    assert records["photos/sub/c.png"]["score"] == 12
+    assert records["photos/b.png"]["error"] == "no prompt for this picture"
+    assert records["photos/a.png"]["model"].startswith("needs-prompt@1;prompts=")
+
+
+def test_a_picture_the_scorer_stumbles_over_does_not_end_the_run(
+    folder: Path, run: Any, make_picture: MakePicture
+) -> None:
+    make_picture(folder / "photos" / "dark.png", 0)
+
+    code, out, _ = run("score", "photos", "--model", "stumbles", "--json")
+    records = {record["path"]: record for record in json.loads(out)["records"]}
+
+    assert code == 1
+    assert records["photos/dark.png"]["error"] == "cannot be scored: too dark"
+    assert [records[f"photos/{name}.png"]["score"] for name in ("a", "b", "sub/c")] == [0.2, 0.8, 0.4]
+
+
+def test_too_little_memory_makes_batches_smaller(folder: Path, run: Any) -> None:
+    code, out, _ = run("score", "photos/a.png", "photos/b.png", "photos/sub", "--model", "small-memory", "--json")
+
+    assert code == 0
+    assert [record["score"] for record in json.loads(out)["records"]] == [0.2, 0.8, 0.4]
+
+
+def test_nan_is_an_error(folder: Path, run: Any) -> None:
+    code, out, _ = run("score", "photos/a.png", "--model", "nan", "--json")
+
+    assert code == 1
+    assert json.loads(out)["records"][0]["error"] == "the scorer returned nan"
