@@ -83,8 +83,7 @@ def _ensemble_info(members: tuple[tuple[Scorer, float], ...], combine: str) -> S
     infos = [member.info for member, _ in members]
     return ScorerInfo(
         name=f"ensemble({'+'.join(info.name for info in infos)})",
-        revision=f"{combine}:"
-        + "+".join(f"{m.info.name}@{m.info.revision}*{weight:g}" for m, weight in members),
+        revision=f"{combine}:" + "+".join(f"{m.info.name}@{m.info.revision}*{weight:g}" for m, weight in members),
         low=-math.inf if combine == "zscore" else 0.0,
         high=math.inf if combine == "zscore" else 1.0,
         trained_on="; ".join(dict.fromkeys(info.trained_on for info in infos if info.trained_on)),

@@ -202,9 +202,7 @@ def _float_pixels(tensor: torch.Tensor, layout: str, where: str) -> torch.Tensor
     """float32 in [0, 1], on the tensor's own device; refuses all but `layout`."""
     pixels = tensor.detach().float() if tensor.is_floating_point() else tensor
     if fix := _layout_fix(tuple(tensor.shape), len(layout.split(","))) or _range_fix(pixels):
-        raise ValueError(
-            f"Expected a float tensor {layout} RGB in [0, 1]{where}, got {_described(tensor)}. {fix}"
-        )
+        raise ValueError(f"Expected a float tensor {layout} RGB in [0, 1]{where}, got {_described(tensor)}. {fix}")
     return pixels.clamp(0, 1)
 
 

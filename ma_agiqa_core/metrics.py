@@ -104,9 +104,7 @@ def _paired(predictions: Scores, labels: Scores) -> tuple[np.ndarray, np.ndarray
     for name, values in zip(("predictions", "labels"), pair, strict=True):
         if not np.isfinite(values).all():
             place = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise ValueError(
-                f"Expected finite {name}, got {values[place]} at {place}. Leave failed pictures out."
-            )
+            raise ValueError(f"Expected finite {name}, got {values[place]} at {place}. Leave failed pictures out.")
     return pair
 
 

@@ -156,11 +156,7 @@ def load_scorer(
     kind = _checkpoint_kind(path)
     if kind != "lite":
         raise ValueError(f"Expected a lite scorer in {str(path)!r}, got kind {kind!r}. {_LOADABLE}")
-    for option, value in {
-        "semantic": semantic,
-        "quantization": quantization,
-        "device_map": device_map,
-    }.items():
+    for option, value in {"semantic": semantic, "quantization": quantization, "device_map": device_map}.items():
         if value is not None:
             raise ValueError(f"Expected no {option} for a lite scorer, got {value!r}. It has no semantic model.")
     if dtype not in ("auto", "float32", torch.float32):
@@ -183,8 +179,11 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         resolved = torch.device(device)
     except (RuntimeError, TypeError):
         raise ValueError(f"Expected a device such as 'auto', 'cpu' or 'cuda:0', got {device!r}.") from None
-    if resolved.type != "cpu" and (resolved.index or 0) >= _count(resolved.type):
-        raise ValueError(f"Expected a device of this machine, got {str(device)!r}. Use 'auto' or 'cpu'.")
+    if resolved.type != "cpu" and (resolved.index or 0) >= (count := _count(resolved.type)):
+        raise ValueError(
+            f"Expected a device of this machine, got {str(device)!r}; it has {count} of type {resolved.type!r}. "
+            "Use 'auto' or 'cpu'."
+        )
     return resolved
 
 

@@ -79,9 +79,7 @@ def test_unreadable_files_and_images_carry_their_error(tmp_path: Path) -> None:
     assert decode(PIL.Image.new("RGB", (0, 3))).error == "has no pixels"
 
 
-@pytest.mark.parametrize(
-    "name", ["猫 и кот.png", "a b'c\"d$(e);&.png", "line\nbreak.png", "-rf.png", "%s{0}.png"]
-)
+@pytest.mark.parametrize("name", ["猫 и кот.png", "a b'c\"d$(e);&.png", "line\nbreak.png", "-rf.png", "%s{0}.png"])
 def test_odd_file_names(tmp_path: Path, name: str) -> None:
     if sys.platform == "win32" and set(name) & set('"\n'):
         pytest.skip("not a file name on Windows")
