@@ -311,6 +311,6 @@ def _write_report(
 
 
 def _notice(message: str) -> None:
-    from .report.names import readable
-
-    click.echo(f"{PROGRAM}: {readable(message)}", err=True)
+    """One line on stderr, whatever is in the file names. Needs no other module: it may report a missing one."""
+    one_line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+    click.echo(f"{PROGRAM}: {one_line}", err=True)
