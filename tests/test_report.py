@@ -146,9 +146,7 @@ def test_foreign_text_is_escaped_wherever_it_appears(tmp_path):
     assert nasty in html.unescape(page.text)
 
 
-@pytest.mark.parametrize(
-    "name", ["日本語 🖼.png", "مرحبا.png", "$(rm -rf) `x`; 'q' \"d\" & #1%41?.png", " x.png"]
-)
+@pytest.mark.parametrize("name", ["日本語 🖼.png", "مرحبا.png", "$(rm -rf) `x`; 'q' \"d\" & #1%41?.png", " x.png"])
 def test_unusual_file_names_are_shown_and_linked(tmp_path, name):
     if sys.platform == "win32" and set(name) & set('"?'):
         pytest.skip("Windows has no such file name")

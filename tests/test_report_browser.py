@@ -12,9 +12,7 @@ from ma_agiqa_core.report import ReportEntry, write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="chromium is not installed: the report was not opened"
-)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: the report was not opened")
 
 FLAGS = [
     "--no-sandbox",
@@ -239,9 +237,7 @@ def test_foreign_markup_runs_nothing(browser, tmp_path):
 
 def test_two_thousand_pictures_filter_and_sort_in_time(browser, tmp_path):
     Image.new("RGB", (64, 48), "teal").save(tmp_path / "a.png")
-    entries = [
-        ReportEntry(str(tmp_path / "a.png"), i / 20, i / 20, 64, 48, i > 900, None) for i in range(2000)
-    ]
+    entries = [ReportEntry(str(tmp_path / "a.png"), i / 20, i / 20, 64, 48, i > 900, None) for i in range(2000)]
     write_report(tmp_path / "r.html", entries, model=MODEL)
     with browser.new_page() as page:
         page.goto((tmp_path / "r.html").as_uri())

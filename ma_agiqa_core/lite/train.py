@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 SEED = 7
 VIEWS = {"photograph": 14, "other": 6}  # lossless photographs are the anchor of the scale, the others only add content
 FAMILIES_A_VIEW = 6
-VECTOR_FAMILIES = (
-    "original jpeg webp white_noise blur upscale shot_noise disk_blur median edge_preserving ringing grain unfinished "
-    "upscale_sharpened impulse_noise melted"
-).split()
+VECTOR_FAMILIES = [
+    *("original", "jpeg", "webp", "white_noise", "shot_noise", "impulse_noise", "grain", "blur", "disk_blur", "median"),
+    *("edge_preserving", "ringing", "upscale", "upscale_sharpened", "unfinished", "melted"),
+]
 HEADS = 3  # perceptrons in each of the two groups of the statistics head
 HEAD_WIDTH = 32
 HEAD_EPOCHS = 30
@@ -41,8 +41,8 @@ CROP_EPOCHS = 4
 VIEWS_A_STEP = {"head": 12, "crop": 3}
 WEIGHTS = (0.3, 0.25, 0.2, 0.25)  # support vectors, pristine distance, statistics head, crop network
 
-# A pair of pictures counts if their targets differ by more than MARGIN. Pairs of two views: between anchors like half a
-# pair, between others only where the difference is plain; a clean but soft painting is not worse than a clean photograph.
+# A pair of pictures counts if their targets differ by more than MARGIN. Pairs from two views count in part between
+# anchors, and little between others, where the difference must be plain: no clean picture is worse than another.
 MARGIN = 0.04
 ANCHOR_PAIRS = 0.4
 PLAIN_PAIRS = 0.1

@@ -106,14 +106,10 @@ def make_histogram(
     ticks = range(math.ceil(start / tick_step - 1e-9), math.floor(stop / tick_step + 1e-9) + 1)
     position = None
     if threshold is not None:
-        position = {"below": 0.0, "above": 100.0, "": 100 * (threshold - start) / (stop - start)}[
-            threshold_side
-        ]
+        position = {"below": 0.0, "above": 100.0, "": 100 * (threshold - start) / (stop - start)}[threshold_side]
     return Histogram(
         bars=bars,
-        score_ticks=tuple(
-            Tick(100 * (i * tick_step - start) / (stop - start), _number(i * tick_step)) for i in ticks
-        ),
+        score_ticks=tuple(Tick(100 * (i * tick_step - start) / (stop - start), _number(i * tick_step)) for i in ticks),
         count_ticks=tuple(Tick(100 * count / top, f"{count:,}") for count in range(0, top + 1, count_step)),
         threshold=position,
         threshold_side=threshold_side,

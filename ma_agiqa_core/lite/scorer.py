@@ -1,0 +1,151 @@
+"""Scores pictures of any size with the lite network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, safe_open
+from torch import Tensor
+
+from ..images import Picture, PictureError, as_picture_list, iterate_pictures
+from ..scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_prompts
+from .network import LiteNetwork
+
+PIXELS_AT_ONCE = {"cpu": 1_000_000}  # a larger batch is no faster on a processor
+PIXELS_AT_ONCE_ELSEWHERE = 16_000_000  # about 4 GB of intermediate maps
+
+_DESCRIPTION = (
+    "Technical quality (sharpness, noise, artefacts) by a small scorer carried in the package. It is NOT MA-AGIQA and "
+    "sees neither anatomy nor meaning nor how well a picture fits its prompt."
+)
+
+
+class LiteScorer:
+    """The `Scorer` of `lite` files: technical quality, 0 to 100, higher is better.
+
+    Pictures are seen at their native resolution. Scores are deterministic and depend neither on the other pictures nor
+    on the batch size.
+
+    Args:
+        network: In eval mode, on the device to compute on.
+        info: What the scorer says about itself.
+    """
+
+    def __init__(self, network: LiteNetwork, info: ScorerInfo) -> None:
+        self.network = network
+        self._info = info
+
+    @property
+    def info(self) -> ScorerInfo:
+        return self._info
+
+    @classmethod
+    def from_file(cls, path: Path, device: torch.device) -> LiteScorer:
+        """Loads a lite checkpoint.
+
+        Raises:
+            ValueError: The file is damaged or holds something else.
+        """
+        try:
+            with safe_open(path, framework="pt") as checkpoint:
+                metadata = checkpoint.metadata() or {}
+            network = LiteNetwork.from_state_dict(load_file(path)).to(device)
+            quantiles = tuple(json.loads(metadata.get("ma_agiqa.quantiles", "[]")))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ValueError(f"Expected a lite checkpoint, got {str(path)!r}: {error}") from error
+        info = ScorerInfo(
+            name=metadata.get("ma_agiqa.name", "lite"),
+            revision=hashlib.sha256(path.read_bytes()).hexdigest()[:12],
+            low=0.0,
+            high=100.0,
+            trained_on=metadata.get("ma_agiqa.trained_on", ""),
+            quantiles=quantiles,
+            description=_DESCRIPTION,
+        )
+        return cls(network, info)
+
+    def score(
+        self,
+        images: Pictures,
+        prompts: Prompts = None,
+        batch_size: int | None = None,
+        on_error: str = "raise",
+    ) -> Tensor:
+        """Scores pictures; see `Scorer.score`. Prompts are checked and not used.
+
+        Raises:
+            PictureError: A picture cannot be read and `on_error` is "raise".
+            ValueError: A malformed array or tensor, or a wrong option.
+        """
+        check_score_options(batch_size, on_error)
+        inputs = as_picture_list(images)
+        resolve_prompts(prompts, len(inputs), needs_prompt=False)
+        scores = torch.full((len(inputs),), torch.nan)
+        waiting = _Waiting(self._pixels_at_once, batch_size)
+        for picture in iterate_pictures(inputs):
+            if picture.error is None:
+                for batch in waiting.add(picture):
+                    self._score_batch(batch, scores)
+            elif on_error == "raise":
+                raise PictureError(picture.index, picture.path, picture.error)
+        for batch in waiting.rest():
+            self._score_batch(batch, scores)
+        return scores
+
+    @property
+    def _device(self) -> torch.device:
+        return self.network.weight.device
+
+    @property
+    def _pixels_at_once(self) -> int:
+        return PIXELS_AT_ONCE.get(self._device.type, PIXELS_AT_ONCE_ELSEWHERE)
+
+    def _score_batch(self, batch: list[Picture], scores: Tensor) -> None:
+        """Writes the scores of pictures of one size; halves the batch where memory runs out."""
+        try:
+            pixels = torch.stack([_unit_range(picture.pixels, self._device) for picture in batch])
+            with torch.inference_mode():
+                quality = 50 + 50 * self.network(pixels)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            middle = len(batch) // 2
+            self._score_batch(batch[:middle], scores)
+            self._score_batch(batch[middle:], scores)
+        else:
+            scores[[picture.index for picture in batch]] = quality.cpu()
+
+
+class _Waiting:
+    """Decoded pictures by size, until there are enough of one size for a batch, or too many in all."""
+
+    def __init__(self, pixels_at_once: int, batch_size: int | None) -> None:
+        self.pixels_at_once, self.batch_size = pixels_at_once, batch_size
+        self.groups: dict[tuple[int, int], list[Picture]] = defaultdict(list)
+        self.pixels = 0
+
+    def add(self, picture: Picture) -> list[list[Picture]]:
+        """The batches that are due now."""
+        size = picture.width * picture.height
+        group = self.groups[picture.height, picture.width]
+        group.append(picture)
+        self.pixels += size
+        if len(group) >= (self.batch_size or max(self.pixels_at_once // size, 1)):
+            self.pixels -= size * len(group)
+            return [self.groups.pop((picture.height, picture.width))]
+        return self.rest() if self.pixels > 4 * self.pixels_at_once else []
+
+    def rest(self) -> list[list[Picture]]:
+        groups, self.groups, self.pixels = list(self.groups.values()), defaultdict(list), 0
+        return groups
+
+
+def _unit_range(pixels: Tensor | None, device: torch.device) -> Tensor:
+    assert pixels is not None  # only decoded pictures wait
+    moved = pixels.to(device)
+    return moved if moved.is_floating_point() else moved.float() / 255
