@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 
 Picture = np.ndarray  # (H, W, 3) float32 RGB in [0, 1]
 Degradation = Callable[[Picture, float, np.random.Generator], Picture]
@@ -40,11 +43,19 @@ def upscale(picture: Picture, factor: float, resample: Image.Resampling = Image.
     return _from_image(image.resize((W, H), resample))
 
 
+def _without_rng(degrade: Callable[..., Picture], amount: float, p: Picture, rng: np.random.Generator) -> Picture:
+    return degrade(p, amount)
+
+
+def _noisy(sigma: float, p: Picture, rng: np.random.Generator) -> Picture:
+    return noise(p, sigma, rng)
+
+
 TEST_LADDERS: dict[str, tuple[Callable[[Picture, np.random.Generator], Picture], ...]] = {
-    "jpeg": tuple(lambda p, _, q=q: jpeg(p, q) for q in (60, 30, 10)),
-    "blur": tuple(lambda p, _, s=s: blur(p, s) for s in (1.0, 2.0, 4.0)),
-    "noise": tuple(lambda p, rng, s=s: noise(p, s, rng) for s in (5.0, 15.0, 35.0)),
-    "upscaling": tuple(lambda p, _, f=f: upscale(p, f) for f in (2.0, 3.0, 4.0)),
+    "jpeg": tuple(partial(_without_rng, jpeg, q) for q in (60, 30, 10)),
+    "blur": tuple(partial(_without_rng, blur, s) for s in (1.0, 2.0, 4.0)),
+    "noise": tuple(partial(_noisy, s) for s in (5.0, 15.0, 35.0)),
+    "upscaling": tuple(partial(_without_rng, upscale, f) for f in (2.0, 3.0, 4.0)),
 }
 
 
@@ -196,13 +207,13 @@ def _unfinished(p: Picture, level: float, rng: np.random.Generator) -> Picture:
 
 def _oversaturated(p: Picture, level: float, rng: np.random.Generator) -> Picture:
     """High guidance: colours and contrast pushed into clipping."""
-    grey = p @ np.float32([0.299, 0.587, 0.114])
+    grey = p @ _LUMA
     out = grey[..., None] + (p - grey[..., None]) * _mix(1.4, 4.0, level)
     return _clip((out - out.mean()) * _mix(1.1, 2.2, level) + out.mean())
 
 
 def _washed_out(p: Picture, level: float, rng: np.random.Generator) -> Picture:
-    grey = p @ np.float32([0.299, 0.587, 0.114])
+    grey = p @ _LUMA
     out = grey[..., None] + (p - grey[..., None]) * _mix(0.7, 0.15, level)
     return _clip((out - 0.5) * _mix(0.75, 0.2, level) + rng.uniform(0.4, 0.65))
 

@@ -50,12 +50,9 @@ class LiteNetwork(nn.Module):
         self.pristine_distance = PristineDistance()
         self.statistics_head = StatisticsHead(hidden)
         self.crop_network = CropNetwork()
-        self.register_buffer("centre", torch.zeros(4))
-        self.register_buffer("spread", torch.ones(4))
-        self.register_buffer("weight", torch.full((4,), 0.25))
-        self.centre: Tensor
-        self.spread: Tensor
-        self.weight: Tensor
+        self.centre = nn.Buffer(torch.zeros(4))
+        self.spread = nn.Buffer(torch.ones(4))
+        self.weight = nn.Buffer(torch.full((4,), 0.25))
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Tensor]) -> LiteNetwork:
@@ -97,11 +94,14 @@ class SupportVectors(nn.Module):
     def __init__(self, count: int) -> None:
         super().__init__()
         D = len(statistics.BLOCK_FEATURES)
-        for name, shape in {"low": (D,), "high": (D,), "vectors": (count, D), "dual": (count,), "bias": ()}.items():
-            self.register_buffer(name, torch.zeros(shape))
-        self.register_buffer("gamma", torch.tensor(1.0))
+        self.low = nn.Buffer(torch.zeros(D))
+        self.high = nn.Buffer(torch.ones(D))
+        self.vectors = nn.Buffer(torch.zeros(count, D))
+        self.dual = nn.Buffer(torch.zeros(count))
+        self.bias = nn.Buffer(torch.zeros(()))
+        self.gamma = nn.Buffer(torch.ones(()))
         columns = [statistics.FEATURES.index(name) for name in statistics.BLOCK_FEATURES]
-        self.register_buffer("columns", torch.tensor(columns), persistent=False)
+        self.columns = nn.Buffer(torch.tensor(columns), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         distance = torch.cdist(self.scale(features), self.vectors, compute_mode="donot_use_mm_for_euclid_dist")
@@ -118,8 +118,8 @@ class PristineDistance(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         D = len(statistics.BLOCK_FEATURES)
-        self.register_buffer("mean", torch.zeros(D))
-        self.register_buffer("precision", torch.eye(D))
+        self.mean = nn.Buffer(torch.zeros(D))
+        self.precision = nn.Buffer(torch.eye(D))
 
     def forward(self, blocks: Tensor) -> Tensor:
         away = self.spread_out(blocks).mean(1) - self.mean
@@ -138,8 +138,10 @@ class StatisticsHead(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         D = len(statistics.FEATURES)
-        for name in ("mean", "deviation", "low", "high"):
-            self.register_buffer(name, torch.zeros(D))
+        self.mean = nn.Buffer(torch.zeros(D))
+        self.deviation = nn.Buffer(torch.ones(D))
+        self.low = nn.Buffer(torch.full((D,), -4.0))
+        self.high = nn.Buffer(torch.full((D,), 4.0))
         self.hidden = nn.Linear(D, hidden)
         self.score = nn.Linear(hidden, 1)
 
@@ -190,7 +192,7 @@ class _InvertedResidual(nn.Module):
     def __init__(self, channels: int, out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         wide = channels * expansion
-        layers = [_convolution(channels, wide, 1, 1)] if expansion > 1 else []
+        layers: list[nn.Module] = [_convolution(channels, wide, 1, 1)] if expansion > 1 else []
         layers += [_convolution(wide, wide, kernel, stride, groups=wide), nn.Conv2d(wide, out, 1)]
         self.layers = nn.Sequential(*layers)
         self.residual = stride == 1 and channels == out

@@ -69,7 +69,7 @@ def describe(rgb: Tensor) -> tuple[Tensor, Tensor]:
     rgb = mirror_to(rgb, MIN_SIDE)
     planes = F.conv2d(rgb * 255.0, rgb.new_tensor(_OPPONENT).view(3, 3, 1, 1))
     luma, chroma = planes[:, :1], planes[:, 1:]
-    grid = tuple(max(round(side / BLOCK), 1) for side in rgb.shape[-2:])
+    grid = (max(round(rgb.shape[-2] / BLOCK), 1), max(round(rgb.shape[-1] / BLOCK), 1))
     features = [_block_grid(luma), _high_band(luma), _colour(rgb, chroma)]
     blocks = []
     for scale in range(SCALES):
@@ -124,7 +124,7 @@ def _with_neighbour_products(mscn: Tensor) -> Tensor:
     return torch.cat([centre, *(centre * neighbour for neighbour in moved)], 1)
 
 
-def _pooled_moments(x: Tensor, grid: tuple[int, ...]) -> Tensor:
+def _pooled_moments(x: Tensor, grid: tuple[int, int]) -> Tensor:
     """(B, C, H, W) -> (B, N, C, 4): means of |x|, x², x² where negative, and x < 0, over N cells of the grid."""
     low = x.clamp_max(0)
     maps = (x.abs(), x * x, low * low, (x < 0).to(x.dtype))

@@ -111,10 +111,12 @@ def _samples(sources: dict[str, Path], work: Path, processes: int) -> tuple[np.n
                 rows += [(sample.content, sample.view, sample.family, sample.target) for sample in samples]
                 log.info("%s: %d samples", content, len(samples))
         np.save(work / "pixels.npy", np.stack(pixels))
-        content, view, family, target = zip(*rows, strict=True)
-        np.savez(work / "labels.npz", content=content, view=view, family=family, target=np.float32(target))
+        columns = dict(
+            zip(("content", "view", "family", "target"), map(np.array, zip(*rows, strict=True)), strict=True)
+        )
+        np.savez(work / "labels.npz", **columns)
     with np.load(work / "labels.npz") as stored:
-        labels = Labels(**{name: stored[name] for name in ("content", "view", "family", "target")})
+        labels = Labels(stored["content"], stored["view"], stored["family"], stored["target"].astype(np.float32))
     return np.load(work / "pixels.npy", mmap_mode="r"), labels
 
 
@@ -191,15 +193,15 @@ def fit_statistics_head(network: LiteNetwork, features: Tensor, labels: Labels) 
     parts = [_fit_perceptron(x, mask, labels, seed) for mask in (luma, no_colour) for seed in range(HEADS)]
     # the mean of perceptrons is one perceptron with all their hidden units
     state = {
-        "hidden.weight": torch.cat([part[0].weight * mask for part, mask in parts]),
-        "hidden.bias": torch.cat([part[0].bias for part, _ in parts]),
-        "score.weight": torch.cat([part[3].weight for part, _ in parts], 1) / len(parts),
-        "score.bias": torch.stack([part[3].bias for part, _ in parts]).mean(0),
+        "hidden.weight": torch.cat([part["0.weight"] * mask for part, mask in parts]),
+        "hidden.bias": torch.cat([part["0.bias"] for part, _ in parts]),
+        "score.weight": torch.cat([part["3.weight"] for part, _ in parts], 1) / len(parts),
+        "score.bias": torch.stack([part["3.bias"] for part, _ in parts]).mean(0),
     }
-    head.load_state_dict({name: tensor.detach() for name, tensor in state.items()}, strict=False)
+    head.load_state_dict(head.state_dict() | state)
 
 
-def _fit_perceptron(x: Tensor, mask: Tensor, labels: Labels, seed: int) -> tuple[nn.Sequential, Tensor]:
+def _fit_perceptron(x: Tensor, mask: Tensor, labels: Labels, seed: int) -> tuple[dict[str, Tensor], Tensor]:
     torch.manual_seed(SEED + seed)
     net = nn.Sequential(nn.Linear(x.shape[1], HEAD_WIDTH), nn.GELU(), nn.Dropout(0.2), nn.Linear(HEAD_WIDTH, 1))
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
@@ -207,7 +209,7 @@ def _fit_perceptron(x: Tensor, mask: Tensor, labels: Labels, seed: int) -> tuple
         lambda rows, _: net(x[rows] * mask)[:, 0], optimizer, [4e-3], labels, HEAD_EPOCHS, VIEWS_A_STEP["head"], seed
     )
     log.info("perceptron %d: loss %.3f", seed, loss)
-    return net.eval(), mask
+    return net.state_dict(), mask
 
 
 def train_crop_network(pixels: np.ndarray, labels: Labels) -> CropNetwork:
@@ -221,6 +223,7 @@ def train_crop_network(pixels: np.ndarray, labels: Labels) -> CropNetwork:
     whole.load_state_dict(dict(zip(whole.state_dict(), published.values(), strict=True)))  # other names, same order
     body = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(1, 2, 3))
     body.load_state_dict({name: whole.state_dict()[name] for name in body.state_dict()})
+    body.blocks = body.blocks[:5]  # timm would compute the two last stages too
     judge = CropNetwork()
     head = judge.head
     body.to(memory_format=torch.channels_last).train()
@@ -249,11 +252,11 @@ def fold_normalisation(body: nn.Module, judge: CropNetwork) -> None:
     convolutions = [module for module in body.modules() if isinstance(module, nn.Conv2d)]
     norms = [module for module in body.modules() if isinstance(module, nn.BatchNorm2d)]
     ours = [module for module in judge.modules() if isinstance(module, nn.Conv2d)]
-    with torch.no_grad():
-        for theirs, norm, mine in zip(convolutions[: len(ours)], norms, ours, strict=False):
-            gain = norm.weight / (norm.running_var + norm.eps).sqrt()
-            mine.weight.copy_(theirs.weight * gain.view(-1, 1, 1, 1))
-            mine.bias.copy_(norm.bias - norm.running_mean * gain)
+    for theirs, norm, mine in zip(convolutions, norms, ours, strict=True):
+        stored = norm.state_dict()
+        gain = stored["weight"] / (stored["running_var"] + norm.eps).sqrt()
+        offset = stored["bias"] - stored["running_mean"] * gain
+        mine.load_state_dict({"weight": theirs.weight.detach() * gain.view(-1, 1, 1, 1), "bias": offset})
 
 
 def _train(

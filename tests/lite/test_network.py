@@ -1,0 +1,118 @@
+"""The four judges against plain formulas and timm; nothing here needs the trained weights."""
+
+import numpy as np
+import pytest
+import timm
+import torch
+from scipy.spatial.distance import mahalanobis
+from torch import nn
+
+from ma_agiqa_core.lite import network, statistics
+from ma_agiqa_core.lite.train import fold_normalisation
+
+
+def random_network(seed: int = 0) -> network.LiteNetwork:
+    torch.manual_seed(seed)
+    lite = network.LiteNetwork(vectors=5, hidden=12)
+    for buffer in (lite.support_vectors.vectors, lite.support_vectors.dual):
+        buffer.normal_()
+    return lite.eval()
+
+
+@pytest.fixture(scope="module")
+def lite() -> network.LiteNetwork:
+    return random_network()
+
+
+def test_support_vectors_are_a_gaussian_kernel_machine(lite: network.LiteNetwork) -> None:
+    machine = lite.support_vectors
+    features = torch.rand(3, len(statistics.FEATURES), generator=torch.Generator().manual_seed(0))
+    columns = [statistics.FEATURES.index(name) for name in statistics.BLOCK_FEATURES]
+    x = np.clip(features[:, columns].numpy() * 2 - 1, -1.5, 1.5)  # low 0, high 1
+    squared = ((x[:, None] - machine.vectors.numpy()[None]) ** 2).sum(-1)
+    np.testing.assert_allclose(machine(features), np.exp(-squared) @ machine.dual.numpy(), rtol=1e-4)
+
+
+def test_pristine_distance_is_scipys_mahalanobis() -> None:
+    judge = network.PristineDistance()
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(40, 40))
+    judge.mean.copy_(torch.from_numpy(rng.normal(size=40)))
+    judge.precision.copy_(torch.from_numpy(root @ root.T / 40))
+    blocks = torch.rand(2, 3, 40, generator=torch.Generator().manual_seed(0))
+    for index in range(2):
+        mean = judge.spread_out(blocks[index]).mean(0).numpy()
+        expected = -np.log(mahalanobis(mean, judge.mean.numpy(), judge.precision.numpy()))
+        assert float(judge(blocks)[index]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_variances_are_spread_on_a_log_scale() -> None:
+    blocks = torch.tensor([[1.0, 2.0, 0.98, 0.0] * 10])
+    got = network.PristineDistance.spread_out(blocks)[0, :4]
+    torch.testing.assert_close(got, torch.tensor([1.0, 2.0, 0.0, float(np.log(0.02))]))
+
+
+def test_crop_network_is_timms_with_its_normalisation_folded() -> None:
+    torch.manual_seed(0)
+    body = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(1, 2, 3))
+    body.blocks = body.blocks[:5]
+    for module in body.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    judge = network.CropNetwork().eval()
+    fold_normalisation(body.eval(), judge)
+    crops = torch.rand(2, 3, network.CROP, network.CROP)
+    with torch.inference_mode():
+        maps = body(crops * 2 - 1)
+        pooled = torch.cat([part for m in maps for part in (m.mean((2, 3)), m.flatten(2).std(2))], 1)
+        torch.testing.assert_close(judge.score_crops(crops), judge.head(pooled)[:, 0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "count"), [((512, 512), 4), ((1024, 1024), 9), ((100, 100), 1), ((192, 1024), 3), ((4000, 300), 3)]
+)
+def test_crops_reach_from_edge_to_edge(size: tuple[int, int], count: int) -> None:
+    H, W = size
+    rows, columns = torch.arange(H).view(-1, 1).expand(H, W), torch.arange(W).expand(H, W)
+    crops = network.spread_crops(torch.stack([rows, columns, columns])[None].float())
+    assert crops.shape == (1, count, 3, network.CROP, network.CROP)
+    for axis, side in ((0, H), (1, W)):
+        seen = crops[0, :, axis]
+        if side > 1.5 * 256:
+            assert (seen.min(), seen.max()) == (0, side - 1)
+
+
+def test_describing_by_tiles_is_close_to_describing_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = torch.rand(1, 3, 400, 500, generator=torch.Generator().manual_seed(0))
+    whole, _ = network.describe(picture)
+    monkeypatch.setattr(network, "WHOLE", 100_000)
+    monkeypatch.setattr(network, "TILE", 250)
+    tiled, blocks = network.describe(picture)
+    assert blocks.shape[1] == 4 * 9
+    assert (whole - tiled).abs().median() < 0.02
+
+
+def test_a_judge_outvotes_nobody(lite: network.LiteNetwork) -> None:
+    """Each adds at most its weight, however far out it is."""
+    with torch.inference_mode():
+        quality = lite(torch.rand(2, 3, 64, 64) * 0 + torch.rand(2, 1, 1, 1))
+    assert quality.abs().max() < 1
+
+
+def test_round_trip_through_a_state_dict(lite: network.LiteNetwork) -> None:
+    again = network.LiteNetwork.from_state_dict(lite.state_dict())
+    pixels = torch.rand(1, 3, 200, 200)
+    with torch.inference_mode():
+        torch.testing.assert_close(again(pixels), lite(pixels))
+
+
+def test_foreign_tensors_are_refused(lite: network.LiteNetwork) -> None:
+    state = lite.state_dict()
+    with pytest.raises(ValueError, match="lite scorer.*support_vectors.vectors"):
+        network.LiteNetwork.from_state_dict({"weight": torch.zeros(3)})
+    with pytest.raises(ValueError, match="lite scorer.*stray"):
+        network.LiteNetwork.from_state_dict(state | {"stray": torch.zeros(1)})
+    with pytest.raises(ValueError, match="lite scorer.*centre"):
+        network.LiteNetwork.from_state_dict({k: v for k, v in state.items() if k != "centre"})

@@ -1,0 +1,173 @@
+"""The lite scorer: the same score however a picture comes, and the weights that the package carries."""
+
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from ma_agiqa_core import PictureError, Scorer, load_scorer
+from ma_agiqa_core.demo import PHOTOGRAPHS, write_demo_pictures
+from ma_agiqa_core.lite import LITE_WEIGHTS, LiteScorer
+from ma_agiqa_core.lite import scorer as lite_scorer
+from ma_agiqa_core.lite.degradations import TEST_LADDERS
+
+DEMO = Path(lite_scorer.__file__).parents[1] / "demo"
+
+
+@pytest.fixture(scope="module")
+def lite() -> Scorer:
+    torch.set_num_threads(1)
+    return load_scorer("lite", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    sizes = [(60, 80), (200, 300), (60, 80), (300, 200), (1, 1), (3, 500), (200, 300), (60, 80)]
+    return [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+
+
+def test_scores_come_in_input_order_as_float32(lite: Scorer, pictures: list[np.ndarray]) -> None:
+    scores = lite.score(pictures)
+    assert scores.shape == (8,)
+    assert scores.dtype == torch.float32
+    assert scores.device.type == "cpu"
+    alone = torch.cat([lite.score(picture) for picture in pictures])
+    torch.testing.assert_close(scores, alone, rtol=0, atol=1e-4)
+    assert len(set(scores.tolist())) > 5
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_batch_size_changes_nothing(lite: Scorer, pictures: list[np.ndarray], batch_size: int) -> None:
+    torch.testing.assert_close(lite.score(pictures, batch_size=batch_size), lite.score(pictures), rtol=0, atol=1e-4)
+
+
+def test_pictures_wait_in_bounded_memory(
+    lite: Scorer, pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = lite.score(pictures)
+    monkeypatch.setitem(lite_scorer.PIXELS_AT_ONCE, "cpu", 10_000)
+    torch.testing.assert_close(lite.score(pictures), expected, rtol=0, atol=1e-4)
+
+
+def test_every_kind_of_input_gives_the_same_score(lite: Scorer, tmp_path: Path) -> None:
+    array = np.random.default_rng(1).integers(0, 256, (90, 120, 3), np.uint8)
+    image = Image.fromarray(array)
+    image.save(tmp_path / "picture.png")
+    tensor = torch.from_numpy(array).movedim(-1, 0).float() / 255
+    scores = lite.score([array, image, tmp_path / "picture.png", str(tmp_path / "picture.png"), tensor])
+    torch.testing.assert_close(scores, scores[:1].expand(5), rtol=0, atol=1e-4)
+    torch.testing.assert_close(lite.score(tensor[None]), scores[:1], rtol=0, atol=1e-4)
+
+
+def test_large_pictures_and_extreme_shapes(lite: Scorer) -> None:
+    rng = np.random.default_rng(2)
+    shapes = [(2100, 2050, 3), (40, 3000, 3)]
+    scores = lite.score([rng.integers(0, 256, shape, np.uint8) for shape in shapes])
+    assert torch.isfinite(scores).all()
+
+
+def test_nothing_to_score(lite: Scorer) -> None:
+    assert lite.score([]).shape == (0,)
+
+
+def test_unreadable_pictures(lite: Scorer, tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    good = np.zeros((40, 40, 3), np.uint8)
+    scores = lite.score([good, tmp_path / "empty.png", good], on_error="nan")
+    assert scores.isnan().tolist() == [False, True, False]
+    with pytest.raises(PictureError, match="Picture 1 .*empty") as caught:
+        lite.score([good, tmp_path / "empty.png"])
+    assert caught.value.index == 1
+
+
+@pytest.mark.parametrize("on_error", ["raise", "nan"])
+def test_malformed_tensors_are_refused_whatever_on_error_is(lite: Scorer, on_error: str) -> None:
+    with pytest.raises(ValueError, match="BHWC"):
+        lite.score(torch.rand(2, 8, 8, 3), on_error=on_error)
+    with pytest.raises(ValueError, match="2.5"):
+        lite.score([torch.full((3, 8, 8), 2.5)], on_error=on_error)
+
+
+def test_prompts_are_allowed_and_counted(lite: Scorer) -> None:
+    picture = np.zeros((40, 40, 3), np.uint8)
+    assert lite.score([picture], prompts="a cat").shape == (1,)
+    with pytest.raises(ValueError, match="2"):
+        lite.score([picture], prompts=["a", "b"])
+
+
+def test_info_says_what_it_is(lite: Scorer) -> None:
+    info = lite.info
+    assert (info.name, info.low, info.high) == ("lite", 0, 100)
+    assert not info.needs_prompt
+    assert not info.relative
+    assert "NOT MA-AGIQA" in info.description
+    assert len(info.revision) == 12
+    middle = info.percentile(info.quantiles[50])
+    assert middle == pytest.approx(50, abs=1)
+    assert info.percentile(-1) == 0
+    assert info.percentile(101) == 100
+
+
+def test_weights_are_small_and_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert LITE_WEIGHTS.stat().st_size <= 25e6
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("no network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert load_scorer("lite").info.name == "lite"
+
+
+def test_half_precision_storage_loads_into_float32() -> None:
+    stored = load_file(LITE_WEIGHTS)
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16, torch.float32}
+    scorer = load_scorer("lite", device="cpu")
+    assert isinstance(scorer, LiteScorer)
+    assert {p.dtype for p in scorer.network.parameters()} == {torch.float32}
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    whole = LITE_WEIGHTS.read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut\.safetensors"):
+        load_scorer(tmp_path / "cut.safetensors")
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"a": torch.zeros(1)}, foreign, {"ma_agiqa.format": "1", "ma_agiqa.kind": "lite"})
+    with pytest.raises(ValueError, match=r"foreign\.safetensors.*lite"):
+        load_scorer(foreign)
+
+
+def test_a_copy_of_the_weights_scores_alike(lite: Scorer, tmp_path: Path) -> None:
+    copy = tmp_path / "model.safetensors"
+    copy.write_bytes(LITE_WEIGHTS.read_bytes())
+    picture = np.random.default_rng(3).integers(0, 256, (80, 80, 3), np.uint8)
+    for model in (copy, tmp_path):
+        again = load_scorer(model, device="cpu")
+        assert again.info.revision == lite.info.revision
+        torch.testing.assert_close(again.score(picture), lite.score(picture))
+
+
+def test_photographs_are_better_than_their_degraded_copies(lite: Scorer) -> None:
+    """The demo's photographs were not trained on: at least 93 % of the pairs of each are in the right order."""
+    right = []
+    for name in PHOTOGRAPHS:
+        clean = np.asarray(Image.open(DEMO / f"{name}.jpg"), np.float32)[:300, :400] / 255
+        for ladder in TEST_LADDERS.values():
+            copies = [clean, *(step(clean, np.random.default_rng(0)) for step in ladder)]
+            scores = lite.score([(np.clip(copy, 0, 1) * 255 + 0.5).astype(np.uint8) for copy in copies])
+            right += [bool(scores[a] > scores[b]) for a in range(4) for b in range(a + 1, 4)]
+    assert np.mean(right) >= 0.93
+
+
+def test_demo_pictures_are_the_same_every_time(tmp_path: Path) -> None:
+    first = write_demo_pictures(tmp_path / "a")
+    second = write_demo_pictures(tmp_path / "b")
+    assert [path.name for path in first] == [path.name for path in second]
+    assert len(first) == len(set(first)) == 4 * 6
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()

@@ -1,0 +1,123 @@
+"""Statistics against scipy, numpy and distributions whose parameters are known."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage, stats
+
+from ma_agiqa_core.lite import statistics
+
+
+@pytest.fixture(scope="module")
+def picture() -> torch.Tensor:
+    rng = np.random.default_rng(3)
+    smooth = ndimage.gaussian_filter(rng.random((3, 200, 300)), (0, 3, 3))
+    return torch.from_numpy(((smooth - smooth.min()) / np.ptp(smooth)).astype(np.float32))[None]
+
+
+def test_mscn_is_what_scipy_computes(picture: torch.Tensor) -> None:
+    luma = picture[:, :1] * 255
+    taps = np.exp(-0.5 * (np.arange(-3, 4) / (7 / 6)) ** 2)
+    taps /= taps.sum()
+
+    def smooth(x: np.ndarray) -> np.ndarray:
+        return ndimage.correlate1d(ndimage.correlate1d(x, taps, 0, mode="nearest"), taps, 1, mode="nearest")
+
+    x = luma[0, 0].double().numpy()
+    deviation = np.sqrt(np.maximum(smooth(x * x) - smooth(x) ** 2, 0))
+    mscn, got_deviation = statistics._mscn(luma)
+    np.testing.assert_allclose(got_deviation[0, 0], deviation, atol=2e-2)
+    np.testing.assert_allclose(mscn[0, 0], (x - smooth(x)) / (deviation + 1), atol=2e-3)
+
+
+@pytest.mark.parametrize("shape", [0.6, 1.0, 2.0, 4.0])
+def test_fit_finds_the_shape_and_variance_of_a_generalised_gaussian(shape: float) -> None:
+    sample = stats.gennorm.rvs(shape, scale=1.5, size=(1, 1, 500, 500), random_state=1).astype(np.float32)
+    moments = statistics._pooled_moments(torch.from_numpy(sample), (1, 1))
+    got_shape, mean, left, right = statistics._aggd(moments)[0, 0, 0].tolist()
+    assert got_shape == pytest.approx(shape, rel=0.03)
+    variance = stats.gennorm.var(shape, scale=1.5)
+    assert abs(mean) < 0.03 * variance**0.5
+    assert left == pytest.approx(variance, rel=0.03)
+    assert right == pytest.approx(variance, rel=0.03)
+
+
+def test_fit_tells_the_sides_of_an_asymmetric_sample_apart() -> None:
+    half = np.abs(np.random.default_rng(0).normal(size=100_000)).astype(np.float32)
+    sample = np.concatenate([-half[:33_333], 2 * half[33_333:]])  # as an AGGD has it, each side's weight is its width
+    moments = statistics._pooled_moments(torch.from_numpy(sample).view(1, 1, 1, -1), (1, 1))
+    shape, mean, left, right = statistics._aggd(moments)[0, 0, 0].tolist()
+    assert shape == pytest.approx(2, rel=0.05)
+    assert left == pytest.approx(1, rel=0.03)
+    assert right == pytest.approx(4, rel=0.03)
+    assert mean == pytest.approx(sample.mean(), rel=0.05)
+
+
+def test_products_are_of_the_four_neighbours() -> None:
+    mscn = torch.arange(20.0).view(1, 1, 4, 5)
+    products = statistics._with_neighbour_products(mscn)[0]
+    x = mscn[0, 0]
+    assert products.shape == (5, 3, 3)
+    centre = x[1, 2]
+    expected = [centre, centre * x[1, 3], centre * x[2, 2], centre * x[2, 3], centre * x[2, 1]]
+    assert products[:, 1, 1].tolist() == [float(v) for v in expected]
+
+
+def test_shapes_and_names_agree(picture: torch.Tensor) -> None:
+    features, blocks = statistics.describe(picture)
+    assert features.shape == (1, len(statistics.FEATURES)) == (1, 96)
+    assert blocks.shape == (1, 2 * 3, len(statistics.BLOCK_FEATURES))
+    assert len(set(statistics.FEATURES)) == 96
+    assert set(statistics.BLOCK_FEATURES) < set(statistics.FEATURES)
+    assert torch.isfinite(features).all()
+    assert torch.isfinite(blocks).all()
+
+
+def test_block_features_average_to_the_pictures_moments() -> None:
+    """With one block, its features are those of the picture."""
+    small = torch.rand(2, 3, 100, 110, generator=torch.Generator().manual_seed(0))
+    features, blocks = statistics.describe(small)
+    columns = [statistics.FEATURES.index(name) for name in statistics.BLOCK_FEATURES]
+    torch.testing.assert_close(features[:, columns], blocks[:, 0])
+
+
+def test_a_batch_gives_what_its_pictures_give_alone() -> None:
+    batch = torch.rand(3, 3, 130, 97, generator=torch.Generator().manual_seed(1))
+    features, blocks = statistics.describe(batch)
+    for index in range(3):
+        alone, alone_blocks = statistics.describe(batch[index : index + 1])
+        torch.testing.assert_close(features[index], alone[0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(blocks[index], alone_blocks[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (7, 33), (32, 32)])
+def test_any_size_and_a_flat_picture_give_finite_numbers(size: tuple[int, int]) -> None:
+    for picture in (torch.full((1, 3, *size), 0.5), torch.rand(1, 3, *size)):
+        for values in statistics.describe(picture):
+            assert torch.isfinite(values).all()
+
+
+def test_mirroring_is_numpys_symmetric_padding() -> None:
+    x = np.random.default_rng(0).random((1, 3, 5, 9)).astype(np.float32)
+    got = statistics.mirror_to(torch.from_numpy(x), 32)
+    np.testing.assert_array_equal(got, np.pad(x, ((0, 0), (0, 0), (0, 27), (0, 23)), mode="symmetric"))
+
+
+def test_named_features_measure_what_they_say() -> None:
+    generator = torch.Generator().manual_seed(0)
+    grey = torch.full((1, 3, 96, 96), 0.5)
+    noisy = (grey + 0.05 * torch.randn(1, 1, 96, 96, generator=generator)).clamp(0, 1)
+    stepped = grey.clone()
+    stepped[..., ::8] += 0.2
+    red = grey.clone()
+    red[:, 0] = 1
+
+    def feature(picture: torch.Tensor, name: str) -> float:
+        return float(statistics.describe(picture)[0][0, statistics.FEATURES.index(name)])
+
+    assert np.exp(feature(noisy, "band.noise")) - 0.1 == pytest.approx(0.05 * 255, rel=0.1)
+    assert feature(stepped, "grid.across") > 2 > feature(noisy, "grid.across")
+    assert feature(stepped, "grid.down") == pytest.approx(0, abs=0.01)
+    assert feature(red, "colour.saturation") == pytest.approx(0.5, abs=0.01)
+    assert feature(red, "colour.white") == pytest.approx(1)
+    assert feature(grey, "contrast0.flat") == pytest.approx(1)
