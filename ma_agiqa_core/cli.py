@@ -265,7 +265,7 @@ def models(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"models": [facts]}, indent=1))
         return
-    shown = {**facts, "size": f"{facts['size'] / 1e6:.1f} MB"}
+    shown = {**facts, "size": f"{LITE_WEIGHTS.stat().st_size / 1e6:.1f} MB"}
     click.echo("\n".join(f"{key.replace('_', ' '):<12}{value}" for key, value in shown.items()))
 
 

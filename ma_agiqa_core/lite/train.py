@@ -39,7 +39,7 @@ HEAD_WIDTH = 32
 HEAD_EPOCHS = 30
 CROP_EPOCHS = 4
 VIEWS_A_STEP = {"head": 12, "crop": 3}
-WEIGHTS = (0.3, 0.25, 0.2, 0.25)  # support vectors, pristine distance, statistics head, crop network
+WEIGHTS = (0.25, 0.25, 0.15, 0.35)  # support vectors, pristine distance, statistics head, crop network
 
 # A pair of pictures counts if their targets differ by more than MARGIN. Pairs from two views count in part between
 # anchors, and little between others, where the difference must be plain: no clean picture is worse than another.
@@ -71,6 +71,14 @@ class Labels:
         names = np.char.add(np.char.add(self.content, "/"), self.view.astype(str))
         rows = [np.flatnonzero(names == name) for name in np.unique(names)]
         return [view for view in rows if not self.test[view[0]]]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a lite file says of itself: scores at 0, 1 .. 100 % of the calibration pieces, and what they are."""
+
+    quantiles: list[float]
+    trained_on: str
 
 
 @click.command()
@@ -111,10 +119,8 @@ def _samples(sources: dict[str, Path], work: Path, processes: int) -> tuple[np.n
                 rows += [(sample.content, sample.view, sample.family, sample.target) for sample in samples]
                 log.info("%s: %d samples", content, len(samples))
         np.save(work / "pixels.npy", np.stack(pixels))
-        columns = dict(
-            zip(("content", "view", "family", "target"), map(np.array, zip(*rows, strict=True)), strict=True)
-        )
-        np.savez(work / "labels.npz", **columns)
+        content, view, family, target = map(np.array, zip(*rows, strict=True))
+        np.savez(work / "labels.npz", content=content, view=view, family=family, target=target)
     with np.load(work / "labels.npz") as stored:
         labels = Labels(stored["content"], stored["view"], stored["family"], stored["target"].astype(np.float32))
     return np.load(work / "pixels.npy", mmap_mode="r"), labels
@@ -223,7 +229,9 @@ def train_crop_network(pixels: np.ndarray, labels: Labels) -> CropNetwork:
     whole.load_state_dict(dict(zip(whole.state_dict(), published.values(), strict=True)))  # other names, same order
     body = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(1, 2, 3))
     body.load_state_dict({name: whole.state_dict()[name] for name in body.state_dict()})
-    body.blocks = body.blocks[:5]  # timm would compute the two last stages too
+    body.blocks = nn.Sequential(
+        *list(body.get_submodule("blocks").children())[:5]
+    )  # timm would compute the two last stages too
     judge = CropNetwork()
     head = judge.head
     body.to(memory_format=torch.channels_last).train()
@@ -314,7 +322,7 @@ def pairwise_loss(scores: Tensor, target: Tensor, view: Tensor, anchor: Tensor) 
 # -------------------------------------------------------------------------------------------------- scale and file
 def calibrate(
     network: LiteNetwork, pixels: np.ndarray, features: Tensor, blocks: Tensor, labels: Labels
-) -> dict[str, object]:
+) -> Calibration:
     """Centres the judges on the training samples; percentiles over untouched and as many lightly degraded ones."""
     rng = np.random.default_rng(SEED)
     original = np.flatnonzero((labels.family == "original") & ~labels.test)
@@ -332,10 +340,15 @@ def calibrate(
         network.weight.copy_(torch.tensor(WEIGHTS))
         scores = 50 + 50 * (F.softsign((judged - network.centre) / network.spread) @ network.weight)
         quantiles = torch.quantile(scores, torch.linspace(0, 1, 101))
-    return {"quantiles": [round(float(q), 4) for q in quantiles], "pictures": len(rows)}
+    contents = len(np.unique(labels.content[original]))
+    return Calibration(
+        [round(float(quantile), 4) for quantile in quantiles],
+        f"synthetic degradations of {contents} public pictures, no human ratings; "
+        f"calibrated on {len(rows)} pieces of them, half untouched and half degraded",
+    )
 
 
-def save(network: LiteNetwork, calibration: dict[str, object], out: Path) -> None:
+def save(network: LiteNetwork, calibration: Calibration, out: Path) -> None:
     """Writes half-precision convolutions and single-precision everything else, with the metadata of `LiteScorer`."""
     from safetensors.torch import save_file
 
@@ -345,12 +358,11 @@ def save(network: LiteNetwork, calibration: dict[str, object], out: Path) -> Non
     metadata = {
         "ma_agiqa.format": "1",
         "ma_agiqa.kind": "lite",
-        "ma_agiqa.quantiles": json.dumps(calibration["quantiles"]),
+        "ma_agiqa.trained_on": calibration.trained_on,
+        "ma_agiqa.quantiles": json.dumps(calibration.quantiles),
     }
-    metadata["ma_agiqa.trained_on"] = (
-        f"synthetic degradations of public pictures; calibrated on {calibration['pictures']}"
-    )
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, out, metadata)
+    out.chmod(0o644)
 
 
 if __name__ == "__main__":

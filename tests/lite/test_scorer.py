@@ -80,7 +80,7 @@ def test_unreadable_pictures(lite: Scorer, tmp_path: Path) -> None:
     good = np.zeros((40, 40, 3), np.uint8)
     scores = lite.score([good, tmp_path / "empty.png", good], on_error="nan")
     assert scores.isnan().tolist() == [False, True, False]
-    with pytest.raises(PictureError, match="Picture 1 .*empty") as caught:
+    with pytest.raises(PictureError, match=r"Picture 1 .*empty") as caught:
         lite.score([good, tmp_path / "empty.png"])
     assert caught.value.index == 1
 
@@ -89,7 +89,7 @@ def test_unreadable_pictures(lite: Scorer, tmp_path: Path) -> None:
 def test_malformed_tensors_are_refused_whatever_on_error_is(lite: Scorer, on_error: str) -> None:
     with pytest.raises(ValueError, match="BHWC"):
         lite.score(torch.rand(2, 8, 8, 3), on_error=on_error)
-    with pytest.raises(ValueError, match="2.5"):
+    with pytest.raises(ValueError, match=r"2\.5"):
         lite.score([torch.full((3, 8, 8), 2.5)], on_error=on_error)
 
 
