@@ -119,8 +119,8 @@ def _samples(sources: dict[str, Path], work: Path, processes: int) -> tuple[np.n
                 rows += [(sample.content, sample.view, sample.family, sample.target) for sample in samples]
                 log.info("%s: %d samples", content, len(samples))
         np.save(work / "pixels.npy", np.stack(pixels))
-        content, view, family, target = map(np.array, zip(*rows, strict=True))
-        np.savez(work / "labels.npz", content=content, view=view, family=family, target=target)
+        names, views, families, targets = map(np.array, zip(*rows, strict=True))
+        np.savez(work / "labels.npz", content=names, view=views, family=families, target=targets)
     with np.load(work / "labels.npz") as stored:
         labels = Labels(stored["content"], stored["view"], stored["family"], stored["target"].astype(np.float32))
     return np.load(work / "pixels.npy", mmap_mode="r"), labels

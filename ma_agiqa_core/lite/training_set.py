@@ -39,7 +39,6 @@ _SKIMAGE = (
     "coffee.png",
     "rocket.jpg",
     "hubble_deep_field.jpg",
-    "motorcycle_left.png",
 )
 _SKLEARN = ("china.jpg", "flower.jpg")
 # CC-BY-4.0 and CC0 pictures of Debian's package lomiri-wallpapers-16.04; the others in it are CC-BY-SA and stay out
