@@ -1,0 +1,229 @@
+"""The ordering test: are a picture and three degraded copies of it put in the right order?
+
+    python -m benchmarks.ordering --pictures DIR [--weights F]
+
+All six pairs of original and three levels, for contents that were not in training, side by side for `lite`, BRISQUE
+from PyPI, and NIQE fitted on the lossless photographs that are not among those contents. Three groups of ladders:
+the fixed ones of the bar, the families that were not in training either, and the families that were.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from ma_agiqa_core import Scorer, demo, load_scorer
+from ma_agiqa_core.lite.degradations import FAMILIES, TEST_LADDERS, Picture
+from ma_agiqa_core.lite.training_set import TEST_CONTENTS, UNSEEN_FAMILIES
+
+from .machine import machine
+from .niqe import Niqe
+from .published_brisque import PublishedBrisque
+
+LARGEST = 768  # px; BRISQUE takes seconds for larger ones
+LEVELS = (0.2, 0.55, 0.9)
+PAIRS = 6
+ORIGINAL = "original"
+SCORERS = ("lite", "BRISQUE", "NIQE")
+PROCESSES = 2
+BAR = 0.93
+GROUPS = {
+    "bar": tuple(TEST_LADDERS),
+    "unseen": tuple(f"family {name}" for name in sorted(UNSEEN_FAMILIES)),
+    "seen": tuple(f"family {name}" for name in sorted(set(FAMILIES) - UNSEEN_FAMILIES)),
+}
+TITLES = {"bar": "the bar's ladders", "unseen": "families not in training", "seen": "families in training"}
+
+
+@click.command()
+@click.option(
+    "--pictures",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with photographs/ (Kodak, PNG) and generated/.",
+)
+@click.option("--weights", default="lite", show_default=True, metavar="F", help="lite, or a lite .safetensors file.")
+@click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    type=click.Choice(list(GROUPS)),
+    default=list(GROUPS),
+    help="Only these ladders.",
+)
+@click.option("--contents", type=click.IntRange(min=1), metavar="N", help="Only the first N contents: a quick look.")
+def main(pictures: Path, weights: str, groups: tuple[str, ...], contents: int | None) -> None:
+    print(machine(), flush=True)
+    sources = dict(sorted(find_test_contents(pictures).items())[:contents])
+    niqe = Niqe.fit(np.asarray(Image.open(path).convert("RGB")) for path in pristine_photographs(pictures))
+    ladders = [ladder for group in groups for ladder in GROUPS[group]]
+    jobs = [(content, path, ladder) for content, path in sources.items() for ladder in (ORIGINAL, *ladders)]
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # for the workers
+    with ProcessPoolExecutor(
+        PROCESSES, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(weights, niqe)
+    ) as pool:
+        scored = list(tqdm(pool.map(_score, jobs), total=len(jobs), unit="ladder", disable=None))
+    by_job = {(content, ladder): scores for (content, _, ladder), scores in zip(jobs, scored, strict=True)}
+    result = Result(
+        tuple(sources),
+        {
+            ladder: np.array(
+                [
+                    [ordered_pairs(column) for column in np.concatenate([by_job[c, ORIGINAL], by_job[c, ladder]]).T]
+                    for c in sources
+                ]
+            )
+            for ladder in ladders
+        },
+        tuple(int(np.isnan(np.concatenate(scored)[:, i]).sum()) for i in range(len(SCORERS))),
+    )
+    print(table(result, groups))
+
+
+# -------------------------------------------------------------------------------------------------------- the pictures
+def find_test_contents(pictures: Path) -> dict[str, Path]:
+    """The contents kept out of training, by name.
+
+    Raises:
+        FileNotFoundError: One of them is not there.
+    """
+    places = (pictures / "photographs", pictures / "generated", Path(demo.__file__).parent)
+    found = {}
+    for content in sorted(TEST_CONTENTS):
+        files = [path for place in places for path in (place / f"{content}.png", place / f"{content}.jpg")]
+        path = next((path for path in files if path.is_file()), None)
+        if path is None:
+            raise FileNotFoundError(f"Expected {content}.png in photographs/ or generated/ of {pictures}, got none.")
+        found[content] = path
+    return found
+
+
+def pristine_photographs(pictures: Path) -> list[Path]:
+    """The lossless photographs that are not tested on.
+
+    Raises:
+        FileNotFoundError: There are none.
+    """
+    found = [path for path in sorted((pictures / "photographs").glob("kodim*.png")) if path.stem not in TEST_CONTENTS]
+    if not found:
+        raise FileNotFoundError(f"Expected photographs/kodim*.png in {pictures}, got none.")
+    return found
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path) -> Picture:
+    with Image.open(path) as image:
+        rgb = image.convert("RGB")
+    left, top = (max(side - LARGEST, 0) // 2 for side in rgb.size)
+    cropped = rgb.crop((left, top, min(left + LARGEST, rgb.width), min(top + LARGEST, rgb.height)))
+    return np.asarray(cropped, np.float32) / 255
+
+
+def make_copies(original: Picture, content: str, ladder: str) -> list[Picture]:
+    """The copies of a ladder, best first: one draw of its random numbers, three strengths."""
+    seed = list(f"{content}/{ladder}".encode())
+    if ladder in TEST_LADDERS:
+        return [degrade(original, np.random.default_rng(seed)) for degrade in TEST_LADDERS[ladder]]
+    degrade = FAMILIES[ladder.removeprefix("family ")]
+    return [degrade(original, level, np.random.default_rng(seed)) for level in LEVELS]
+
+
+# --------------------------------------------------------------------------------------------------------- the workers
+@dataclass(frozen=True)
+class _Judges:
+    lite: Scorer
+    brisque: PublishedBrisque
+    niqe: Niqe
+
+
+_judges: _Judges
+
+
+def _start_worker(weights: str, niqe: Niqe) -> None:
+    global _judges
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore", DeprecationWarning)
+    _judges = _Judges(load_scorer(weights, device="cpu"), PublishedBrisque(), niqe)
+
+
+def _score(job: tuple[str, Path, str]) -> np.ndarray:
+    """Scores of the pictures of a job by each of SCORERS: (1, 3) for an original, (3, 3) for copies."""
+    content, path, ladder = job
+    original = _read(path)
+    pictures = [original] if ladder == ORIGINAL else make_copies(original, content, ladder)
+    rgb = [(picture.clip(0, 1) * 255 + 0.5).astype(np.uint8) for picture in pictures]
+    judged = [
+        _judges.lite.score(rgb).numpy(),
+        [_judges.brisque.quality(one) for one in rgb],
+        [_judges.niqe.quality(one) for one in rgb],
+    ]
+    return np.array(judged, np.float64).T
+
+
+# -------------------------------------------------------------------------------------------------------- the figures
+def ordered_pairs(scores: Sequence[float] | np.ndarray) -> int:
+    """Pairs in the right order, where the first picture is the best and the last the worst.
+
+    A tie is not in order. A picture without a score (NaN) counts as the worst.
+    """
+    ranked = [-math.inf if math.isnan(score) else score for score in scores]
+    return sum(better > worse for better, worse in combinations(ranked, 2))
+
+
+def interval(by_content: np.ndarray, *, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """Bootstrap 95 % interval of the mean over contents: by_content (N,)."""
+    rng = np.random.default_rng(seed)
+    means = by_content[rng.integers(len(by_content), size=(draws, len(by_content)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Pairs in order: per ladder (contents, scorers); and how many pictures each scorer could not score."""
+
+    contents: tuple[str, ...]
+    ordered: dict[str, np.ndarray]
+    unscored: tuple[int, ...]
+
+
+def table(result: Result, groups: Sequence[str]) -> str:
+    lines = [f"\nContents ({len(result.contents)}): {', '.join(result.contents)}."]
+    unscored = ", ".join(f"{name} {count}" for name, count in zip(SCORERS, result.unscored, strict=True))
+    lines += [f"Pictures without a score, counted as the worst: {unscored}.\n"]
+    lines += [f"| pairs in order | pairs | {' | '.join(SCORERS)} |", "|---" * (2 + len(SCORERS)) + "|"]
+    for group in groups:
+        stacked = np.stack([result.ordered[ladder] for ladder in GROUPS[group]]) / PAIRS  # (ladders, contents, scorers)
+        pairs = PAIRS * len(result.contents)
+        for ladder, shares in zip(GROUPS[group], stacked, strict=True):
+            lines.append(f"| {ladder} | {pairs} | {' | '.join(f'{share:.3f}' for share in shares.mean(0))} |")
+        cells = []
+        for by_content in stacked.mean(0).T:
+            low, high = interval(by_content)
+            cells.append(f"**{by_content.mean():.3f}** ({low:.3f}–{high:.3f})")
+        lines.append(f"| **mean, {TITLES[group]}** | {pairs * len(stacked)} | {' | '.join(cells)} |")
+    lines.append("\nIn brackets: bootstrap 95 % interval over contents.")
+    if "bar" in groups:
+        share = float(np.mean([result.ordered[ladder][:, 0] for ladder in GROUPS["bar"]])) / PAIRS
+        lines.append(
+            f"Bar, lite at least {BAR:.0%} on its ladders: {'met' if share >= BAR else 'MISSED'} ({share:.1%})."
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
