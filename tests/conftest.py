@@ -1,12 +1,17 @@
 """Fixtures for the command line's tests: pictures, and a scorer that needs no weights."""
 
 import importlib.util
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import PIL.Image
 import pytest
+
+# A shell starts background jobs with Ctrl-C ignored, and children inherit that: the tests of Ctrl-C need it back.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BRIGHTNESS_CLI = Path(__file__).with_name("brightness_cli.py")
 
