@@ -16,6 +16,7 @@ from ..images import Picture, PictureError, as_picture_list, iterate_pictures
 from ..scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_prompts
 from .network import LiteNetwork
 
+MIDDLE = 5.0  # scores run from 0 to 10
 PIXELS_AT_ONCE = {"cpu": 500_000}  # larger batches are slower on a processor: their maps leave its caches
 PIXELS_AT_ONCE_ELSEWHERE = 16_000_000  # about 4 GB of intermediate maps
 
@@ -26,7 +27,7 @@ _DESCRIPTION = (
 
 
 class LiteScorer:
-    """The `Scorer` of `lite` files: technical quality, 0 to 100, higher is better.
+    """The `Scorer` of `lite` files: technical quality, 0 to 10, higher is better.
 
     Pictures are seen at their native resolution. Scores are deterministic and depend neither on the other pictures nor
     on the batch size, which is an upper limit here: on a processor small batches are faster.
@@ -62,7 +63,7 @@ class LiteScorer:
             name=metadata.get("ma_agiqa.name", "lite"),
             revision=hashlib.sha256(path.read_bytes()).hexdigest()[:12],
             low=0.0,
-            high=100.0,
+            high=2 * MIDDLE,
             trained_on=metadata.get("ma_agiqa.trained_on", ""),
             quantiles=quantiles,
             description=_DESCRIPTION,
@@ -110,7 +111,7 @@ class LiteScorer:
         try:
             pixels = torch.stack([_unit_range(picture.pixels, self._device) for picture in batch])
             with torch.inference_mode():
-                quality = 50 + 50 * self.network(pixels)
+                quality = MIDDLE + MIDDLE * self.network(pixels)
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise

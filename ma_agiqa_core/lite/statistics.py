@@ -155,7 +155,9 @@ def _aggd(moments: Tensor) -> Tensor:
     ratio = absolute**2 / square.clamp_min(_EPS)
     ratio = ratio * (gamma**3 + 1) * (gamma + 1) / (gamma**2 + 1) ** 2
     ratios, shapes = (table.to(moments.device) for table in _shape_table())
-    shape = shapes[torch.searchsorted(ratios, ratio.contiguous()).clamp_max(len(shapes) - 1)]
+    upper = torch.searchsorted(ratios, ratio.contiguous()).clamp(1, len(shapes) - 1)
+    between = ((ratio - ratios[upper - 1]) / (ratios[upper] - ratios[upper - 1])).clamp(0, 1)
+    shape = torch.lerp(shapes[upper - 1], shapes[upper], between)
     spread = torch.lgamma(2 / shape) - 0.5 * (torch.lgamma(1 / shape) + torch.lgamma(3 / shape))
     mean = (right.sqrt() - left.sqrt()) * spread.exp()
     return torch.stack([shape, mean, left, right], -1)

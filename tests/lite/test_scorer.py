@@ -102,7 +102,7 @@ def test_prompts_are_allowed_and_counted(lite: Scorer) -> None:
 
 def test_info_says_what_it_is(lite: Scorer) -> None:
     info = lite.info
-    assert (info.name, info.low, info.high) == ("lite", 0, 100)
+    assert (info.name, info.low, info.high) == ("lite", 0, 10)
     assert not info.needs_prompt
     assert not info.relative
     assert "NOT MA-AGIQA" in info.description
@@ -110,7 +110,7 @@ def test_info_says_what_it_is(lite: Scorer) -> None:
     middle = info.percentile(info.quantiles[50])
     assert middle == pytest.approx(50, abs=1)
     assert info.percentile(-1) == 0
-    assert info.percentile(101) == 100
+    assert info.percentile(10.1) == 100
 
 
 def test_weights_are_small_and_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
