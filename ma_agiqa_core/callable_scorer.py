@@ -16,7 +16,7 @@ from .images import (
     path_text,
     read_picture,
 )
-from .scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_prompts
+from .scorer import Pictures, Prompts, ScorerInfo, as_scores, check_score_options, resolve_prompts
 
 
 class CallableScorer:
@@ -90,21 +90,6 @@ class CallableScorer:
                 )
             scores[failed] = math.nan
         return scores
-
-
-def as_scores(result: Any, count: int, name: str) -> torch.Tensor:
-    """What a scorer returned as float32 (count,) on the CPU.
-
-    Raises:
-        ValueError: It is not `count` real numbers.
-    """
-    try:
-        returned = torch.as_tensor(result).detach()
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"Expected {count} numbers from {name!r}, got {type(result).__name__}.") from None
-    if returned.squeeze().ndim > 1 or returned.numel() != count or returned.is_complex():
-        raise ValueError(f"Expected {count} scores from {name!r}, got {returned.dtype} {tuple(returned.shape)}.")
-    return returned.reshape(count).to("cpu", torch.float32)
 
 
 def _opened(picture: PictureInput, index: int, on_error: str) -> Any:

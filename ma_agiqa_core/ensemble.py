@@ -5,13 +5,12 @@
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 
-from .callable_scorer import as_scores
 from .images import as_picture_list
-from .scorer import Pictures, Prompts, Scorer, ScorerInfo, check_score_options, resolve_prompts
+from .scorer import Pictures, Prompts, Scorer, ScorerInfo, as_scores, check_score_options, resolve_prompts
 
 
 class EnsembleScorer:
@@ -28,7 +27,8 @@ class EnsembleScorer:
             "calibrated" with a member that has no percentiles.
     """
 
-    def __init__(self, members: Sequence[tuple[Scorer, float]], combine: str = "calibrated") -> None:
+    def __init__(self, members: Iterable[tuple[Scorer, float]], combine: str = "calibrated") -> None:
+        members = tuple(members)
         if not members:
             raise ValueError("Expected at least one (scorer, weight), got none.")
         if combine != "calibrated" and combine not in _IN_GROUP:
@@ -42,7 +42,7 @@ class EnsembleScorer:
                     f"Expected calibrated members, got {member.info.name}, which {lack}. "
                     "Use combine='rank' or combine='zscore'."
                 )
-        self._members = tuple(members)
+        self._members = members
         self._combine = combine
         self.info = _ensemble_info(self._members, combine)
 

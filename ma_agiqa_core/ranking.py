@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .images import as_picture_list, decode, path_text
-from .scorer import Pictures, Prompts, Scorer
+from .scorer import Pictures, Prompts, Scorer, as_scores
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def rank(
         min_score: Keep none below.
 
     Raises:
-        ValueError: `top_k` below 1, `min_score` NaN or with a relative scorer, or malformed input.
+        ValueError: `top_k` below 1, `min_score` NaN or with a relative scorer, or malformed input; the
+            scorer did not return one number for each picture.
     """
     _check_limits(top_k, min_score)
     info = scorer.info
@@ -65,7 +66,8 @@ def rank(
             "of one call. Use top_k, or a scorer that is not relative."
         )
     pictures = as_picture_list(images)
-    scores = scorer.score(images if hasattr(images, "shape") else pictures, prompts=prompts, on_error="nan")
+    given = images if hasattr(images, "shape") else pictures
+    scores = as_scores(scorer.score(given, prompts=prompts, on_error="nan"), len(pictures), info.name)
     ranked = []
     for index, (picture, score) in enumerate(zip(pictures, scores.tolist(), strict=True)):
         failed = math.isnan(score)

@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 import torch
 
 from .images import PictureInput
@@ -220,6 +221,21 @@ def check_score_options(batch_size: int | None, on_error: str) -> None:
         raise ValueError(f"Expected batch_size of at least 1, or None, got {batch_size}.")
     if on_error not in ("raise", "nan"):
         raise ValueError(f"Expected on_error 'raise' or 'nan', got {on_error!r}.")
+
+
+def as_scores(result: Any, count: int, name: str) -> torch.Tensor:
+    """What a scorer returned as float32 (count,) on the CPU.
+
+    Raises:
+        ValueError: It is not `count` real numbers.
+    """
+    try:  # a copy, since torch takes no negative strides
+        returned = torch.as_tensor(result.copy() if isinstance(result, np.ndarray) else result).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"Expected {count} numbers from {name!r}, got {type(result).__name__}.") from None
+    if returned.squeeze().ndim > 1 or returned.numel() != count or returned.is_complex():
+        raise ValueError(f"Expected {count} scores from {name!r}, got {returned.dtype} {tuple(returned.shape)}.")
+    return returned.reshape(count).to("cpu", torch.float32)
 
 
 def _checkpoint_path(model: str | os.PathLike[str]) -> Path:

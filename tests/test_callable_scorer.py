@@ -118,6 +118,7 @@ def test_malformed_pictures_are_refused_before_any_call(files: list[Path]) -> No
         (0.25, 0.5),
         np.array([0.25, 0.5]),
         np.array([[0.25], [0.5]], np.float16),
+        np.array([0.5, 0.25])[::-1],
         torch.tensor([[0.25], [0.5]], dtype=torch.float64, requires_grad=True),
         [torch.tensor(0.25), torch.tensor(0.5)],
         [np.float32(0.25), np.float32(0.5)],

@@ -136,6 +136,13 @@ def test_ensembles_nest() -> None:
         EnsembleScorer([(inner, 1)])
 
 
+def test_members_from_a_generator() -> None:
+    ensemble = EnsembleScorer((scorer, 1.0) for scorer in (member("a", A), member("b", B)))
+    assert ensemble.info.name == "ensemble(a+b)"
+    with pytest.raises(ValueError, match="at least one"):
+        EnsembleScorer(iter(()))
+
+
 @pytest.mark.parametrize(
     ("members", "combine", "message"),
     [

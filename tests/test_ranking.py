@@ -11,6 +11,7 @@ import torch
 
 from ma_agiqa_core.callable_scorer import CallableScorer
 from ma_agiqa_core.ranking import RankedPicture, Ranking, order_by_score, rank
+from ma_agiqa_core.scorer import ScorerInfo
 
 
 def ranked(*scores: float) -> list[RankedPicture]:
@@ -117,6 +118,19 @@ def test_a_relative_scorer_has_no_threshold_and_no_percentiles() -> None:
     with pytest.raises(ValueError, match=r"Expected no min_score with x, got 0\.5.* Use top_k"):
         rank(scorer, pictures, min_score=0.5)
     assert [picture.percentile for picture in rank(scorer, pictures, top_k=1).kept] == [None]
+
+
+@pytest.mark.parametrize("scores", [[0.5, 1], np.array([0.5, 1]), torch.tensor([[0.5], [1]])])
+def test_a_scorer_of_somebody_else_returns_numbers_in_any_container(scores: Any) -> None:
+    class Foreign:
+        info = ScorerInfo("foreign", "1", 0, 1, "")
+
+        def score(self, images: Any, prompts: Any = None, batch_size: Any = None, on_error: str = "raise") -> Any:
+            return scores
+
+    assert [picture.index for picture in rank(Foreign(), torch.zeros(2, 3, 1, 1)).kept] == [1, 0]
+    with pytest.raises(ValueError, match=r"Expected 3 (scores|numbers) from 'foreign', got"):
+        rank(Foreign(), torch.zeros(3, 3, 1, 1))
 
 
 def test_malformed_pictures_are_not_failures() -> None:
