@@ -32,7 +32,18 @@ Exit codes:
   130  interrupted: what was scored is written"""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_PATH: Any = click.Path(path_type=Path)
+
+
+class _NamedPath(click.Path):
+    """Refuses "", a shell variable that was never set: `Path` would take it for the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("Expected a path, got an empty one.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+_PATH: Any = _NamedPath(path_type=Path)
 # Only consumed here: `run` looks for it itself, since parsing is one of the things that can fail.
 _debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
@@ -42,8 +53,11 @@ _report_option = click.option("--report", type=_PATH, metavar="F.html", help="Wr
 
 def main() -> None:
     """The console command."""
-    for stream in (sys.stdout, sys.stderr):  # any file name can be printed, whatever the terminal's encoding
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open to the end
+        # Any file name can be printed, whatever the terminal's encoding.
+        getattr(sys, name).reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done; taking torch down takes a moment
     if code == INTERRUPTED:  # an ordinary exit waits for threads that still decode and score

@@ -29,6 +29,8 @@ STRANGE_NAMES = [
     [
         (["score", "nowhere"], "Expected a picture or a folder, got nowhere, which does not exist."),
         (["score", "nothing"], "Expected pictures in nothing, got none."),
+        (["score", ""], "Invalid value for 'PATH...': Expected a path, got an empty one."),
+        (["rank", "photos", "--copy-best", ""], "Invalid value for '--copy-best': Expected a path, got an empty one."),
         (["score"], "Missing argument 'PATH...'. Try 'ma-agiqa score --help'."),
         (["score", "photos", "--model", "missing"], "Expected a known model, got 'missing'."),
         (["score", "photos", "--out", "scores.txt"], "Expected an output ending in .csv, .jsonl or .parquet"),

@@ -167,6 +167,17 @@ def test_any_terminal_encoding(tmp_path: Path, make_picture: MakePicture, encodi
 
 
 @needs_fork
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams(tmp_path: Path, make_picture: MakePicture, closed: str) -> None:
+    make_picture(tmp_path / "a.png", 100)
+    command = f'exec "$@" {closed}'
+    score = map(str, [sys.executable, SCRIPT, "score", tmp_path, "--out", tmp_path / "scores.csv"])
+    done = subprocess.run(["sh", "-c", command, "sh", *score], capture_output=True, text=True, timeout=DEADLINE)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert len(list(read_records(tmp_path / "scores.csv"))) == 1
+
+
+@needs_fork
 def test_progress_on_a_terminal(tmp_path: Path, make_picture: MakePicture) -> None:
     import fcntl
     import pty
