@@ -76,6 +76,7 @@ class ScorerInfo:
                 f"Expected a scorer with a scale of its own, got {self.name}, whose scores only compare the "
                 "pictures of one call and have no percentile. Use combine='calibrated' or a single scorer."
             )
+        score = float(score)  # one element of what `score` returns is a tensor, and so would the result be
         if not self.quantiles or math.isnan(score):
             return None
         below = bisect.bisect_left(self.quantiles, score)

@@ -42,6 +42,12 @@ def test_percentile_of_a_score_that_many_pictures_share_is_their_middle() -> Non
     assert [shared.percentile(score) for score in (0, 0.5, 1, 1.5, 2)] == [0, 12.5, 50, 87.5, 100]
 
 
+@pytest.mark.parametrize("score", [torch.tensor(0.25), np.float32(0.25)])
+def test_percentile_of_a_tensor_or_numpy_number_is_a_float(score: Any) -> None:
+    percentile = info(quantiles=(0, 1)).percentile(score)
+    assert (type(percentile), percentile) == (float, 25)
+
+
 def test_no_percentile_without_quantiles_or_score() -> None:
     assert info().percentile(3) is None
     assert info(quantiles=(0, 1)).percentile(float("nan")) is None
