@@ -35,7 +35,7 @@ FAMILIES_A_VIEW = 6
 VECTOR_FAMILIES = ["original", "jpeg", "webp", "white_noise", "shot_noise", "blur", "upscale"]
 VECTOR_KERNEL = 0.02
 VECTOR_PENALTY = 4.0
-PRISTINE_RIDGE = 0.1  # of the variances, added to the covariance
+PRISTINE_RIDGE = 0.02  # added to the diagonal of the correlations
 HEADS = 3  # perceptrons in each of the two groups of the statistics head
 HEAD_WIDTH = 32
 HEAD_EPOCHS = 30
@@ -177,12 +177,12 @@ def fit_support_vectors(features: Tensor, labels: Labels) -> dict[str, Tensor]:
 
 
 def fit_pristine_distance(judge: PristineDistance, blocks: Tensor, labels: Labels) -> None:
-    """Mean and precision of the blocks of untouched lossless photographs."""
+    """Mean, deviation and covariance of the blocks of untouched lossless photographs."""
     rows = labels.anchor & ~labels.test & (labels.family == "original")
-    clean = judge.spread_out(blocks[rows].flatten(0, 1)).double()
-    covariance = torch.cov(clean.T) + PRISTINE_RIDGE * torch.diag(clean.var(0))
+    clean = blocks[rows].flatten(0, 1).double()
     judge.mean.copy_(clean.mean(0))
-    judge.precision.copy_(torch.linalg.inv(covariance))
+    judge.deviation.copy_(clean.std(0))
+    judge.covariance.copy_(torch.corrcoef(clean.T) + PRISTINE_RIDGE * torch.eye(clean.shape[1]))
 
 
 def fit_statistics_head(network: LiteNetwork, features: Tensor, labels: Labels) -> None:

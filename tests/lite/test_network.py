@@ -33,23 +33,23 @@ def test_support_vectors_are_a_gaussian_kernel_machine(lite: network.LiteNetwork
     np.testing.assert_allclose(machine(features), np.exp(-squared) @ machine.dual.numpy(), rtol=1e-4)
 
 
-def test_pristine_distance_is_scipys_mahalanobis() -> None:
+@pytest.mark.parametrize("count", [1, 2, 60])
+def test_pristine_distance_is_niqes(count: int) -> None:
+    """sqrt(d' ((S1 + S2) / 2)^-1 d) between the pristine Gaussian and that of the blocks, in float64 by scipy."""
     judge = network.PristineDistance()
     rng = np.random.default_rng(0)
     root = rng.normal(size=(40, 40))
-    judge.mean.copy_(torch.from_numpy(rng.normal(size=40)))
-    judge.precision.copy_(torch.from_numpy(root @ root.T / 40))
-    blocks = torch.rand(2, 3, 40, generator=torch.Generator().manual_seed(0))
+    mean, deviation, covariance = rng.normal(size=40), rng.uniform(0.1, 3, 40), root @ root.T / 40 + np.eye(40)
+    for buffer, value in ((judge.mean, mean), (judge.deviation, deviation), (judge.covariance, covariance)):
+        buffer.copy_(torch.from_numpy(value))
+    blocks = torch.rand(2, count, 40, generator=torch.Generator().manual_seed(0))
+    scale = np.diag(deviation)
     for index in range(2):
-        mean = judge.spread_out(blocks[index]).mean(0).numpy()
-        expected = -np.log(mahalanobis(mean, judge.mean.numpy(), judge.precision.numpy()))
-        assert float(judge(blocks)[index]) == pytest.approx(expected, rel=1e-4)
-
-
-def test_variances_are_spread_on_a_log_scale() -> None:
-    blocks = torch.tensor([[1.0, 2.0, 0.98, 0.0] * 10])
-    got = network.PristineDistance.spread_out(blocks)[0, :4]
-    torch.testing.assert_close(got, torch.tensor([1.0, 2.0, 0.0, float(np.log(0.02))]))
+        x = blocks[index].double().numpy()
+        of_blocks = np.cov(x.T) if count > 1 else np.zeros((40, 40))
+        inverse = np.linalg.inv((scale @ covariance @ scale + of_blocks) / 2)
+        expected = -np.log(mahalanobis(x.mean(0), mean, inverse))
+        assert float(judge(blocks)[index]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 def test_crop_network_is_timms_with_its_normalisation_folded() -> None:
