@@ -113,7 +113,7 @@ class SupportVectors(nn.Module):
 
 
 class PristineDistance(nn.Module):
-    """Minus the log of NIQE's distance: between Gaussians fitted to the picture's blocks and to those of clean photographs.
+    """Minus the log of NIQE's distance between Gaussians: of the picture's blocks, and of those of clean photographs.
 
     The buffers are in units of the clean blocks' deviations; a ridge on the covariance, which the published metric does
     without, keeps small pictures with few blocks stable.
