@@ -104,8 +104,11 @@ class SupportVectors(nn.Module):
         self.columns = nn.Buffer(torch.tensor(columns), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        distance = torch.cdist(self.scale(features), self.vectors, compute_mode="donot_use_mm_for_euclid_dist")
-        return torch.exp(-self.gamma * distance.square()) @ self.dual + self.bias
+        # large terms of both signs cancel: in float64, on the processor, or the batch size would show in the score
+        x, vectors = self.scale(features).cpu().double(), self.vectors.cpu().double()
+        distance = torch.cdist(x, vectors, compute_mode="donot_use_mm_for_euclid_dist")
+        kernel = torch.exp(-float(self.gamma) * distance.square())
+        return (kernel @ self.dual.cpu().double() + float(self.bias)).to(features)
 
     def scale(self, features: Tensor) -> Tensor:
         scaled = (features[:, self.columns] - self.low) / (self.high - self.low) * 2 - 1
@@ -127,7 +130,7 @@ class PristineDistance(nn.Module):
         self.covariance = nn.Buffer(torch.eye(D))
 
     def forward(self, blocks: Tensor) -> Tensor:
-        # forty numbers a block: solved in float64 on the processor, where rounding cannot matter
+        # forty numbers a block: solved in float64 on the processor, for the same reason as above
         x = ((blocks - self.mean) / self.deviation).cpu().double()  # (B, N, D)
         mean = x.mean(1)
         centred = x - mean[:, None]

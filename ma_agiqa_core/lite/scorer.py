@@ -56,18 +56,17 @@ class LiteScorer:
             with safe_open(path, framework="pt") as checkpoint:
                 metadata = checkpoint.metadata() or {}
             network = LiteNetwork.from_state_dict(load_file(path)).to(device)
-            quantiles = tuple(json.loads(metadata.get("ma_agiqa.quantiles", "[]")))
-        except (SafetensorError, OSError, ValueError) as error:
+            info = ScorerInfo(
+                name=metadata.get("ma_agiqa.name", "lite"),
+                revision=hashlib.sha256(path.read_bytes()).hexdigest()[:12],
+                low=0.0,
+                high=2 * MIDDLE,
+                trained_on=metadata.get("ma_agiqa.trained_on", ""),
+                quantiles=tuple(json.loads(metadata.get("ma_agiqa.quantiles", "[]"))),
+                description=_DESCRIPTION,
+            )
+        except (SafetensorError, OSError, ValueError, TypeError) as error:
             raise ValueError(f"Expected a lite checkpoint, got {str(path)!r}: {error}") from error
-        info = ScorerInfo(
-            name=metadata.get("ma_agiqa.name", "lite"),
-            revision=hashlib.sha256(path.read_bytes()).hexdigest()[:12],
-            low=0.0,
-            high=2 * MIDDLE,
-            trained_on=metadata.get("ma_agiqa.trained_on", ""),
-            quantiles=quantiles,
-            description=_DESCRIPTION,
-        )
         return cls(network, info)
 
     def score(

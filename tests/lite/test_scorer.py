@@ -142,6 +142,25 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         load_scorer(foreign)
 
 
+@pytest.mark.parametrize("quantiles", ["5", '["a", "b"]', "[3, 1]", "not json"])
+def test_bad_percentiles_name_the_file(tmp_path: Path, quantiles: str) -> None:
+    path = tmp_path / "mine.safetensors"
+    metadata = {"ma_agiqa.format": "1", "ma_agiqa.kind": "lite", "ma_agiqa.quantiles": quantiles}
+    save_file(load_file(LITE_WEIGHTS), path, metadata)
+    with pytest.raises(ValueError, match=r"mine\.safetensors"):
+        load_scorer(path)
+
+
+def test_batches_of_degraded_photographs_change_nothing(lite: Scorer) -> None:
+    """Real pictures of one size: there the sums over support vectors are large and cancel."""
+    clean = np.asarray(Image.open(DEMO / "chelsea.jpg"), np.float32)[:200, :240] / 255
+    copies = [clean, *(step(clean, np.random.default_rng(0)) for ladder in TEST_LADDERS.values() for step in ladder)]
+    pictures = [(np.clip(copy, 0, 1) * 255 + 0.5).astype(np.uint8) for copy in copies]
+    alone = torch.cat([lite.score(picture) for picture in pictures])
+    torch.testing.assert_close(lite.score(pictures), alone, rtol=0, atol=2e-5)
+    torch.testing.assert_close(lite.score(pictures[::-1], batch_size=3), alone.flip(0), rtol=0, atol=2e-5)
+
+
 def test_a_copy_of_the_weights_scores_alike(lite: Scorer, tmp_path: Path) -> None:
     copy = tmp_path / "model.safetensors"
     copy.write_bytes(LITE_WEIGHTS.read_bytes())
