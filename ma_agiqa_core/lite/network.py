@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from . import statistics
 
 CROP = 192  # px, the size the crop network was trained on
-MOST_CROPS = 3  # along a side
+MOST_CROPS = 4  # along a side
 WHOLE = 4_000_000  # px; larger pictures are described by tiles
 TILE = 1024  # px
 
@@ -231,9 +231,9 @@ def describe(rgb: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def spread_crops(rgb: Tensor) -> Tensor:
-    """(B, 3, H, W) -> (B, K, 3, 192, 192), K of 1 to 9 by the size of the picture: a grid from edge to edge."""
+    """(B, 3, H, W) -> (B, K, 3, 192, 192), K of 1 to 16 by the size of the picture: a grid from edge to edge."""
     rgb = statistics.mirror_to(rgb, CROP)
-    tops, lefts = (_spread(side, CROP, min(max(round(side / 256), 1), MOST_CROPS)) for side in rgb.shape[-2:])
+    tops, lefts = (_spread(side, CROP, min(max(round(side / CROP), 1), MOST_CROPS)) for side in rgb.shape[-2:])
     return torch.stack([rgb[..., top : top + CROP, left : left + CROP] for top in tops for left in lefts], 1)
 
 
