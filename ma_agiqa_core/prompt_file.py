@@ -2,12 +2,11 @@
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
-from .records import path_text
+from .records import path_key
 
 
 def read_prompts(file: Path) -> dict[str, str]:
@@ -17,7 +16,7 @@ def read_prompts(file: Path) -> dict[str, str]:
         file: UTF-8; other columns are passed over. A path is absolute, or relative to the file's folder.
 
     Returns:
-        Prompts by what `prompt_key` makes of the picture's path.
+        Prompts by what `path_key` makes of the picture's path.
 
     Raises:
         ValueError: Another ending, or a row without path and prompt, with its line.
@@ -31,15 +30,10 @@ def read_prompts(file: Path) -> dict[str, str]:
                 path, prompt = row.get("path"), row.get("prompt")
                 if not (isinstance(path, str) and path and isinstance(prompt, str)):
                     raise ValueError(f"row {number} is {json.dumps(row, ensure_ascii=False)}")
-                prompts[prompt_key(file.parent / path)] = prompt
+                prompts[path_key(file.parent / path)] = prompt
         except (csv.Error, AttributeError, ValueError) as error:
             raise ValueError(f"Expected path and prompt in every row of {file}, got an error: {error}.") from error
     return prompts
-
-
-def prompt_key(picture: str | os.PathLike[str]) -> str:
-    """One spelling for all ways to write a picture's path."""
-    return os.path.abspath(path_text(picture))  # noqa: PTH100 - resolve() would follow links
 
 
 def _json_rows(text: TextIO) -> Iterator[Mapping[str, object]]:

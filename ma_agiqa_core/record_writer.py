@@ -10,7 +10,7 @@ import signal
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from .records import (
     csv_line,
     import_parquet,
     json_line,
-    path_text,
+    path_key,
     read_records,
 )
+from .whole_file import replacing
 
 
 class RecordWriter(ABC):
@@ -93,7 +94,7 @@ class _TextWriter(RecordWriter):
         super().__init__(done)
         self._encode = csv_line if out.suffix.lower() == ".csv" else json_line
         old = read_records(out) if resume and out.exists() else iter(())
-        with _replacing(out) as temporary, temporary.open("wb") as file:
+        with replacing(out) as temporary, temporary.open("wb") as file:
             file.write(CSV_HEADER if self._encode is csv_line else b"")
             file.writelines(self._encode(record) for record in _still_good(old, out, identity, done))
         self._file = out.open("ab")
@@ -122,7 +123,7 @@ class _ParquetWriter(RecordWriter):
         self._rows: list[Record] = []
         self._journal_path = out.with_name(out.name + ".partial.jsonl")
         with ExitStack() as opened:
-            temporary = opened.enter_context(_replacing(out))
+            temporary = opened.enter_context(replacing(out))
             self._file = opened.enter_context(parquet.ParquetWriter(temporary, self._schema))
             if resume and out.exists():
                 self._add(_still_good(read_records(out), out, identity, done))
@@ -171,21 +172,7 @@ def _still_good(records: Iterable[Record], out: Path, identity: str, done: set[b
 
 def _key(path: str | os.PathLike[str]) -> bytes:
     """Sixteen bytes, for a set with a million paths in it."""
-    absolute = os.path.abspath(path_text(path))  # noqa: PTH100 - resolve() would follow links
-    return hashlib.blake2b(absolute.encode(), digest_size=16).digest()
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place at the end, or vanishes if anything is raised."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    return hashlib.blake2b(path_key(path).encode(), digest_size=16).digest()
 
 
 @contextmanager

@@ -47,6 +47,11 @@ def path_text(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def path_key(path: str | os.PathLike[str]) -> str:
+    """One spelling for all ways to write a picture's path."""
+    return os.path.abspath(path_text(path))  # noqa: PTH100 - resolve() would follow links
+
+
 def read_records(out: Path) -> Iterator[Record]:
     """The whole records of an output, in order, in constant memory; a torn last line is left out.
 

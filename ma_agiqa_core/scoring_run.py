@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from .images import Picture, iterate_pictures
-from .prompt_file import prompt_key, read_prompts
-from .records import Record, path_text
+from .prompt_file import read_prompts
+from .records import Record, path_key, path_text
 from .scorer import Scorer, load_scorer
 
 BATCH_SIZE = 8  # small, since a killed run loses the batch it was in
@@ -47,7 +47,7 @@ class ScoringRun:
     Attributes:
         scorer: What scores.
         identity: Scorer, revision and the settings that change scores: the `model` of every record.
-        prompts: By `prompt_key`; None where the scorer looks at pictures alone.
+        prompts: By `path_key`; None where the scorer looks at pictures alone.
         batch_size: Pictures per batch.
     """
 
@@ -136,7 +136,7 @@ def _score_batch(run: ScoringRun, batch: Sequence[Picture]) -> list[Record]:
 
 
 def _prompt(prompts: Mapping[str, str], picture: Picture) -> str:
-    return prompts.get(prompt_key(picture.path or ""), "").strip()
+    return prompts.get(path_key(picture.path or ""), "").strip()
 
 
 def _as_array(pixels: torch.Tensor | None) -> np.ndarray:

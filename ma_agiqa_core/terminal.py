@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from .ranking import RankedPicture, Ranking, order_by_score
 from .records import Record
+from .report.decimals import decimals_for
 from .report.names import readable
 from .scorer import ScorerInfo
 from .scoring_run import ScoringRun, score_pictures
@@ -161,8 +162,7 @@ class _ScoreTable:
     def __init__(self, info: ScorerInfo) -> None:
         span = info.high - info.low
         is_bounded = math.isfinite(span) and span > 0
-        # Three digits of the range: 0.713 of 0..1, 3.14 of 1..5, 71.3 of 0..100.
-        self._decimals = min(max(3 - math.ceil(math.log10(span)), 0), 4) if is_bounded else 3
+        self._decimals = decimals_for(span)
         ends = (info.low, info.high) if is_bounded else (-99.0, 99.0)
         self._width = max(len("SCORE"), *(len(f"{end:.{self._decimals}f}") for end in ends))
         self.header = f"{'SCORE':>{self._width}}  BETTER THAN  PICTURE"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ma_agiqa_core.prompt_file import prompt_key, read_prompts
+from ma_agiqa_core.prompt_file import read_prompts
+from ma_agiqa_core.records import path_key
 
 
 def test_csv_and_json_lines_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +22,7 @@ def test_csv_and_json_lines_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert read_prompts(tmp_path / "p.csv") == expected
     assert read_prompts(tmp_path / "p.jsonl") == expected
     monkeypatch.chdir(tmp_path)
-    assert read_prompts(Path("p.csv"))[prompt_key("a.png")] == 'a "cat",\nblack'
+    assert read_prompts(Path("p.csv"))[path_key("a.png")] == 'a "cat",\nblack'
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ and allows pictures only as data: URIs, so a browser fetches nothing and runs no
 import base64
 import hashlib
 import math
-import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
+from ..whole_file import replacing
+from .decimals import decimals_for
 from .histogram import make_histogram
 from .names import file_link, name_within, readable, shared_folder
 from .thumbnails import Thumbnail, make_thumbnails
@@ -122,7 +123,9 @@ def write_report(
             for entry in group.failed
         ],
     }
-    _write_atomically(out, _render(context))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(_render(context))
 
 
 @dataclass
@@ -188,9 +191,7 @@ def _model_facts(model: "Mapping[str, Any] | ScorerInfo") -> dict[str, Any]:
 
 
 def _decimals(facts: Mapping[str, Any], scores: "array[float]") -> int:
-    """Three digits of the model's range: 0.713 of 0..1, 3.14 of 1..5, 71.3 of 0..100."""
-    span = _model_span(facts) or (max(scores) - min(scores) if scores else 0)
-    return min(max(3 - math.ceil(math.log10(span)), 0), 4) if span > 0 else 3
+    return decimals_for(_model_span(facts) or (max(scores) - min(scores) if scores else 0))
 
 
 def _model_span(facts: Mapping[str, Any]) -> float:
@@ -240,14 +241,3 @@ def _render(context: Mapping[str, Any]) -> Iterator[str]:
 def _content_hash(text: str) -> str:
     """The hash by which a Content-Security-Policy allows an inline script or style."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-
-
-def _write_atomically(out: Path, chunks: Iterable[str]) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(chunks)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
