@@ -27,7 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ma_agiqa_core import Scorer, demo, load_scorer
-from ma_agiqa_core.lite.degradations import FAMILIES, TEST_LADDERS, Picture
+from ma_agiqa_core.lite.degradations import FAMILIES, TEST_LADDERS, Picture, to_bytes
 from ma_agiqa_core.lite.training_set import TEST_CONTENTS, UNSEEN_FAMILIES
 
 from .machine import machine
@@ -165,7 +165,7 @@ def _score(job: tuple[str, Path, str]) -> np.ndarray:
     content, path, ladder = job
     original = _read(path)
     pictures = [original] if ladder == ORIGINAL else make_copies(original, content, ladder)
-    rgb = [(picture.clip(0, 1) * 255 + 0.5).astype(np.uint8) for picture in pictures]
+    rgb = [to_bytes(picture) for picture in pictures]
     judged = [
         _judges.lite.score(rgb).numpy(),
         [_judges.brisque.quality(one) for one in rgb],

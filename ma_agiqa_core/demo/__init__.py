@@ -38,5 +38,5 @@ def write_demo_pictures(folder: Path) -> list[Path]:
         pictures = {name: photograph} | {f"{name}_{kind}": make(photograph, rng) for kind, make in _COPIES.items()}
         for stem, picture in pictures.items():
             written.append(folder / f"{stem}.png")
-            Image.fromarray((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)).save(written[-1])
+            Image.fromarray(degradations.to_bytes(picture)).save(written[-1])
     return written

@@ -21,6 +21,11 @@ Picture = np.ndarray  # (H, W, 3) float32 RGB in [0, 1]
 Degradation = Callable[[Picture, float, np.random.Generator], Picture]
 
 
+def to_bytes(picture: Picture) -> np.ndarray:
+    """(H, W, 3) in [0, 1] -> uint8, rounded."""
+    return (_clip(picture) * 255 + 0.5).astype(np.uint8)
+
+
 # ---------------------------------------------------------------------------------------------- plain building blocks
 def jpeg(picture: Picture, quality: int) -> Picture:
     return _through_codec(picture, "JPEG", quality=int(quality))
@@ -306,7 +311,7 @@ def _clip(picture: np.ndarray) -> Picture:
 
 
 def _to_image(picture: Picture) -> Image.Image:
-    return Image.fromarray((_clip(picture) * 255 + 0.5).astype(np.uint8))
+    return Image.fromarray(to_bytes(picture))
 
 
 def _from_image(image: Image.Image) -> Picture:

@@ -73,8 +73,11 @@ class LiteNetwork(nn.Module):
 
     def forward(self, rgb: Tensor) -> Tensor:
         """(B, 3, H, W) float32 RGB in [0, 1] -> (B,)."""
-        judged = (self.members(rgb) - self.centre) / self.spread
-        return F.softsign(judged) @ self.weight
+        return self.combine(self.members(rgb))
+
+    def combine(self, judged: Tensor) -> Tensor:
+        """What `members` gives, (B, 4), centred, squashed and averaged: (B,)."""
+        return F.softsign((judged - self.centre) / self.spread) @ self.weight
 
     def members(self, rgb: Tensor) -> Tensor:
         """What the four judges say, each on its own scale: (B, 4)."""
@@ -185,12 +188,22 @@ class CropNetwork(nn.Module):
 
     def score_crops(self, crops: Tensor) -> Tensor:
         """(N, 3, 192, 192) RGB in [0, 1] -> (N,)."""
-        x = self.stem((crops * 2 - 1).contiguous(memory_format=torch.channels_last))
-        pooled = []
+        x = self.stem(self.prepare(crops))
+        maps = []
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in self.outputs:
-                pooled += [x.mean((2, 3)), x.flatten(2).std(2)]
+                maps.append(x)
+        return self.score_maps(maps)
+
+    @staticmethod
+    def prepare(crops: Tensor) -> Tensor:
+        """RGB in [0, 1] as the first convolution wants it."""
+        return (crops * 2 - 1).contiguous(memory_format=torch.channels_last)
+
+    def score_maps(self, maps: list[Tensor]) -> Tensor:
+        """Feature maps (N, C, h, w) of the used stages, in any precision -> (N,)."""
+        pooled = [part for x in maps for part in (x.float().mean((2, 3)), x.float().flatten(2).std(2))]
         return self.head(torch.cat(pooled, 1))[:, 0]
 
 

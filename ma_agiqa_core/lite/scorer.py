@@ -26,6 +26,11 @@ _DESCRIPTION = (
 )
 
 
+def on_scale(quality: Tensor) -> Tensor:
+    """The network's -1..1 as scores, 0..10."""
+    return MIDDLE + MIDDLE * quality
+
+
 class LiteScorer:
     """The `Scorer` of `lite` files: technical quality, 0 to 10, higher is better.
 
@@ -110,7 +115,7 @@ class LiteScorer:
         try:
             pixels = torch.stack([_unit_range(picture.pixels, self._device) for picture in batch])
             with torch.inference_mode():
-                quality = MIDDLE + MIDDLE * self.network(pixels)
+                quality = on_scale(self.network(pixels))
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise

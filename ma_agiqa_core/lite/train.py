@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from . import statistics
 from .network import CROP, CropNetwork, LiteNetwork, PristineDistance
-from .scorer import MIDDLE
+from .scorer import on_scale
 from .training_set import TEST_CONTENTS, find_sources, make_samples
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,8 @@ class Labels:
         """Row numbers of each view that may be trained on."""
         names = np.char.add(np.char.add(self.content, "/"), self.view.astype(str))
         rows = [np.flatnonzero(names == name) for name in np.unique(names)]
-        return [view for view in rows if not self.test[view[0]]]
+        test = self.test
+        return [view for view in rows if not test[view[0]]]
 
 
 @dataclass(frozen=True)
@@ -212,9 +213,11 @@ def _fit_perceptron(x: Tensor, mask: Tensor, labels: Labels, seed: int) -> tuple
     torch.manual_seed(SEED + seed)
     net = nn.Sequential(nn.Linear(x.shape[1], HEAD_WIDTH), nn.GELU(), nn.Dropout(0.2), nn.Linear(HEAD_WIDTH, 1))
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
-    loss = _train(
-        lambda rows, _: net(x[rows] * mask)[:, 0], optimizer, [4e-3], labels, HEAD_EPOCHS, VIEWS_A_STEP["head"], seed
-    )
+
+    def score(views: list[np.ndarray], _: np.random.Generator) -> Tensor:
+        return net(x[np.concatenate(views)] * mask)[:, 0]
+
+    *_, loss = _train(score, optimizer, [4e-3], labels, HEAD_EPOCHS, VIEWS_A_STEP["head"], seed)
     log.info("perceptron %d: loss %.3f", seed, loss)
     return net.state_dict(), mask
 
@@ -230,28 +233,30 @@ def train_crop_network(pixels: np.ndarray, labels: Labels) -> CropNetwork:
     whole.load_state_dict(dict(zip(whole.state_dict(), published.values(), strict=True)))  # other names, same order
     body = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(1, 2, 3))
     body.load_state_dict({name: whole.state_dict()[name] for name in body.state_dict()})
-    body.blocks = nn.Sequential(
-        *list(body.get_submodule("blocks").children())[:5]
-    )  # timm would compute the two last stages too
+    # timm would compute the two last stages too
+    body.blocks = nn.Sequential(*list(body.get_submodule("blocks").children())[:5])
     judge = CropNetwork()
-    head = judge.head
     body.to(memory_format=torch.channels_last).train()
     for module in body.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()  # a step holds copies of three pictures: no sample of the world
 
-    def score(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+    def score_view(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
         top, left = rng.integers(0, pixels.shape[1] - CROP + 1, 2)
         crops = _rgb(pixels[rows[0] : rows[-1] + 1, top : top + CROP, left : left + CROP])
         crops = crops.flip(-1) if rng.random() < 0.5 else crops
         with torch.autocast("cpu", torch.bfloat16):
-            maps = body((crops * 2 - 1).contiguous(memory_format=torch.channels_last))
-        pooled = [part for m in maps for part in (m.float().mean((2, 3)), m.float().flatten(2).std(2))]
-        return head(torch.cat(pooled, 1))[:, 0]
+            maps = body(judge.prepare(crops))
+        return judge.score_maps(maps)
 
-    optimizer = torch.optim.AdamW([{"params": body.parameters()}, {"params": head.parameters()}], weight_decay=0.02)
-    rates = [4e-4, 2e-3]
-    _train(score, optimizer, rates, labels, CROP_EPOCHS, VIEWS_A_STEP["crop"], SEED, by_view=True)
+    def score(views: list[np.ndarray], rng: np.random.Generator) -> Tensor:
+        return torch.cat([score_view(rows, rng) for rows in views])
+
+    parts = [{"params": body.parameters()}, {"params": judge.head.parameters()}]
+    optimizer = torch.optim.AdamW(parts, weight_decay=0.02)
+    losses = _train(score, optimizer, [4e-4, 2e-3], labels, CROP_EPOCHS, VIEWS_A_STEP["crop"], SEED)
+    for epoch, loss in enumerate(losses, start=1):
+        log.info("crop network, epoch %d of %d: loss %.3f", epoch, CROP_EPOCHS, loss)
     fold_normalisation(body.eval(), judge)
     return judge.eval()
 
@@ -269,39 +274,33 @@ def fold_normalisation(body: nn.Module, judge: CropNetwork) -> None:
 
 
 def _train(
-    score: Callable[[np.ndarray, np.random.Generator], Tensor],
+    score: Callable[[list[np.ndarray], np.random.Generator], Tensor],
     optimizer: torch.optim.Optimizer,
     rates: list[float],
     labels: Labels,
     epochs: int,
     views_a_step: int,
     seed: int,
-    by_view: bool = False,
-) -> float:
-    """Steps over groups of views with the pairwise loss; returns the last epoch's mean loss."""
+) -> Iterator[float]:
+    """Steps over groups of views with the pairwise loss; yields each epoch's mean loss."""
     rng = np.random.default_rng(seed)
     views = labels.training_views()
     steps = len(views) // views_a_step
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=epochs * steps, pct_start=0.2)
     target, anchor = torch.from_numpy(labels.target), torch.from_numpy(labels.anchor)
-    mean = 0.0
-    for epoch in range(epochs):
+    for _ in range(epochs):
         order, total = rng.permutation(len(views)), 0.0
         for step in range(steps):
             chosen = [views[i] for i in order[step * views_a_step : (step + 1) * views_a_step]]
             rows = np.concatenate(chosen)
-            scores = torch.cat([score(view, rng) for view in chosen]) if by_view else score(rows, rng)
             view = torch.from_numpy(np.repeat(np.arange(len(chosen)), [len(view) for view in chosen]))
-            loss = pairwise_loss(scores, target[rows], view, anchor[rows])
+            loss = pairwise_loss(score(chosen, rng), target[rows], view, anchor[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             total += loss.item()
-        mean = total / steps
-        if by_view:
-            log.info("crop network, epoch %d of %d: loss %.3f", epoch + 1, epochs, mean)
-    return mean
+        yield total / steps
 
 
 def pairwise_loss(scores: Tensor, target: Tensor, view: Tensor, anchor: Tensor) -> Tensor:
@@ -324,7 +323,7 @@ def pairwise_loss(scores: Tensor, target: Tensor, view: Tensor, anchor: Tensor) 
 def calibrate(
     network: LiteNetwork, pixels: np.ndarray, features: Tensor, blocks: Tensor, labels: Labels
 ) -> Calibration:
-    """Centres the judges on the training samples; percentiles over untouched and as many lightly degraded ones."""
+    """Centres the judges on the training samples; percentiles over untouched and as many degraded ones."""
     rng = np.random.default_rng(SEED)
     original = np.flatnonzero((labels.family == "original") & ~labels.test)
     copies = np.flatnonzero((labels.family != "original") & ~labels.test)
@@ -339,8 +338,7 @@ def calibrate(
         network.centre.copy_(middle)
         network.spread.copy_(high - low)
         network.weight.copy_(torch.tensor(WEIGHTS))
-        scores = MIDDLE + MIDDLE * (F.softsign((judged - network.centre) / network.spread) @ network.weight)
-        quantiles = torch.quantile(scores, torch.linspace(0, 1, 101))
+        quantiles = torch.quantile(on_scale(network.combine(judged)), torch.linspace(0, 1, 101))
     contents = len(np.unique(labels.content[original]))
     return Calibration(
         [round(float(quantile), 4) for quantile in quantiles],

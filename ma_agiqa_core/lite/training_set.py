@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
-from .degradations import FAMILIES, Picture
+from ..picture_files import read_picture
+from .degradations import FAMILIES, Picture, jpeg, to_bytes
 
 SIDE = 320  # px of a training view
 LEVELS = 3  # copies of a view by one family
@@ -33,13 +34,7 @@ UNSEEN_FAMILIES = frozenset(["jpeg2000", "motion_blur", "seams"])
 # Pixels move: the target follows the level. (target at level 0, target at level 1)
 _MISALIGNED = {"melted": (0.80, 0.10), "warp": (0.85, 0.35), "patches": (0.85, 0.30)}
 
-_SKIMAGE = (
-    "astronaut.png",
-    "chelsea.png",
-    "coffee.png",
-    "rocket.jpg",
-    "hubble_deep_field.jpg",
-)
+_SKIMAGE = ("hubble_deep_field.jpg",)
 _SKLEARN = ("china.jpg", "flower.jpg")
 # CC-BY-4.0 and CC0 pictures of Debian's package lomiri-wallpapers-16.04; the others in it are CC-BY-SA and stay out
 _WALLPAPERS = (
@@ -64,12 +59,11 @@ class Sample:
     content: str
     view: int
     family: str
-    level: float
     target: float
 
 
 def find_sources(pictures: Path, wallpapers: Path) -> dict[str, Path]:
-    """Clean pictures by name.
+    """Clean pictures to train on, by name: all there are but TEST_CONTENTS.
 
     Args:
         pictures: folder with `photographs/` (Kodak) and `generated/`.
@@ -94,25 +88,24 @@ def find_sources(pictures: Path, wallpapers: Path) -> dict[str, Path]:
                 f"Expected {path}, got nothing there. Wallpapers: `apt-get download lomiri-wallpapers-16.04`, "
                 "`dpkg-deb -x *.deb DIR`, then name DIR/usr/share/backgrounds."
             )
-    return {path.stem: path for path in found}
+    return {path.stem: path for path in found if path.stem not in TEST_CONTENTS}
 
 
 def make_samples(content: str, path: Path, *, views: int, families: int, seed: int) -> Iterator[Sample]:
     """Views of one clean picture, each with copies by `families` families at LEVELS levels, and by pairs of them."""
     rng = np.random.default_rng([seed, *content.encode()])
-    with Image.open(path) as image:
-        clean = ImageOps.exif_transpose(image).convert("RGB")
+    clean = read_picture(path)
     names = sorted(set(FAMILIES) - UNSEEN_FAMILIES)
     for view in range(views):
         original = _random_view(clean, rng)
-        yield Sample(_to_uint8(original), content, view, "original", 0.0, 1.0)
+        yield Sample(to_bytes(original), content, view, "original", 1.0)
         for family in rng.choice(names, families, replace=False):
             state = rng.integers(2**32)
             levels = np.sort((np.arange(LEVELS) + rng.random(LEVELS)) / LEVELS)
             for level in levels:
                 copy = FAMILIES[family](original, float(level), np.random.default_rng(state))
                 target = quality_target(original, copy, family, level)
-                yield Sample(_to_uint8(copy), content, view, str(family), float(level), target)
+                yield Sample(to_bytes(copy), content, view, str(family), target)
         for _ in range(families // 2):
             first, second = rng.choice(names, 2, replace=False)
             strength = rng.random(2)
@@ -122,7 +115,7 @@ def make_samples(content: str, path: Path, *, views: int, families: int, seed: i
             target = min(middle, quality_target(original, both, second, strength[1]))
             if first in _MISALIGNED:
                 target = middle * quality_target(copy, both, second, strength[1])
-            yield Sample(_to_uint8(both), content, view, f"{first}+{second}", float(strength.max()), target)
+            yield Sample(to_bytes(both), content, view, f"{first}+{second}", target)
 
 
 def quality_target(original: Picture, copy: Picture, family: str, level: float) -> float:
@@ -134,11 +127,8 @@ def quality_target(original: Picture, copy: Picture, family: str, level: float) 
 
     a, b = (torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1)[None].clamp(0, 1) for p in (original, copy))
     haarpsi, mdsi, vif = float(piq.haarpsi(a, b)), float(piq.mdsi(a, b)), float(piq.vif_p(a, b))
-    parts = (
-        haarpsi,
-        1 - mdsi / 0.55,
-        vif**0.5,
-    )  # MDSI: 0 is perfect, about .55 is very bad; VIF is steep near 1
+    # MDSI: 0 is perfect, about .55 is very bad; VIF is steep near 1
+    parts = (haarpsi, 1 - mdsi / 0.55, vif**0.5)
     return float(np.mean(np.clip(parts, 0, 1)))
 
 
@@ -156,11 +146,5 @@ def _random_view(clean: Image.Image, rng: np.random.Generator) -> Picture:
     if rng.random() < 0.5:
         pixels = pixels[:, ::-1]
     if rng.random() < 0.3:
-        from .degradations import jpeg
-
         pixels = jpeg(pixels, int(rng.integers(90, 98)))
     return np.ascontiguousarray(pixels)
-
-
-def _to_uint8(picture: Picture) -> np.ndarray:
-    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)

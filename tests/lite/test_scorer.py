@@ -13,7 +13,7 @@ from ma_agiqa_core import PictureError, Scorer, load_scorer
 from ma_agiqa_core.demo import PHOTOGRAPHS, write_demo_pictures
 from ma_agiqa_core.lite import LITE_WEIGHTS, LiteScorer
 from ma_agiqa_core.lite import scorer as lite_scorer
-from ma_agiqa_core.lite.degradations import TEST_LADDERS
+from ma_agiqa_core.lite.degradations import TEST_LADDERS, to_bytes
 
 DEMO = Path(lite_scorer.__file__).parents[1] / "demo"
 
@@ -155,7 +155,7 @@ def test_batches_of_degraded_photographs_change_nothing(lite: Scorer) -> None:
     """Real pictures of one size: there the sums over support vectors are large and cancel."""
     clean = np.asarray(Image.open(DEMO / "chelsea.jpg"), np.float32)[:200, :240] / 255
     copies = [clean, *(step(clean, np.random.default_rng(0)) for ladder in TEST_LADDERS.values() for step in ladder)]
-    pictures = [(np.clip(copy, 0, 1) * 255 + 0.5).astype(np.uint8) for copy in copies]
+    pictures = [to_bytes(copy) for copy in copies]
     alone = torch.cat([lite.score(picture) for picture in pictures])
     torch.testing.assert_close(lite.score(pictures), alone, rtol=0, atol=2e-5)
     torch.testing.assert_close(lite.score(pictures[::-1], batch_size=3), alone.flip(0), rtol=0, atol=2e-5)
@@ -178,7 +178,7 @@ def test_photographs_are_better_than_their_degraded_copies(lite: Scorer) -> None
         clean = np.asarray(Image.open(DEMO / f"{name}.jpg"), np.float32)[:300, :400] / 255
         for ladder in TEST_LADDERS.values():
             copies = [clean, *(step(clean, np.random.default_rng(0)) for step in ladder)]
-            scores = lite.score([(np.clip(copy, 0, 1) * 255 + 0.5).astype(np.uint8) for copy in copies])
+            scores = lite.score([to_bytes(copy) for copy in copies])
             right += [bool(scores[a] > scores[b]) for a in range(4) for b in range(a + 1, 4)]
     assert np.mean(right) >= 0.93
 
