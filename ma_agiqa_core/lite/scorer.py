@@ -18,7 +18,7 @@ from .network import LiteNetwork
 
 MIDDLE = 5.0  # scores run from 0 to 10
 PIXELS_AT_ONCE = {"cpu": 500_000}  # larger batches are slower on a processor: their maps leave its caches
-PIXELS_AT_ONCE_ELSEWHERE = 16_000_000  # about 4 GB of intermediate maps
+PIXELS_AT_ONCE_ELSEWHERE = 16_000_000  # sixty maps of that in float32 are about 4 GB
 
 _DESCRIPTION = (
     "Technical quality (sharpness, noise, artefacts) by a small scorer carried in the package. It is NOT MA-AGIQA and "
