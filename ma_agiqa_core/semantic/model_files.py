@@ -1,0 +1,218 @@
+"""The files of a published language model: config, shards, and a fingerprint of them all.
+
+Weights come as `model.safetensors` or `pytorch_model.bin`, whole or in shards listed by an index file. Pickles
+are read with `weights_only=True`: nothing in them is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..hub import hub_folder, is_hub_id, split_hub_id
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in order of preference; each may be sharded
+_DESCRIBING = (  # the small files that, with the weights, decide what a model answers
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "config.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+)
+
+
+def model_folder(model: str | os.PathLike[str], *, revision: str | None = None, local_files_only: bool = False) -> Path:
+    """The folder of a language model, given as a folder or as a Hub id (`owner/name`, `owner/name@revision`).
+
+    Raises:
+        FileNotFoundError: There is no such folder, or the Hub's files are not here and cannot be downloaded.
+        ValueError: A folder without config.json or weights, or a revision of a local folder.
+    """
+    if is_hub_id(model):
+        return hub_folder(str(model), _is_complete, revision=revision, local_files_only=local_files_only)
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"Expected the folder of a language model, or a Hub id such as 'owner/name', got {str(model)!r}: "
+            "no such folder."
+        )
+    if revision is not None:
+        raise ValueError(f"Expected no revision of a local folder, got {revision!r} for {str(model)!r}.")
+    read_json(folder / "config.json")
+    weight_files(folder)
+    return folder
+
+
+def display_name(model: str | os.PathLike[str]) -> str:
+    """A short name for messages: the Hub id, or the folder's name."""
+    return split_hub_id(str(model))[0] if is_hub_id(model) else Path(model).expanduser().resolve().name
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ValueError: The file is missing or holds something else; the message names it.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(
+            f"Expected {path.name} in {str(path.parent)!r}, got {error.strerror or error}. "
+            "Download the model's whole repository."
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"Expected JSON in {str(path)!r}, got {error}. Download it again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"Expected a JSON object in {str(path)!r}, got {type(content).__name__}.")
+    return content
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model's weights, in the order to read them.
+
+    Raises:
+        ValueError: There are none, or shards that the index names are missing.
+    """
+    for name in _WEIGHTS:
+        if (index := folder / f"{name}.index.json").is_file():
+            shards = _shards(index)
+            if missing := [shard.name for shard in shards if not shard.is_file()]:
+                raise ValueError(
+                    f"Expected {len(shards)} shards in {str(folder)!r}, got {len(shards) - len(missing)}: "
+                    f"{', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''} missing. Download them again."
+                )
+            return shards
+        if (whole := folder / name).is_file():
+            return [whole]
+    raise ValueError(
+        f"Expected {' or '.join(_WEIGHTS)}, or an index of shards, in {str(folder)!r}, got neither. "
+        "Download the model's whole repository."
+    )
+
+
+def read_shard(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of one shard by their published names, on the CPU, one at a time.
+
+    Raises:
+        ValueError: The shard is damaged, truncated or no plain table of tensors.
+    """
+    read = _safetensors if path.suffix == ".safetensors" else _pickled
+    try:
+        yield from read(path)
+    except _DAMAGED as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise ValueError(
+            f"Expected a whole shard of weights, got {str(path)!r}: {reason}. Download it again."
+        ) from error
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over all files that decide what a model answers: another fingerprint, another model.
+
+    The digests of large files are remembered with their path, size and time of change, in the Hub's cache of
+    assets, so that 16 GB are read once and not in every run.
+    """
+    digest = hashlib.sha256()
+    describing = [folder / name for name in _DESCRIBING if (folder / name).is_file()]
+    for path in [*describing, *weight_files(folder)]:
+        digest.update(f"{path.name}:{_file_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        weight_files(folder)
+    except ValueError:
+        return False
+    return (folder / "config.json").is_file()
+
+
+def _shards(index: Path) -> list[Path]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
+        raise ValueError(f"Expected a weight_map of file names in {str(index)!r}, got {weight_map!r:.60}.")
+    names = sorted(set(weight_map.values()))
+    if outside := [name for name in names if Path(name).name != name]:
+        raise ValueError(f"Expected shards beside {str(index)!r}, got {outside[0]!r}.")
+    return [index.parent / name for name in names]
+
+
+def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as shard:
+        for name in shard.keys():  # noqa: SIM118 - not a dict
+            yield name, shard.get_tensor(name)
+
+
+def _pickled(path: Path) -> Iterator[tuple[str, Tensor]]:
+    import zipfile
+
+    import torch
+
+    mapped = zipfile.is_zipfile(path)  # torch's older format cannot be mapped into memory
+    table = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    if not isinstance(table, dict) or not all(isinstance(value, torch.Tensor) for value in table.values()):
+        raise ValueError(f"a table of tensors was expected, it holds a {type(table).__name__}")
+    for name in list(table):
+        yield name, table.pop(name)
+
+
+def _damaged() -> tuple[type[Exception], ...]:
+    from safetensors import SafetensorError
+
+    return (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError)
+
+
+_DAMAGED = _damaged()
+
+
+def _file_digest(path: Path) -> str:
+    remembered = None
+    found = path.stat()
+    state = [str(path.resolve()), found.st_size, found.st_mtime_ns]
+    if found.st_size > 2**24:
+        from huggingface_hub import cached_assets_path
+
+        with suppress(OSError):
+            folder = cached_assets_path("ma-agiqa", namespace="fingerprints")
+            remembered = folder / f"{hashlib.sha256(state[0].encode()).hexdigest()[:32]}.json"
+            with suppress(OSError, ValueError):
+                *known, digest = json.loads(remembered.read_text(encoding="utf-8"))
+                if known == state:
+                    return digest
+    digest = _sha256(path)
+    if remembered is not None:
+        from ..whole_file import replacing
+
+        with suppress(OSError), replacing(remembered) as temporary:
+            temporary.write_text(json.dumps([*state, digest]), encoding="utf-8")
+    return digest
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            digest.update(block)
+    return digest.hexdigest()
