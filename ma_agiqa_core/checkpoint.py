@@ -1,0 +1,244 @@
+"""Model files: one .safetensors with the tensors, and in its metadata all that a scorer must know beside them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .model import MaAgiqa, MaAgiqaConfig
+from .published_checkpoint import convert_reference, listed, read_published
+from .semantic.questions import QUESTIONS
+from .whole_file import replacing
+
+__all__ = [
+    "CheckpointFacts",
+    "agiqa_3k_facts",
+    "convert_file",
+    "convert_reference",
+    "load_checkpoint",
+    "read_facts",
+    "read_published",
+    "save_checkpoint",
+]
+
+FORMAT = "1"
+KIND = "ma-agiqa"
+_KEYS = ("config", "name", "trained_on", "low", "high", "quantiles", "semantic")
+_ADVICE = "Use a file that `ma-agiqa convert` or `ma-agiqa train` wrote."
+
+
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """What a model file says about itself, besides its sizes.
+
+    Attributes:
+        name: Short name of the scorer.
+        trained_on: The data behind the scores.
+        low: Lower end of the score range.
+        high: Upper end; higher is better.
+        quantiles: Scores at evenly spaced shares, 0 % to 100 %, of the pictures behind percentiles; may be empty.
+        semantic_model: Hub id of the semantic model; None if any may have been used, or none is.
+        semantic_revision: Its revision; None for the newest.
+        questions: What the semantic model is asked, by the name of the expert that reads the answer.
+
+    Raises:
+        ValueError: An empty score range, or quantiles that are not ascending finite numbers.
+    """
+
+    name: str = "ma-agiqa"
+    trained_on: str = ""
+    low: float = 0.0
+    high: float = 5.0
+    quantiles: tuple[float, ...] = ()
+    semantic_model: str | None = None
+    semantic_revision: str | None = None
+    questions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"Expected low < high, got {self.low} and {self.high}.")
+        finite = all(math.isfinite(score) for score in self.quantiles)
+        if len(self.quantiles) == 1 or not finite or list(self.quantiles) != sorted(self.quantiles):
+            raise ValueError(f"Expected two or more ascending finite quantiles, or none, got {self.quantiles}.")
+
+
+def save_checkpoint(model: MaAgiqa, path: str | os.PathLike[str], facts: CheckpointFacts | None = None) -> None:
+    """Writes a model file, whole or not at all.
+
+    Args:
+        model: Its weights are written in the dtype that they have.
+        path: Ends in .safetensors.
+        facts: Default: those of a model that nothing is known about.
+
+    Raises:
+        ValueError: Another suffix.
+    """
+    target = Path(path)
+    if target.suffix.lower() != ".safetensors":
+        raise ValueError(f"Expected a path that ends in .safetensors, got {str(path)!r}.")
+    facts = facts or CheckpointFacts()
+    semantic = {
+        "model": facts.semantic_model,
+        "revision": facts.semantic_revision,
+        "questions": dict(facts.questions),
+    }
+    metadata = {
+        "format": FORMAT,
+        "kind": KIND,
+        "config": json.dumps(model.config.to_dict()),
+        "name": facts.name,
+        "trained_on": facts.trained_on,
+        "low": repr(float(facts.low)),
+        "high": repr(float(facts.high)),
+        "quantiles": json.dumps(list(facts.quantiles)),
+        "semantic": json.dumps(semantic, ensure_ascii=False),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with replacing(target) as temporary:
+        save_file(tensors, temporary, {f"ma_agiqa.{key}": value for key, value in metadata.items()})
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> MaAgiqa:
+    """The model of a file that `save_checkpoint` wrote: float32, on the CPU, in eval mode.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, or holds another model; the message names it and what is wrong.
+    """
+    file = Path(path)
+    metadata = _read_metadata(file)
+    try:
+        model = MaAgiqa(MaAgiqaConfig.from_dict(json.loads(metadata["config"])))
+    except ValueError as error:
+        raise ValueError(f"Expected the config of a model in {str(file)!r}, got another: {error}") from error
+    expected = model.state_dict()
+    with _opened(file) as checkpoint:
+        names = checkpoint.keys()
+        _check_names(set(names), set(expected), file)
+        for name in names:
+            expected[name].copy_(_checked(checkpoint.get_tensor(name), name, expected[name], file))
+    return model.eval()
+
+
+def read_facts(path: str | os.PathLike[str]) -> CheckpointFacts:
+    """What a model file says about itself, without its tensors.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, or holds another model.
+    """
+    file = Path(path)
+    metadata = _read_metadata(file)
+    try:
+        semantic = json.loads(metadata["semantic"])
+        return CheckpointFacts(
+            name=metadata["name"],
+            trained_on=metadata["trained_on"],
+            low=float(metadata["low"]),
+            high=float(metadata["high"]),
+            quantiles=tuple(float(score) for score in json.loads(metadata["quantiles"])),
+            semantic_model=semantic["model"],
+            semantic_revision=semantic["revision"],
+            questions={str(name): str(question) for name, question in semantic["questions"].items()},
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"Expected the metadata of a ma-agiqa checkpoint in {str(file)!r}, got {error!r}. {_ADVICE}"
+        ) from error
+
+
+def agiqa_3k_facts() -> CheckpointFacts:
+    """The facts of the published model; its percentiles are among the 2982 pictures of AGIQA-3K."""
+    labels = json.loads(Path(__file__).with_name("agiqa_3k.json").read_text(encoding="utf-8"))
+    return CheckpointFacts(
+        name="ma-agiqa-agiqa-3k",
+        trained_on="AGIQA-3K",
+        quantiles=tuple(labels["quantiles"]),
+        semantic_model="MAGAer13/mplug-owl2-llama2-7b",
+        questions=QUESTIONS,
+    )
+
+
+def convert_file(
+    published: str | os.PathLike[str], out: str | os.PathLike[str], *, trained_on: str | None = None
+) -> MaAgiqaConfig:
+    """Writes the published checkpoint as a model file.
+
+    Args:
+        published: The authors' file, a torch pickle; nothing in it is executed.
+        out: The .safetensors file to write.
+        trained_on: The data it was trained on. None: AGIQA-3K, whose checkpoint is the only one published.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file holds something else; the message names it.
+    """
+    facts = agiqa_3k_facts()
+    if trained_on not in (None, facts.trained_on):
+        facts = CheckpointFacts(
+            trained_on=str(trained_on), semantic_model=facts.semantic_model, questions=facts.questions
+        )
+    state_dict = read_published(Path(published))
+    try:
+        converted, config = convert_reference(state_dict)
+    except ValueError as error:
+        raise ValueError(f"{str(published)!r} cannot be converted: {error}") from error
+    model = MaAgiqa(config)
+    model.load_state_dict(converted)
+    save_checkpoint(model, out, facts)
+    return config
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    """The entries of `_KEYS`, without their prefix."""
+    with _opened(path) as checkpoint:
+        metadata = {key.removeprefix("ma_agiqa."): value for key, value in (checkpoint.metadata() or {}).items()}
+    found = (metadata.get("format"), metadata.get("kind"))
+    if found != (FORMAT, KIND):
+        raise ValueError(
+            f"Expected a checkpoint of format {FORMAT!r} and kind {KIND!r}, got {found[0]!r} and {found[1]!r} in "
+            f"{str(path)!r}. {_ADVICE}"
+        )
+    if missing := [key for key in _KEYS if key not in metadata]:
+        raise ValueError(f"Expected ma_agiqa.{missing[0]} in the metadata of {str(path)!r}, got none. {_ADVICE}")
+    return metadata
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"Expected a checkpoint, got {str(path)!r}: no such file.")
+    try:
+        with safe_open(path, framework="pt") as checkpoint:
+            yield checkpoint
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"Expected a whole safetensors file, got {str(path)!r}: {error}. {_ADVICE}") from error
+
+
+def _check_names(found: set[str], expected: set[str], path: Path) -> None:
+    for names, what in ((found - expected, "unknown"), (expected - found, "missing")):
+        if names:
+            raise ValueError(
+                f"Expected the tensors of its config in {str(path)!r}, got {listed(names, what)}. {_ADVICE}"
+            )
+
+
+def _checked(tensor: Tensor, name: str, expected: Tensor, path: Path) -> Tensor:
+    if tensor.shape != expected.shape or not tensor.is_floating_point():
+        raise ValueError(
+            f"Expected {name} of shape {tuple(expected.shape)} in {str(path)!r}, got {tensor.dtype} "
+            f"{tuple(tensor.shape)}. {_ADVICE}"
+        )
+    if not tensor.isfinite().all():
+        raise ValueError(f"Expected finite weights in {str(path)!r}, got NaN or infinity in {name}. {_ADVICE}")
+    return tensor

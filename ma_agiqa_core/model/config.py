@@ -1,0 +1,106 @@
+"""Every size of the network; the published one by default."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class MaAgiqaConfig:
+    """Describes a `MaAgiqa` completely: equal configs have state dicts of equal keys and shapes.
+
+    Attributes:
+        backbone: Name of a ViT in timm, with or without the tag of its weights. Training the published model
+            starts from "vit_base_patch8_224.augreg_in21k_ft_in1k".
+        image_size: Side of the square picture, px.
+        backbone_blocks: Blocks whose outputs are used, counted from 0, ascending; later ones do not exist.
+        stage_widths: Channels after either stage.
+        channel_attention_blocks: In each stage.
+        swin_depths: Blocks of each Swin layer, the same in both stages.
+        swin_heads: Attention heads of each Swin layer; each divides both widths.
+        window_size: Side of an attention window, in patches.
+        swin_mlp_width: Hidden width of the Swin blocks' MLP.
+        swin_scale: What a Swin layer's output is multiplied by before it is added to its input.
+        semantic_dim: Width of the semantic vectors; 0 leaves the visual expert alone.
+        dropout: In training, in channel attention, before each Swin stage and in the experts' perceptrons.
+        drop_path: In training, stochastic depth of the last Swin block of each stage; 0 at the first, linear between.
+
+    Raises:
+        ValueError: Sizes that do not fit together; the message names them.
+    """
+
+    backbone: str = "vit_base_patch8_224"
+    image_size: int = 224
+    backbone_blocks: tuple[int, ...] = (6, 7, 8, 9)
+    stage_widths: tuple[int, int] = (768, 384)
+    channel_attention_blocks: int = 2
+    swin_depths: tuple[int, ...] = (2, 2)
+    swin_heads: tuple[int, ...] = (4, 4)
+    window_size: int = 4
+    swin_mlp_width: int = 768
+    swin_scale: float = 0.8
+    semantic_dim: int = 4096
+    dropout: float = 0.1
+    drop_path: float = 0.1
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        for name in ("image_size", "window_size", "swin_mlp_width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
+        for name in ("channel_attention_blocks", "semantic_dim"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"Expected {name} of at least 0, got {getattr(self, name)}.")
+        for name in ("stage_widths", "swin_depths", "swin_heads"):
+            if not getattr(self, name) or min(getattr(self, name)) < 1:
+                raise ValueError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
+        for name in ("dropout", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"Expected {name} from 0 to below 1, got {getattr(self, name)}.")
+        blocks = self.backbone_blocks
+        if not blocks or blocks[0] < 0 or list(blocks) != sorted(set(blocks)):
+            raise ValueError(f"Expected ascending backbone_blocks counted from 0, got {blocks}.")
+        if len(self.stage_widths) != 2:
+            raise ValueError(f"Expected two stage_widths, got {self.stage_widths}.")
+        if len(self.swin_heads) != len(self.swin_depths):
+            raise ValueError(f"Expected swin_heads for {len(self.swin_depths)} layers, got {self.swin_heads}.")
+        if any(width % heads for width in self.stage_widths for heads in self.swin_heads):
+            raise ValueError(f"Expected swin_heads that divide {self.stage_widths}, got {self.swin_heads}.")
+
+    def _check_types(self) -> None:
+        """Refuses values of another type than the default's; lists, as JSON has them, become tuples."""
+        for field in dataclasses.fields(self):
+            value, default = getattr(self, field.name), field.default
+            if isinstance(default, float) and type(value) is int:
+                value = float(value)
+            elif isinstance(default, tuple) and isinstance(value, list):
+                value = tuple(value)
+            elements = value if isinstance(value, tuple) else ()
+            if type(value) is not type(default) or any(type(element) is not int for element in elements):
+                expected = "a tuple of int" if isinstance(default, tuple) else type(default).__name__
+                raise ValueError(f"Expected {expected} as {field.name}, got {value!r}.")
+            object.__setattr__(self, field.name, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, tuples as lists, for JSON."""
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MaAgiqaConfig:
+        """The config of what `to_dict` gave.
+
+        Raises:
+            ValueError: Fields are unknown, missing, or have wrong values; the message names them.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(values, Mapping):
+            raise ValueError(f"Expected the fields of a config, got {values!r}.")
+        if unknown := sorted(map(str, set(values) - known)):
+            raise ValueError(f"Expected the fields of a config, got the unknown {', '.join(unknown[:5])}.")
+        if missing := sorted(known - set(values)):
+            raise ValueError(f"Expected all fields of a config, got none of {', '.join(missing[:5])}.")
+        return cls(**values)

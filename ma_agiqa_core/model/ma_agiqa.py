@@ -1,0 +1,111 @@
+"""MA-AGIQA (Wang et al., 2024, arXiv 2404.17762): a visual branch and a language model's two answers, mixed by a gate.
+
+Written from the paper and from what the authors' code (wangpuyi/MA-AGIQA) computes: the same scores from the same
+weights. Layers that it never uses are left out, and the semantic vectors are named by meaning, not by number.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .channel_attention import ChannelAttention
+from .config import MaAgiqaConfig
+from .expert_fusion import ExpertFusion, PatchQuality
+from .swin import SwinStage
+from .token_linear import TokenLinear
+from .vit_features import VitFeatures
+
+
+class MaAgiqa(nn.Module):
+    """Pictures and semantic vectors -> predicted mean opinion score of the pictures' quality, higher is better.
+
+    Args:
+        config: All sizes.
+        pretrained_backbone: Start from timm's weights of the backbone, for training; downloads them if need be.
+
+    Raises:
+        ValueError: The backbone is no ViT of timm, or has too few blocks.
+    """
+
+    def __init__(self, config: MaAgiqaConfig | None = None, *, pretrained_backbone: bool = False) -> None:
+        super().__init__()
+        self.config = config = config or MaAgiqaConfig()
+        self.features = VitFeatures(config, pretrained_backbone)
+        grid, widths = self.features.grid, config.stage_widths
+        self.stage1 = Stage(config, self.features.width, widths[0], grid)
+        self.stage2 = Stage(config, widths[0], widths[1], grid)
+        self.patch_quality = PatchQuality(widths[1], config.dropout)
+        self.fusion = ExpertFusion(grid[0] * grid[1], config.semantic_dim, config.dropout)
+
+    def forward(
+        self, pixels: Tensor, *, semantic_content: Tensor | None = None, coherence: Tensor | None = None
+    ) -> Tensor:
+        """Scores pictures; AGIQA-3K's scale is about 0 to 5.
+
+        Args:
+            pixels: (B, 3, S, S) RGB, any float dtype, normalised to [-1, 1]: see `preprocess.visual_pixels`.
+            semantic_content: (B, D) or (B, 1, D), any float dtype: the mean last hidden state of the semantic model
+                when it is asked about meaningful content. None if `config.semantic_dim` is 0.
+            coherence: The same when it is asked about coherence.
+
+        Returns:
+            (B,), of the model's dtype.
+
+        Raises:
+            ValueError: Another shape of pixels or vectors, or vectors that this model needs or does not take.
+        """
+        self._check_pixels(pixels)
+        pixels = pixels.to(self.fusion.score.weight)
+        content, coherence = (
+            self._vectors(name, vectors, pixels)
+            for name, vectors in (("semantic_content", semantic_content), ("coherence", coherence))
+        )
+        x = self.features(pixels)  # (B, N, 3072)
+        x = self.stage1(x)  # (B, N, 768)
+        x = self.stage2(x)  # (B, N, 384)
+        quality = self.patch_quality(x)  # (B, N)
+        return self.fusion(quality, content, coherence)  # (B,)
+
+    def _check_pixels(self, pixels: Tensor) -> None:
+        S = self.config.image_size
+        if pixels.ndim != 4 or pixels.shape[1:] != (3, S, S) or not pixels.is_floating_point():
+            raise ValueError(
+                f"Expected float pixels (B, 3, {S}, {S}), got {pixels.dtype} {tuple(pixels.shape)}. "
+                "Use preprocess.visual_pixels."
+            )
+
+    def _vectors(self, name: str, vectors: Tensor | None, pixels: Tensor) -> Tensor | None:
+        """(B, D) on the pixels' device and in their dtype."""
+        D = self.config.semantic_dim
+        if not D:
+            if vectors is not None:
+                raise ValueError(
+                    f"Expected no {name}, got {tuple(vectors.shape)}: this model is the visual expert alone."
+                )
+            return None
+        if vectors is None:
+            raise ValueError(f"Expected {name} {(len(pixels), D)}, got None. Use the semantic model's features.")
+        if vectors.shape not in ((len(pixels), D), (len(pixels), 1, D)) or not vectors.is_floating_point():
+            found = tuple(vectors.shape) if vectors.is_floating_point() else vectors.dtype
+            raise ValueError(
+                f"Expected {name} {(len(pixels), D)}, got {found}. "
+                "Use the semantic model that this checkpoint was trained with."
+            )
+        return vectors.reshape(len(pixels), D).to(pixels)
+
+
+class Stage(nn.Module):
+    """Channel attention, a narrower width, and a Swin stage at that width."""
+
+    def __init__(self, config: MaAgiqaConfig, width: int, narrow: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        patches = grid[0] * grid[1]
+        attention = [ChannelAttention(patches, config.dropout) for _ in range(config.channel_attention_blocks)]
+        self.channel_attention = nn.Sequential(*attention)
+        self.reduce = TokenLinear(width, narrow)
+        self.swin = SwinStage(config, narrow, grid)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, narrow)."""
+        channels = self.channel_attention(x.mT.contiguous())  # (B, C, N)
+        return self.swin(self.reduce(channels.mT))
