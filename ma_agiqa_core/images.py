@@ -39,7 +39,7 @@ ROUNDING_TOLERANCE = 1e-3
 
 
 class PictureError(ValueError):
-    """One of the given pictures cannot be read.
+    """One of the given pictures cannot be read, or cannot be scored.
 
     Attributes:
         index: Its place among the given pictures, from 0.
@@ -53,7 +53,7 @@ class PictureError(ValueError):
 
     def __str__(self) -> str:
         which = f"Picture {self.index}" if self.path is None else f"Picture {self.index} ({self.path!r})"
-        return f"{which} cannot be read: {self.reason}."
+        return f"{which} cannot be scored: {self.reason}."
 
 
 @dataclass(frozen=True, eq=False)

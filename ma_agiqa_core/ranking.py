@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from .images import as_picture_list, decode, path_text
+from .images import PictureError, PictureInput, as_picture_list, decode, path_text
 from .scorer import Pictures, Prompts, Scorer, as_scores
 
 
@@ -72,9 +73,23 @@ def rank(
     for index, (picture, score) in enumerate(zip(pictures, scores.tolist(), strict=True)):
         failed = math.isnan(score)
         percentile = None if failed or info.relative else info.percentile(score)
-        error = decode(picture, index).error or "the scorer returned NaN" if failed else None
+        error = _why_not(scorer, picture, prompts, index) if failed else None
         ranked.append(RankedPicture(index, score, percentile, error, path_text(picture)))
     return order_by_score(ranked, top_k=top_k, min_score=min_score)
+
+
+def _why_not(scorer: Scorer, picture: PictureInput, prompts: Prompts, index: int) -> str:
+    """The reason for a score of NaN, asked for once more: of the file, else of the scorer."""
+    if (reason := decode(picture, index).error) is not None:
+        return reason
+    if not scorer.info.relative:
+        prompt = prompts if prompts is None or isinstance(prompts, str) else prompts[index]
+        with suppress(ValueError):  # of scorers that have no reasons
+            try:
+                scorer.score([picture], prompts=prompt, on_error="raise")
+            except PictureError as error:
+                return error.reason
+    return "the scorer returned NaN"
 
 
 def order_by_score(

@@ -7,16 +7,18 @@ stumble becomes a record with its error.
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from .images import Picture, iterate_pictures
+from .images import Picture, PictureError, iterate_pictures
 from .prompt_file import read_prompts
 from .records import Record, path_key, path_text
 from .scorer import Scorer, load_scorer
@@ -24,6 +26,8 @@ from .scorer import Scorer, load_scorer
 BATCH_SIZE = 8  # small, since a killed run loses the batch it was in
 BATCH_PIXELS = 2**25  # 33 megapixels, decoded 100 MB: large pictures come in smaller batches
 NO_PROMPT = "no prompt for this picture"
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class ScoringOptions:
     prompts: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
+    quantization: str | None = None
+    device_map: str | None = None
     batch_size: int | None = None
     local_files_only: bool = False
 
@@ -71,6 +77,8 @@ def prepare(options: ScoringOptions) -> ScoringRun:
         cache=options.cache,
         device=options.device,
         dtype=options.dtype,
+        quantization=options.quantization,
+        device_map=options.device_map,
         local_files_only=options.local_files_only,
     )
     if not scorer.info.needs_prompt:
@@ -82,6 +90,8 @@ def prepare(options: ScoringOptions) -> ScoringRun:
         identity.append(f"semantic={options.semantic}")
     if options.dtype != "auto":
         identity.append(f"dtype={options.dtype}")
+    if options.quantization is not None:
+        identity.append(f"quantization={options.quantization}")
     if prompts is not None:
         digest = hashlib.sha256(json.dumps(sorted(prompts.items())).encode()).hexdigest()
         identity.append(f"prompts={digest[:16]}")
@@ -89,14 +99,16 @@ def prepare(options: ScoringOptions) -> ScoringRun:
 
 
 def score_pictures(run: ScoringRun, paths: Iterable[Path]) -> Iterator[list[Record]]:
-    """Scores pictures in order, a batch at a time.
+    """Scores pictures in order, a batch at a time."""
+    return work_through(_batches(iterate_pictures(paths), run), lambda batch: _score_batch(run, batch))
 
-    The scorer works in a thread of its own: Ctrl-C reaches the caller at once, however long a batch takes.
-    """
+
+def work_through(batches: Iterable[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
+    """Works in a thread of its own: Ctrl-C reaches the caller at once, however long a batch takes."""
     thread = ThreadPoolExecutor(1, thread_name_prefix="scorer")
     try:
-        for batch in _batches(iterate_pictures(paths), run):
-            yield _interruptible(thread.submit(_score_batch, run, batch))
+        for batch in batches:
+            yield _interruptible(thread.submit(work, batch))
     finally:
         thread.shutdown(wait=False, cancel_futures=True)
 
@@ -115,7 +127,7 @@ def _batches(pictures: Iterable[Picture], run: ScoringRun) -> Iterator[list[Pict
         yield batch
 
 
-def _interruptible(future: Future[list[Record]]) -> list[Record]:
+def _interruptible(future: Future[Result]) -> Result:
     while not wait([future], timeout=0.2).done:  # without a timeout Windows lets no Ctrl-C through
         pass
     return future.result()
@@ -150,7 +162,11 @@ def _score_images(scorer: Scorer, images: Sequence[np.ndarray], prompts: Sequenc
     batch_size = len(images)
     while batch_size:
         try:
-            return scorer.score(images, prompts, batch_size=batch_size, on_error="nan").tolist()
+            scores = scorer.score(images, prompts, batch_size=batch_size, on_error="nan").tolist()
+            return [
+                _why_not(scorer, images[i], None if prompts is None else prompts[i]) if math.isnan(score) else score
+                for i, score in enumerate(scores)
+            ]
         except (MemoryError, RuntimeError, ValueError) as error:
             if len(images) == 1:
                 return [_reason(error)]
@@ -159,6 +175,17 @@ def _score_images(scorer: Scorer, images: Sequence[np.ndarray], prompts: Sequenc
             batch_size = batch_size // 2 if _is_out_of_memory(error) else 0
     alone = [slice(i, i + 1) for i in range(len(images))]
     return [_score_images(scorer, images[i], None if prompts is None else prompts[i])[0] for i in alone]
+
+
+def _why_not(scorer: Scorer, image: np.ndarray, prompt: str | None) -> float | str:
+    """The reason that the scorer has for a picture that it scored NaN; NaN if it has none."""
+    if not scorer.info.relative:
+        with suppress(ValueError):  # of scorers that have no reasons
+            try:
+                return scorer.score([image], prompt, on_error="raise").item()
+            except PictureError as error:
+                return error.reason
+    return math.nan
 
 
 def _reason(error: Exception) -> str:

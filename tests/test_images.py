@@ -100,8 +100,8 @@ def test_picture_error_says_which_and_survives_pickling() -> None:
     assert type(error) is PictureError
     assert issubclass(PictureError, ValueError)
     assert (error.index, error.path, error.reason) == (4, "a\nb.png", "file is empty")
-    assert str(error) == "Picture 4 ('a\\nb.png') cannot be read: file is empty."
-    assert str(PictureError(0, None, "has no pixels")) == "Picture 0 cannot be read: has no pixels."
+    assert str(error) == "Picture 4 ('a\\nb.png') cannot be scored: file is empty."
+    assert str(PictureError(0, None, "has no pixels")) == "Picture 0 cannot be scored: has no pixels."
 
 
 # --- malformed input ---
