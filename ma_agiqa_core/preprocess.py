@@ -70,8 +70,9 @@ def to_bytes(pixels: Tensor) -> Tensor:
 
 
 def resize_cubic(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """OpenCV's INTER_CUBIC, as its x86 wheels compute it, to about one value in 50 000.
+    """OpenCV's INTER_CUBIC, as its x86 wheels compute it: about one value in 50 000 is a grey level off.
 
+    Pictures with a side below 4 pixels are the exception: there those wheels round the weights as well.
     Sums and products are taken one by one in float32: every device gives the same.
 
     Args:

@@ -18,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from .batching import is_out_of_memory
 from .images import Picture, PictureError, iterate_pictures
 from .prompt_file import read_prompts
 from .records import Record, path_key, path_text
@@ -172,7 +173,7 @@ def _score_images(scorer: Scorer, images: Sequence[np.ndarray], prompts: Sequenc
                 return [_reason(error)]
             if scorer.info.relative:
                 raise
-            batch_size = batch_size // 2 if _is_out_of_memory(error) else 0
+            batch_size = batch_size // 2 if is_out_of_memory(error) else 0
     alone = [slice(i, i + 1) for i in range(len(images))]
     return [_score_images(scorer, images[i], None if prompts is None else prompts[i])[0] for i in alone]
 
@@ -189,16 +190,9 @@ def _why_not(scorer: Scorer, image: np.ndarray, prompt: str | None) -> float | s
 
 
 def _reason(error: Exception) -> str:
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return "not enough memory to score it"
     return f"cannot be scored: {' '.join(str(error).split()) or type(error).__name__}"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """CUDA, MPS and the CPU allocator say it in their own words, most of them in a plain RuntimeError."""
-    return isinstance(error, MemoryError) or any(
-        words in str(error).lower() for words in ("out of memory", "can't allocate memory", "not enough memory")
-    )
 
 
 def _record(run: ScoringRun, picture: Picture, outcome: float | str) -> Record:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open
 from torch import Tensor
 
+from ..batching import is_out_of_memory
 from ..images import Picture, PictureError, as_picture_list, iterate_pictures
 from ..scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_prompts
 from .network import LiteNetwork
@@ -116,8 +117,8 @@ class LiteScorer:
             pixels = torch.stack([_unit_range(picture.pixels, self._device) for picture in batch])
             with torch.inference_mode():
                 quality = on_scale(self.network(pixels))
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
+        except (MemoryError, RuntimeError) as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
                 raise
             middle = len(batch) // 2
             self._score_batch(batch[:middle], scores)
