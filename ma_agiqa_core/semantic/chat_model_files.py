@@ -1,0 +1,157 @@
+"""Loads the folder of a transformers model strictly: what would make it another model is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .placement import check_fits
+from .quantization import linears, transformers_config
+
+if TYPE_CHECKING:
+    from .placement import DeviceMap
+
+_FETCH = "Download the model's whole repository."
+
+
+def load_config(folder: Path) -> Any:
+    """The config of an image-text-to-text model that is a decoder.
+
+    Raises:
+        ValueError: There is none, or it is another kind of model, or too new for this transformers.
+    """
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"Expected a model of transformers {transformers.__version__} in {str(folder)!r}, got {_line(error)} {_FETCH}"
+        ) from error
+    if type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or config.is_encoder_decoder:
+        raise ValueError(
+            f"Expected an image-text-to-text model in {str(folder)!r}, got model_type {config.model_type!r}. "
+            "Use a chat model that sees pictures, such as Qwen2.5-VL."
+        )
+    return config
+
+
+def load_processor(folder: Path) -> Any:
+    """A model's tokenizer, image processor and chat template in one.
+
+    Raises:
+        ImportError: A library that it needs is not installed.
+        ValueError: A file is missing or damaged.
+    """
+    from transformers import AutoProcessor
+
+    wanted = f"Expected a tokenizer, an image processor and a chat template in {str(folder)!r}"
+    try:
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except ImportError:
+        raise
+    except Exception as error:  # it raises whatever the first missing file leads to
+        raise ValueError(f"{wanted}, got {_line(error)} {_FETCH}") from error
+    parts = ("tokenizer", "image_processor", "chat_template")
+    if missing := [part for part in parts if getattr(processor, part, None) is None]:
+        raise ValueError(f"{wanted}, got no {' and no '.join(missing)}. {_FETCH}")
+    return processor
+
+
+def load_model(
+    folder: Path,
+    config: Any,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantization: str | None = None,
+    device_map: str | DeviceMap | None = None,
+) -> Any:
+    """The model with its weights, in eval mode.
+
+    Raises:
+        ImportError: Quantization without its library.
+        ValueError: Weights are missing, damaged, or another model's; too little memory.
+    """
+    import transformers
+
+    with torch.device("meta"):
+        empty = transformers.AutoModelForImageTextToText.from_config(config)
+    keep = not_in_language_model(empty)
+    if device_map is None:
+        check_fits(empty, device, dtype, quantization, what=folder.name, skip=keep)
+    options: dict[str, Any] = {_dtype_option(): dtype}
+    if quantization is not None:
+        options["quantization_config"] = transformers_config(quantization, dtype, keep)
+    try:
+        model, found = transformers.AutoModelForImageTextToText.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            device_map={"": str(device)} if device_map is None else device_map,
+            output_loading_info=True,
+            **options,
+        )
+    except Exception as error:  # safetensors, transformers and accelerate have no base class in common
+        if isinstance(error, torch.OutOfMemoryError | ImportError):
+            raise
+        damaged = damaged_files(folder)
+        what = f"a damaged {str(damaged[0])!r}: " if damaged else ""
+        raise ValueError(
+            f"Expected the weights of a {config.model_type} in {str(folder)!r}, got {what}{_line(error)} "
+            f"{'Download it again.' if damaged else ''}".rstrip()
+        ) from error
+    head = {f"{name}.weight" for name in _names_of(empty, empty.get_output_embeddings())}
+    mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in found.get("mismatched_keys", ())]
+    if absent := sorted({*found["missing_keys"], *mismatched} - head):
+        listed = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+        raise ValueError(
+            f"Expected all weights of a {config.model_type} in {str(folder)!r}, got none, or of another shape, for "
+            f"{listed}. Check that config.json and the weights belong together."
+        )
+    return model.eval()
+
+
+def not_in_language_model(model: Any) -> list[str]:
+    """The linear layers outside the language model: vision, what connects the two, and the LM head."""
+    embeddings = _names_of(model, model.get_input_embeddings())
+    language = [f"{name.rpartition('.')[0]}." for name in embeddings]
+    return [name for name in linears(model) if not name.startswith(tuple(language))]
+
+
+def damaged_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder that cannot be opened."""
+    from safetensors import SafetensorError, safe_open
+
+    damaged = []
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError):
+            damaged.append(path)
+    return damaged
+
+
+def _names_of(model: Any, module: Any) -> list[str]:
+    return [name for name, candidate in model.named_modules() if candidate is module]
+
+
+def _dtype_option() -> str:
+    """`dtype` since transformers 4.56, `torch_dtype` before."""
+    import transformers
+    from packaging.version import Version
+
+    return "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
+
+
+def _line(error: Exception) -> str:
+    """The first line of what another library says, as a sentence."""
+    lines: Iterable[str] | Sequence[str] = [line for line in str(error).splitlines() if line.strip()]
+    text = next(iter(lines), repr(error)).strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
