@@ -90,28 +90,41 @@ def _message(error: Exception) -> str:
     return str(error)
 
 
-def _scoring_options(command: _Command) -> _Command:
-    """The options that `score` and `rank` share."""
-    options = (
-        click.option("--model", default="lite", show_default=True, help="lite, or a .safetensors file or folder."),
-        click.option("--semantic", metavar="MODEL", help="Semantic model, for scorers that have one."),
-        click.option("--cache", type=_PATH, metavar="DIR", help="Cache of semantic vectors."),
-        click.option("--prompts", type=_PATH, metavar="FILE", help="CSV or JSONL with path,prompt."),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
-        click.option(
-            "--dtype",
-            default="auto",
-            show_default=True,
-            type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
-            help="Precision.",
-        ),
-        click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Pictures at a time."),
-        click.option("--local-files-only", is_flag=True, help="Download nothing."),
-        _debug_option,
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+def _with(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+    """Several options as one decorator, shown in this order."""
+
+    def decorate(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+# Where and how models compute: what all commands that load one share.
+_computing_options = _with(
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+    click.option(
+        "--dtype",
+        default="auto",
+        show_default=True,
+        type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+        help="Precision.",
+    ),
+    click.option("--quantization", type=click.Choice(["int8", "nf4"]), help="A smaller language model, less exact."),
+    click.option("--device-map", type=click.Choice(["auto"]), help="Spread a language model that does not fit."),
+    click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Pictures at a time."),
+    click.option("--local-files-only", is_flag=True, help="Download nothing."),
+    _debug_option,
+)
+# What `score` and `rank` share.
+_scoring_options = _with(
+    click.option("--model", default="lite", show_default=True, help="lite, a .safetensors file or folder, a Hub id."),
+    click.option("--semantic", metavar="MODEL", help="Semantic model: folder or Hub id; default: the scorer's own."),
+    click.option("--cache", type=_PATH, metavar="DIR", help="Cache of semantic vectors."),
+    click.option("--prompts", type=_PATH, metavar="FILE", help="CSV or JSONL with path,prompt."),
+    _computing_options,
+)
 
 
 @click.group(
@@ -259,28 +272,71 @@ def rank(
 
 
 @cli.command()
+@click.argument("published", metavar="PUBLISHED.pt", type=_PATH)
+@click.argument("out", metavar="OUT.safetensors", type=_PATH)
+@click.option("--trained-on", metavar="NAME", help="Data set of the labels.  [default: AGIQA-3K, as published]")
+@_debug_option
+def convert(published: Path, out: Path, trained_on: str | None) -> None:
+    """Turn the authors' checkpoint into one of ours.
+
+    The pickle is read as data: nothing in it is executed.
+    """
+    from .checkpoint import read_facts
+    from .published_checkpoint import convert_file
+
+    config = convert_file(published, out, trained_on=trained_on)
+    semantic = f" --semantic {read_facts(out).semantic_model or 'FOLDER'}" if config.semantic_dim else ""
+    click.echo(f"Checkpoint: {out}\nNext:       {PROGRAM} rank YOUR_FOLDER --model {out}{semantic}")
+
+
+@cli.command(epilog=EXIT_CODES)
+@_paths_argument
+@click.option("--semantic", required=True, metavar="MODEL", help="Semantic model: folder or Hub id.")
+@click.option("--cache", required=True, type=_PATH, metavar="DIR", help="Where the vectors go.")
+@_computing_options
+def extract(paths: Sequence[Path], semantic: str, cache: Path, batch_size: int | None, **options: Any) -> int:
+    """Ask a language model about pictures and keep its semantic vectors in a cache.
+
+    Scoring with the same --semantic and --cache then costs no language model. Pictures that are in the
+    cache already are not asked about again: an interrupted run goes on where it was.
+    """
+    from .folders import find_pictures
+
+    total, all_listed = _survey(paths, None)
+
+    from .extraction_run import extract_pictures
+    from .semantic import SemanticExtractor
+    from .terminal import extract_with_progress
+
+    extractor = SemanticExtractor(semantic, cache=cache, **options)
+    extracted = extract_pictures(extractor, find_pictures(paths), batch_size)
+    errors = extract_with_progress(extracted, total, f"Vectors: {cache}")
+    return SOME_FAILED if errors or not all_listed else 0
+
+
+@cli.command()
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=_PATH)
 @_json_option
 @_debug_option
-def models(as_json: bool) -> None:
-    """Show what is installed."""
-    from .lite import LITE_WEIGHTS
-    from .scorer import load_scorer
+def models(paths: Sequence[Path], as_json: bool) -> None:
+    """Show the models on this machine and where they came from.
 
-    info = load_scorer("lite", device="cpu").info
-    facts = {
-        "name": info.name,
-        "revision": info.revision,
-        "licence": "Apache-2.0",
-        "size": LITE_WEIGHTS.stat().st_size,
-        "file": str(LITE_WEIGHTS),
-        "description": info.description,
-        "trained_on": info.trained_on,
-    }
+    That is the scorer in the package, checkpoints among PATHs (files or folders; default: the working
+    directory), and what is in the Hub's cache.
+    """
+    from dataclasses import asdict
+
+    from .inventory import installed_models
+
+    if missing := [path for path in paths if not path.exists()]:
+        raise ValueError(f"Expected files or folders, got {missing[0]}: no such file or folder.")
+    found = list(installed_models(paths or [Path()]))
     if as_json:
-        click.echo(json.dumps({"models": [facts]}, indent=1))
+        click.echo(json.dumps({"models": [asdict(model) for model in found]}, indent=1))
         return
-    shown = {**facts, "size": f"{LITE_WEIGHTS.stat().st_size / 1e6:.1f} MB"}
-    click.echo("\n".join(f"{key.replace('_', ' '):<12}{value}" for key, value in shown.items()))
+    from .terminal import model_list
+
+    click.echo(model_list(found))
 
 
 def _survey(paths: Sequence[Path], report: Path | None) -> tuple[int, bool]:

@@ -19,7 +19,10 @@ Pictures: TypeAlias = PictureInput | Sequence[PictureInput]
 Prompts: TypeAlias = str | Sequence[str] | None
 """One prompt for all pictures, one for each, or none."""
 
-_LOADABLE = "This version loads 'lite', and lite scorers from a .safetensors file or a folder with model.safetensors."
+_LOADABLE = (
+    "Loadable are 'lite', a .safetensors checkpoint (or a folder with model.safetensors), and a Hub id such as "
+    "'owner/name'. Make a checkpoint of the published file with `ma-agiqa convert`."
+)
 _PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
 _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")  # bare, and torch's zip
 
@@ -138,35 +141,69 @@ def load_scorer(
     """Loads a scorer. Files are data: pickles are refused, nothing in a checkpoint is executed.
 
     Args:
-        model: "lite" (carried in the package), a .safetensors file or a folder with model.safetensors.
-        semantic: Semantic model; lite has none.
-        cache: Folder of semantic vectors; lite has none and ignores it.
+        model: "lite" (carried in the package), a .safetensors file, a folder with model.safetensors, or a Hub
+            id (`owner/name`, `owner/name@revision`) of a repository with model.safetensors.
+        semantic: Semantic model of an MA-AGIQA checkpoint: its folder, or a Hub id. None takes the one that
+            the checkpoint names.
+        cache: Folder of semantic vectors: a picture already seen costs no language model.
         device: "auto" takes cuda, then mps, then cpu.
-        dtype: "auto" or float32 for lite.
-        quantization: Of the semantic model.
-        device_map: Of the semantic model.
-        revision: The revision that must be loaded.
-        local_files_only: Never use the network; lite never does.
+        dtype: "auto", "float32", "bfloat16" or "float16". "auto" is float32, but for the language model on a
+            graphics card bfloat16 (float16 on cards without it, and on mps).
+        quantization: Of the language model: None, "int8" or "nf4".
+        device_map: Of the language model: None, "auto" or a dict as in accelerate, for cards too small for it.
+        revision: The revision that must be loaded: of a file the first digits of its SHA-256, of a Hub id a
+            branch, tag or commit.
+        local_files_only: Never use the network. Models already on this machine never do.
 
     Raises:
-        FileNotFoundError: There is no such file or folder.
+        FileNotFoundError: There is no such file or folder, or a Hub model is not here and cannot be downloaded.
         ValueError: An unknown model, a file that is no checkpoint, or an option that does not apply.
     """
-    from .lite import LITE_WEIGHTS, LiteScorer
+    from .hub import hub_file, is_hub_id
+    from .lite import LITE_WEIGHTS
 
-    path = LITE_WEIGHTS if model == "lite" else _checkpoint_path(model)
+    if model != "lite" and is_hub_id(model) and not _looks_like_path(str(model)):
+        path = hub_file(str(model), "model.safetensors", revision=revision, local_files_only=local_files_only)
+        revision = None
+    else:
+        path = LITE_WEIGHTS if model == "lite" else _checkpoint_path(model)
     kind = _checkpoint_kind(path)
-    if kind != "lite":
-        raise ValueError(f"Expected a lite scorer in {str(path)!r}, got kind {kind!r}. {_LOADABLE}")
-    for option, value in {"semantic": semantic, "quantization": quantization, "device_map": device_map}.items():
+    scorer: Scorer
+    if kind == "lite":
+        scorer = _load_lite(
+            path, device, dtype, {"semantic": semantic, "quantization": quantization, "device_map": device_map}
+        )
+    elif kind == "ma-agiqa":
+        from .ma_agiqa_scorer import MaAgiqaScorer
+
+        scorer = MaAgiqaScorer.from_file(
+            path,
+            semantic=semantic,
+            cache=cache,
+            device=device,
+            dtype=dtype,
+            quantization=quantization,
+            device_map=device_map,
+            local_files_only=local_files_only,
+        )
+    else:
+        raise ValueError(
+            f"Expected a checkpoint of kind 'ma-agiqa' or 'lite' in {str(path)!r}, got {kind!r}. {_LOADABLE}"
+        )
+    if revision is not None and revision != scorer.info.revision:
+        raise ValueError(f"Expected revision {revision!r}, got {scorer.info.revision!r} in {str(path)!r}.")
+    return scorer
+
+
+def _load_lite(path: Path, device: str | torch.device, dtype: str | torch.dtype, unfit: dict[str, object]) -> Scorer:
+    from .lite import LiteScorer
+
+    for option, value in unfit.items():
         if value is not None:
             raise ValueError(f"Expected no {option} for a lite scorer, got {value!r}. It has no semantic model.")
     if dtype not in ("auto", "float32", torch.float32):
         raise ValueError(f"Expected dtype 'auto' or 'float32' for a lite scorer, got {str(dtype)!r}.")
-    scorer = LiteScorer.from_file(path, device=resolve_device(device))
-    if revision is not None and revision != scorer.info.revision:
-        raise ValueError(f"Expected revision {revision!r}, got {scorer.info.revision!r} in {str(path)!r}.")
-    return scorer
+    return LiteScorer.from_file(path, device=resolve_device(device))
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -186,6 +223,25 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
             f"Expected a device of this machine, got {str(device)!r}; it has {count} of type {resolved.type!r}. "
             "Use 'auto' or 'cpu'."
         )
+    return resolved
+
+
+def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """The precision to compute a large model in.
+
+    "auto" is bfloat16 on cuda (float16 on cards without it), float16 on mps and float32 on the CPU.
+
+    Raises:
+        ValueError: None of float32, bfloat16 and float16.
+    """
+    if dtype == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.float16 if device.type == "mps" else torch.float32
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    resolved = known.get(str(dtype).removeprefix("torch."))
+    if resolved is None:
+        raise ValueError(f"Expected dtype 'auto', 'float32', 'bfloat16' or 'float16', got {str(dtype)!r}.")
     return resolved
 
 
@@ -263,7 +319,10 @@ def _checkpoint_kind(path: Path) -> str:
     try:
         with path.open("rb") as file:
             if path.suffix.lower() in _PICKLE_SUFFIXES or file.read(4).startswith(_PICKLE_STARTS):
-                raise ValueError(f"Expected a safetensors checkpoint, got the pickle {str(path)!r}. It could run code.")
+                raise ValueError(
+                    f"Expected a safetensors checkpoint, got the pickle {str(path)!r}, which could run code. "
+                    "Convert the published one with `ma-agiqa convert PUBLISHED.pt OUT.safetensors`."
+                )
         with safe_open(path, framework="pt") as checkpoint:
             metadata = checkpoint.metadata() or {}
     except (SafetensorError, OSError) as error:

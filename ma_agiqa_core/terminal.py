@@ -12,6 +12,8 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from .extraction_run import Extracted
+from .inventory import InstalledModel
 from .ranking import RankedPicture, Ranking, order_by_score
 from .records import Record
 from .report.decimals import decimals_for
@@ -44,15 +46,7 @@ def score_with_progress(
         return 0
     done = errors = 0
     started = time.monotonic()
-    bar = tqdm(
-        total=total,
-        unit=" pictures",
-        bar_format="{percentage:3.0f} % |{bar}| {n_fmt} of {total_fmt}, {remaining} left, {rate_noinv_fmt}",
-        leave=False,
-        dynamic_ncols=True,
-        disable=None,  # unless stderr is a terminal
-    )
-    with bar:
+    with _progress_bar(total) as bar:
         try:
             for batch in score_pictures(run, paths):
                 for output in outputs:
@@ -69,6 +63,41 @@ def score_with_progress(
     failed = f"; {errors} failed" if errors else ""
     click.echo(f"{done - errors} of {total} pictures scored by {_described(info)}{pace}{failed}.", err=True)
     return errors
+
+
+def extract_with_progress(batches: Iterable[Sequence[Extracted]], total: int, closing: str) -> int:
+    """Shows progress and errors while vectors are made, and prints closing lines on stderr.
+
+    Returns:
+        The number of pictures that have no vectors.
+    """
+    done = errors = 0
+    with _progress_bar(total) as bar:
+        try:
+            for batch in batches:
+                for picture in batch:
+                    if picture.error is not None:
+                        errors += 1
+                        line = f"{readable(picture.path)}: {readable(picture.error)}"
+                        _print_above_progress(line, to_stderr=True)
+                done += len(batch)
+                bar.update(len(batch))
+        except KeyboardInterrupt:
+            bar.close()
+            click.echo(f"Interrupted: {done} of {total} pictures are done. Run it again to go on.", err=True)
+            raise
+    failed = f"; {errors} failed" if errors else ""
+    click.echo(f"{done - errors} of {total} pictures have their vectors{failed}.\n{closing}", err=True)
+    return errors
+
+
+def model_list(models: Iterable[InstalledModel]) -> str:
+    """Models one below the other, a line for each fact."""
+    blocks = []
+    for model in models:
+        facts = {**asdict(model), "size": _size(model.size)}
+        blocks.append("\n".join(f"{key.replace('_', ' '):<12}{value}" for key, value in facts.items() if value))
+    return "\n\n".join(blocks)
 
 
 def rank_with_progress(
@@ -191,3 +220,18 @@ def _described(info: ScorerInfo) -> str:
 def _print_above_progress(text: str, *, newline: bool = True, to_stderr: bool = False) -> None:
     with tqdm.external_write_mode():
         click.echo(text, nl=newline, err=to_stderr)
+
+
+def _progress_bar(total: int) -> Any:
+    return tqdm(
+        total=total,
+        unit=" pictures",
+        bar_format="{percentage:3.0f} % |{bar}| {n_fmt} of {total_fmt}, {remaining} left, {rate_noinv_fmt}",
+        leave=False,
+        dynamic_ncols=True,
+        disable=None,  # unless stderr is a terminal
+    )
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

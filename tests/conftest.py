@@ -1,4 +1,4 @@
-"""Fixtures for the command line's tests: pictures, and a scorer that needs no weights."""
+"""Fixtures: pictures, a scorer that needs no weights, small random models in their published layouts."""
 
 import importlib.util
 import signal
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import PIL.Image
 import pytest
 
@@ -13,7 +14,15 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-BRIGHTNESS_CLI = Path(__file__).with_name("brightness_cli.py")
+
+def load_beside(name: str) -> ModuleType:
+    """A module of this folder: it is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")
@@ -41,11 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_picture: Callab
 @pytest.fixture
 def brightness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Scores by mean brightness in this process."""
-    spec = importlib.util.spec_from_file_location("brightness_cli", BRIGHTNESS_CLI)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_beside("brightness_cli")
     from ma_agiqa_core import scoring_run
 
     monkeypatch.setattr(scoring_run, "load_scorer", module.load_scorer)
@@ -63,3 +68,34 @@ def run(brightness: ModuleType, capsys: pytest.CaptureFixture[str]) -> Callable[
         return code, output.out, output.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_models() -> ModuleType:
+    return load_beside("tiny_models")
+
+
+@pytest.fixture(scope="session")
+def owl_folder(tiny_models: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small mPLUG-Owl2 in the published layout, width 64."""
+    return tiny_models.write_owl(tmp_path_factory.mktemp("models") / "owl")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tiny_models: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small MA-AGIQA checkpoint for semantic vectors of width 64."""
+    return tiny_models.write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors", 64)
+
+
+@pytest.fixture(scope="session")
+def visual_checkpoint(tiny_models: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small MA-AGIQA checkpoint of the visual expert alone."""
+    return tiny_models.write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "visual.safetensors", 0)
+
+
+@pytest.fixture(scope="session")
+def noise_pictures() -> list[np.ndarray]:
+    """Five random pictures of unlike sizes, (H, W, 3) uint8."""
+    random = np.random.default_rng(0)
+    sizes = [(40, 30), (64, 64), (17, 90), (64, 64), (100, 80)]
+    return [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]

@@ -1,0 +1,31 @@
+"""The loop behind `extract`: pictures decoded ahead, asked about in batches, their vectors into the cache."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from .images import Picture, iterate_pictures, path_text
+from .scoring_run import BATCH_SIZE, work_through
+from .semantic.extractor import SemanticExtractor
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What became of one picture: its vectors are in the cache, or `error` says why not."""
+
+    path: str
+    error: str | None
+
+
+def extract_pictures(
+    extractor: SemanticExtractor, paths: Iterable[Path], batch_size: int | None = None
+) -> Iterator[list[Extracted]]:
+    """Puts the semantic vectors of pictures into the extractor's cache, in order, a batch at a time."""
+
+    def extract(batch: list[Picture]) -> list[Extracted]:
+        errors = extractor.vectors(batch, batch_size).errors
+        return [Extracted(path_text(p.path) or "", error) for p, error in zip(batch, errors, strict=True)]
+
+    pictures = iterate_pictures(paths)
+    return work_through(iter(lambda: list(islice(pictures, batch_size or BATCH_SIZE)), []), extract)

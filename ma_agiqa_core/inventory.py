@@ -1,0 +1,141 @@
+"""What is on this machine: scorers in the package, in files and in the Hub's cache, and semantic models."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+SEE_SOURCE = "see where it comes from"
+LLAMA_2 = "LLaMA 2 Community License, on which it builds; see its page"
+
+
+@dataclass(frozen=True)
+class InstalledModel:
+    """One model on this machine.
+
+    Attributes:
+        name: What it calls itself; of a model in the Hub's cache its id.
+        kind: "scorer", or "semantic model".
+        source: "package", "file" or "Hub cache".
+        file: Its file or folder.
+        size: In bytes.
+        revision: Which weights: digits of the file's SHA-256, or the Hub's commit.
+        licence: As far as it is known.
+        description: One line.
+        trained_on: The data behind the scores.
+        semantic: The semantic model that a scorer needs; None if it needs none.
+    """
+
+    name: str
+    kind: str
+    source: str
+    file: str
+    size: int
+    revision: str
+    licence: str
+    description: str = ""
+    trained_on: str = ""
+    semantic: str | None = None
+
+
+def installed_models(paths: Iterable[Path]) -> Iterator[InstalledModel]:
+    """The scorer in the package, checkpoints among the given files and in the given folders, and the Hub's cache."""
+    yield _lite()
+    for path in paths:
+        for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
+            if (scorer := _scorer_file(file, "file", file.name)) is not None:
+                yield scorer
+    yield from _hub_cache()
+
+
+def _lite() -> InstalledModel:
+    from .lite import LITE_WEIGHTS
+    from .scorer import load_scorer
+
+    info = load_scorer("lite", device="cpu").info
+    size = LITE_WEIGHTS.stat().st_size
+    return InstalledModel(
+        info.name,
+        "scorer",
+        "package",
+        str(LITE_WEIGHTS),
+        size,
+        info.revision,
+        "Apache-2.0",
+        info.description,
+        info.trained_on,
+    )
+
+
+def _scorer_file(file: Path, source: str, name: str) -> InstalledModel | None:
+    """A checkpoint of ours, or None for any other file."""
+    import hashlib
+
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as checkpoint:
+            metadata = checkpoint.metadata() or {}
+        if metadata.get("ma_agiqa.format") != "1":
+            return None
+        needed = json.loads(metadata.get("ma_agiqa.semantic", "{}")).get("model")
+        content = file.read_bytes()
+    except (SafetensorError, OSError, ValueError, AttributeError) as error:
+        logger.info("left out %s: %s", file, error)
+        return None
+    return InstalledModel(
+        metadata.get("ma_agiqa.name", name),
+        "scorer",
+        source,
+        str(file),
+        len(content),
+        hashlib.sha256(content).hexdigest()[:12],
+        SEE_SOURCE,
+        f"A {metadata.get('ma_agiqa.kind', 'lite')} scorer.",
+        metadata.get("ma_agiqa.trained_on", ""),
+        needed,
+    )
+
+
+def _hub_cache() -> Iterator[InstalledModel]:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = scan_cache_dir().repos
+    except (CacheNotFound, OSError):
+        return
+    for repository in sorted(repositories, key=lambda repository: repository.repo_id):
+        for snapshot in sorted(repository.revisions, key=lambda snapshot: snapshot.commit_hash):
+            folder = Path(snapshot.snapshot_path)
+            weights = folder / "model.safetensors"
+            if weights.is_file() and (scorer := _scorer_file(weights, "Hub cache", repository.repo_id)) is not None:
+                yield scorer
+            elif kind := _semantic_kind(folder):
+                yield InstalledModel(
+                    repository.repo_id,
+                    "semantic model",
+                    "Hub cache",
+                    str(folder),
+                    snapshot.size_on_disk,
+                    snapshot.commit_hash,
+                    LLAMA_2 if kind == "mplug_owl2" else SEE_SOURCE,
+                    f"A {kind} image-text model.",
+                )
+
+
+def _semantic_kind(folder: Path) -> str | None:
+    """The type of an image-text model whose files are complete, else None."""
+    from .semantic.model_files import read_json, weight_files
+
+    try:
+        config: dict[str, Any] = read_json(folder / "config.json")
+        weight_files(folder)
+    except ValueError:
+        return None
+    looks_at_pictures = "vision_config" in config or config.get("model_type") == "mplug_owl2"
+    return str(config.get("model_type")) if looks_at_pictures else None

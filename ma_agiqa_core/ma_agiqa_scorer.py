@@ -1,0 +1,212 @@
+"""Scores pictures with MA-AGIQA: the visual features, the semantic vectors and the mixture of experts together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .batching import run_in_batches
+from .checkpoint import CheckpointFacts, load_checkpoint, read_facts
+from .images import Picture, PictureError, as_picture_list, iterate_pictures
+from .model import MaAgiqa
+from .preprocess import visual_pixels_of
+from .scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_device, resolve_dtype, resolve_prompts
+from .semantic.extractor import PICTURES_AT_ONCE, SemanticExtractor, SemanticVectors
+
+_DESCRIPTION = "MA-AGIQA (Wang et al. 2024): quality features of a vision transformer"
+_WITH_SEMANTIC = ", joined by a mixture of experts with what a large multimodal model says about coherence and meaning."
+_VISUAL_ALONE = "; the visual expert alone, without a language model."
+
+
+class MaAgiqaScorer:
+    """The `Scorer` of MA-AGIQA checkpoints: the predicted mean opinion score of quality, higher is better.
+
+    A score depends neither on the other pictures nor on the batch size.
+
+    Args:
+        model: In eval mode, on the device and in the dtype to compute in.
+        info: What the scorer says about itself.
+        extractor: Where the semantic vectors come from; None for the visual expert alone.
+    """
+
+    def __init__(self, model: MaAgiqa, info: ScorerInfo, extractor: SemanticExtractor | None) -> None:
+        self.model, self._info, self.extractor = model, info, extractor
+
+    @property
+    def info(self) -> ScorerInfo:
+        return self._info
+
+    @classmethod
+    def from_file(
+        cls,
+        path: Path,
+        *,
+        semantic: str | os.PathLike[str] | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        quantization: str | None = None,
+        device_map: Any = None,
+        local_files_only: bool = False,
+    ) -> MaAgiqaScorer:
+        """Loads a checkpoint; the language model itself is loaded when the first picture needs it.
+
+        Args:
+            path: A .safetensors checkpoint.
+            semantic: Folder or Hub id of the semantic model; None takes the one that the checkpoint names.
+            cache: Folder of semantic vectors.
+            device: "auto" takes cuda, then mps, then cpu.
+            dtype: Of all parts. "auto" computes the network of this checkpoint in float32 and the language
+                model as `SemanticExtractor` says.
+            quantization: Of the language model: None, "int8" or "nf4".
+            device_map: Of the language model.
+            local_files_only: Never use the network.
+
+        Raises:
+            FileNotFoundError: The semantic model is not on this machine and cannot be downloaded.
+            ValueError: A damaged checkpoint, a semantic model that does not fit it, or a wrong option.
+        """
+        model, facts = load_checkpoint(path), read_facts(path)
+        where = resolve_device(device)
+        extractor = None
+        if model.config.semantic_dim:
+            extractor = _extractor(
+                path,
+                facts,
+                semantic,
+                model.config.semantic_dim,
+                cache=cache,
+                device=where,
+                dtype=dtype,
+                quantization=quantization,
+                device_map=device_map,
+                local_files_only=local_files_only,
+            )
+        else:
+            _refuse_semantic_options(path, semantic=semantic, quantization=quantization, device_map=device_map)
+        is_auto = dtype == "auto"
+        model = model.to(where, torch.float32 if is_auto else resolve_dtype(dtype, where)).eval()
+        revision = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        info = ScorerInfo(
+            name=facts.name,
+            revision=revision,
+            low=facts.low,
+            high=facts.high,
+            trained_on=facts.trained_on,
+            quantiles=facts.quantiles,
+            description=_DESCRIPTION + (_VISUAL_ALONE if extractor is None else _WITH_SEMANTIC),
+        )
+        return cls(model, info, extractor)
+
+    def score(
+        self,
+        images: Pictures,
+        prompts: Prompts = None,
+        batch_size: int | None = None,
+        on_error: str = "raise",
+    ) -> Tensor:
+        """Scores pictures; see `Scorer.score`. Prompts are not looked at.
+
+        Raises:
+            PictureError: A picture cannot be read or has no finite semantic vectors or score, and `on_error`
+                is "raise".
+            ValueError: A malformed array or tensor, or a wrong option.
+        """
+        check_score_options(batch_size, on_error)
+        inputs = as_picture_list(images)
+        resolve_prompts(prompts, len(inputs), needs_prompt=False)
+        scores = torch.full((len(inputs),), torch.nan)
+        pictures = iterate_pictures(inputs)
+        while some := list(islice(pictures, PICTURES_AT_ONCE)):
+            errors = self._score_some(some, batch_size, scores)
+            for picture, error in zip(some, errors, strict=True):
+                if error is not None and on_error == "raise":
+                    raise PictureError(picture.index, picture.path, error)
+        return scores
+
+    def _score_some(self, pictures: list[Picture], batch_size: int | None, scores: Tensor) -> list[str | None]:
+        """Writes the scores of pictures that have one; for each of the others says why not."""
+        semantic = None if self.extractor is None else self.extractor.vectors(pictures, batch_size)
+        errors = [picture.error for picture in pictures] if semantic is None else list(semantic.errors)
+        rows = [row for row, error in enumerate(errors) if error is None]
+        if not rows:
+            return errors
+        results = run_in_batches(
+            rows,
+            lambda batch: self._score_batch([pictures[row] for row in batch], batch, semantic),
+            device=self._device,
+            what=("ma-agiqa", self.model.config, self._dtype),
+            batch_size=batch_size,
+        )
+        for row, score in zip(rows, results.tolist(), strict=True):
+            if score == score and abs(score) != float("inf"):
+                scores[pictures[row].index] = score
+            else:
+                errors[row] = f"its score is {score}: use dtype 'float32'"
+        return errors
+
+    def _score_batch(self, pictures: list[Picture], rows: Any, semantic: SemanticVectors | None) -> Tensor:
+        pixels = visual_pixels_of(
+            [picture.pixels for picture in pictures if picture.pixels is not None],
+            size=self.model.config.image_size,
+            device=self._device,
+        )
+        vectors = {}
+        if semantic is not None:
+            vectors = {
+                name: vector[list(rows)].to(self._device, self._dtype) for name, vector in semantic.vectors.items()
+            }
+        with torch.inference_mode():
+            return self.model(pixels.to(self._dtype), **vectors).float().cpu()
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
+
+
+def _extractor(
+    path: Path, facts: CheckpointFacts, semantic: str | os.PathLike[str] | None, width: int, **options: Any
+) -> SemanticExtractor:
+    model = semantic if semantic is not None else facts.semantic_model
+    if model is None:
+        raise ValueError(
+            f"Expected a semantic model for {str(path)!r}, whose checkpoint names none, got None. "
+            "Pass semantic=FOLDER (on the command line --semantic)."
+        )
+    if semantic is None:
+        options["revision"] = facts.semantic_revision
+    try:
+        extractor = SemanticExtractor(model, questions=facts.questions, **options)
+    except FileNotFoundError as error:
+        if semantic is not None:
+            raise
+        raise FileNotFoundError(
+            f"{error} {str(path)!r} was trained with it; if you have it in a folder, pass semantic=FOLDER "
+            "(on the command line --semantic)."
+        ) from error
+    if extractor.hidden_size != width:
+        raise ValueError(
+            f"Expected a semantic model of width {width} for {str(path)!r}, got {extractor.hidden_size} from "
+            f"{str(model)!r}. Use the one it was trained with"
+            f"{f', {facts.semantic_model}' if facts.semantic_model else ''}."
+        )
+    return extractor
+
+
+def _refuse_semantic_options(path: Path, **options: Any) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise ValueError(
+                f"Expected no {option} for {str(path)!r}, got {value!r}. It is a visual expert alone, without a "
+                "semantic model."
+            )

@@ -1,0 +1,246 @@
+"""Pictures in, semantic vectors out: from the cache where a picture was seen before, else from the language model."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..batching import run_in_batches
+from ..hub import commit_of
+from ..images import Picture, PictureError, as_picture_list, iterate_pictures
+from ..preprocess import to_bytes
+from ..scorer import Pictures, check_score_options, resolve_device, resolve_dtype
+from .cache import SemanticCache
+from .model_files import display_name, fingerprint, model_folder, read_json
+from .questions import QUESTIONS
+
+logger = logging.getLogger(__name__)
+
+_Keys = tuple[str, ...]  # of a picture in the cache, one for each question
+PICTURES_AT_ONCE = 32  # decoded and in memory; how many of them the model sees at a time is found out
+
+
+class SemanticModel(Protocol):
+    """Who answers: mPLUG-Owl2, or any other image-text model of transformers."""
+
+    @property
+    def hidden_size(self) -> int: ...
+
+    def features(self, pictures: Sequence[Tensor], questions: Mapping[str, str]) -> dict[str, Tensor]:
+        """By the questions' names: (N, D) float32 on the CPU, from uint8 (3, H, W) RGB of unlike sizes."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class SemanticVectors:
+    """What the language model says about some pictures.
+
+    Attributes:
+        vectors: By question: (N, D) float32 on the CPU; NaN where `errors` has a reason.
+        errors: For every picture None, or why it has no vectors, in one line.
+    """
+
+    vectors: dict[str, Tensor]
+    errors: list[str | None]
+
+
+class SemanticExtractor:
+    """Asks a large multimodal model the two questions about pictures.
+
+    The model is loaded when the first picture comes that is not in the cache: with all of them there, it is
+    never loaded at all.
+
+    Args:
+        model: Its folder, or a Hub id (`owner/name`, `owner/name@revision`).
+        cache: Folder of vectors of pictures already seen, or None. Vectors are found by the picture's pixels,
+            the content of the model's files, its precision and the question, so they are never stale.
+        device: "auto" takes cuda, then mps, then cpu.
+        dtype: "auto" is bfloat16 on cuda (float16 on cards without it), float16 on mps, float32 on the CPU.
+        quantization: None, "int8" or "nf4".
+        device_map: None, or "auto" or a dict as in accelerate, for cards that are too small.
+        revision: Of a Hub id.
+        local_files_only: Never use the network.
+        questions: By name; the published two by default.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or the Hub's files are not here and cannot be downloaded.
+        ValueError: A folder without config or weights, or a wrong option.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        cache: str | os.PathLike[str] | None = None,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        quantization: str | None = None,
+        device_map: Any = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        questions: Mapping[str, str] = QUESTIONS,
+    ) -> None:
+        if quantization not in (None, "int8", "nf4"):
+            raise ValueError(f"Expected quantization None, 'int8' or 'nf4', got {quantization!r}.")
+        self.device = resolve_device(device)
+        self.dtype = resolve_dtype(dtype, self.device)
+        self.quantization, self.device_map = quantization, device_map
+        self.folder = model_folder(model, revision=revision, local_files_only=local_files_only)
+        self.name = display_name(model)
+        self.questions = dict(questions)
+        self._config = read_json(self.folder / "config.json")
+        self._cache = None if cache is None else SemanticCache(Path(cache))
+        self._loading = threading.Lock()
+        self._model: SemanticModel | None = None
+
+    @property
+    def revision(self) -> str:
+        """The Hub's commit where it is known, else the fingerprint of the files."""
+        return commit_of(self.folder) or self._fingerprint[:12]
+
+    @cached_property
+    def identity(self) -> str:
+        """What the answers depend on besides picture and question: the model's files and its precision."""
+        precision = str(self.dtype).removeprefix("torch.")
+        return f"{self._fingerprint};{precision}" + (f";{self.quantization}" if self.quantization else "")
+
+    @cached_property
+    def hidden_size(self) -> int:
+        """The width of the vectors, from the model's config."""
+        text = self._config.get("text_config")
+        size = (text if isinstance(text, dict) else self._config).get("hidden_size")
+        return size if isinstance(size, int) else self.model.hidden_size
+
+    @property
+    def model(self) -> SemanticModel:
+        """The language model, loaded at the first use."""
+        with self._loading:
+            if self._model is None:
+                logger.info("loading %s (%s, %s)", self.name, self.device, self.dtype)
+                self._model = self._load()
+            return self._model
+
+    def extract(self, images: Pictures, batch_size: int | None = None, on_error: str = "raise") -> dict[str, Tensor]:
+        """Semantic vectors of pictures.
+
+        Args:
+            images: As for `Scorer.score`.
+            batch_size: How many at a time at most; changes speed and memory, not vectors.
+            on_error: "raise", or "nan" for rows of NaN where a picture has no vectors.
+
+        Returns:
+            {"semantic_content": (N, D), "coherence": (N, D)} float32 on the CPU, in input order.
+
+        Raises:
+            PictureError: A picture cannot be read or has no finite vectors, and `on_error` is "raise".
+            ValueError: A malformed array or tensor, or a wrong option.
+        """
+        check_score_options(batch_size, on_error)
+        inputs = as_picture_list(images)
+        result = {name: torch.full((len(inputs), self.hidden_size), torch.nan) for name in self.questions}
+        pictures = iterate_pictures(inputs)
+        while some := list(islice(pictures, PICTURES_AT_ONCE)):
+            semantic = self.vectors(some, batch_size)
+            for row, (picture, error) in enumerate(zip(some, semantic.errors, strict=True)):
+                if error is not None and on_error == "raise":
+                    raise PictureError(picture.index, picture.path, error)
+                for name, vectors in semantic.vectors.items():
+                    result[name][picture.index] = vectors[row]
+        return result
+
+    def vectors(self, pictures: Sequence[Picture], batch_size: int | None = None) -> SemanticVectors:
+        """Semantic vectors of decoded pictures; one that cannot be read, or gets no finite vectors, has a reason."""
+        keys = [None if picture.pixels is None else self._keys(picture.pixels) for picture in pictures]
+        known: dict[_Keys, dict[str, Tensor]] = {}
+        asked: dict[_Keys, Tensor] = {}  # the same picture twice is asked about once
+        for key, picture in zip(keys, pictures, strict=True):
+            if key is None or picture.pixels is None or key in known or key in asked:
+                continue
+            if (vectors := self._recall(key)) is not None:
+                known[key] = vectors
+            else:
+                asked[key] = to_bytes(picture.pixels)
+        failures: dict[_Keys, str] = {}
+        for key, vectors in zip(asked, self._ask(list(asked.values()), batch_size), strict=True):
+            if (reason := self._failure(vectors)) is not None:
+                failures[key] = reason
+                continue
+            known[key] = vectors
+            if self._cache is not None:
+                for name, entry in zip(self.questions, key, strict=True):
+                    self._cache.put(entry, vectors[name])
+        missing = dict.fromkeys(self.questions, torch.full((self.hidden_size,), torch.nan))
+        rows = [known.get(key, missing) if key is not None else missing for key in keys]
+        return SemanticVectors(
+            {name: torch.stack([row[name] for row in rows]) for name in self.questions},
+            [
+                picture.error or (failures.get(key) if key else None)
+                for key, picture in zip(keys, pictures, strict=True)
+            ],
+        )
+
+    def _keys(self, pixels: Tensor) -> _Keys:
+        return tuple(SemanticCache.keys(pixels, self.identity, self.questions).values())
+
+    def _recall(self, keys: _Keys) -> dict[str, Tensor] | None:
+        """The vectors of a picture that was seen before, all of them or none."""
+        if self._cache is None:
+            return None
+        vectors = {name: self._cache.get(key) for name, key in zip(self.questions, keys, strict=True)}
+        found = {name: v for name, v in vectors.items() if v is not None and len(v) == self.hidden_size}
+        return found if len(found) == len(self.questions) else None
+
+    def _ask(self, pixels: list[Tensor], batch_size: int | None) -> list[dict[str, Tensor]]:
+        """The language model's answers, a picture each."""
+        if not pixels:
+            return []
+        model = self.model
+        answers = run_in_batches(
+            pixels,
+            lambda batch: model.features(batch, self.questions),
+            device=self.device,
+            what=("semantic", self.identity),
+            batch_size=batch_size,
+        )
+        return [{name: answers[name][row] for name in self.questions} for row in range(len(pixels))]
+
+    def _failure(self, vectors: Mapping[str, Tensor]) -> str | None:
+        """Why these vectors cannot be used, in one line."""
+        for name, vector in vectors.items():
+            if bad := int((~vector.isfinite()).sum()):
+                fix = (
+                    " float16 overflows above 65504: use dtype 'bfloat16' or 'float32'"
+                    if self.dtype == torch.float16
+                    else ""
+                )
+                return f"its {name} vector has {bad} values of {len(vector)} that are NaN or infinite.{fix}".rstrip(".")
+        return None
+
+    def _load(self) -> SemanticModel:
+        placement: dict[str, Any] = {
+            "device": self.device,
+            "dtype": self.dtype,
+            "quantization": self.quantization,
+            "device_map": self.device_map,
+        }
+        if self._config.get("model_type") == "mplug_owl2":
+            from .published_mplug_owl2 import PublishedMplugOwl2
+
+            return PublishedMplugOwl2.from_folder(self.folder, **placement)
+        from .chat_model import ChatModel
+
+        return ChatModel.from_pretrained(self.folder, **placement)
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(self.folder)

@@ -1,0 +1,160 @@
+"""mPLUG-Owl2 as its authors publish it: the network with its tokenizer and its preprocessing, from one folder.
+
+The prompt is the one of the published extraction, `USER: {question}\\n<|image|> ASSISTANT:` without a system
+prompt. The text before and after the picture is tokenized apart, as there; the beginning-of-sequence token
+stands only at the very start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..preprocess import ClipPreprocessing
+from .model_files import read_json
+from .mplug_owl2 import MplugOwl2
+from .placement import check_fits, device_of, dispatch, plan_device_map
+from .quantization import quantize_linears
+from .weight_loading import fill
+
+Tokenize = Callable[[str], list[int]]
+NOT_QUANTIZED = ("vision_model", "visual_abstractor")  # 0.4 of 8.1 billion weights, and the first to see the picture
+BEFORE_PICTURE, AFTER_PICTURE = "USER: {question}\n", " ASSISTANT:"
+
+
+class PublishedMplugOwl2:
+    """Answers with features: what mPLUG-Owl2 makes of pictures and questions.
+
+    Args:
+        network: In eval mode, where it is to compute.
+        preprocessing: The pictures' way in.
+        tokenize: Text to token ids, without special tokens.
+        bos_token_id: The beginning of a sequence.
+        device: Where pictures enter the network.
+        dtype: What they are computed in.
+    """
+
+    def __init__(
+        self,
+        network: MplugOwl2,
+        preprocessing: ClipPreprocessing,
+        tokenize: Tokenize,
+        bos_token_id: int,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.network, self.preprocessing = network, preprocessing
+        self._tokenize, self._bos_token_id = tokenize, bos_token_id
+        self._device, self._dtype = device, dtype
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: Path,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        quantization: str | None = None,
+        device_map: Any = None,
+    ) -> PublishedMplugOwl2:
+        """Loads config.json, the shards, the tokenizer and preprocessor_config.json.
+
+        Raises:
+            ValueError: A file is missing, damaged or another model's; too little memory.
+        """
+        config = read_json(folder / "config.json")
+        try:
+            network = MplugOwl2.empty(config)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"Expected the config of an mPLUG-Owl2 in {str(folder / 'config.json')!r}: {error}"
+            ) from error
+        tokenize, bos_token_id = read_tokenizer(folder)
+        preprocessing = ClipPreprocessing.from_config(read_json(folder / "preprocessor_config.json"))
+        if device_map is None:
+            check_fits(network, device, dtype, quantization, what="mPLUG-Owl2", skip=NOT_QUANTIZED)
+            plan = {"": device}
+        else:
+            no_split = network.no_split_modules
+            plan = plan_device_map(network, device_map, dtype, no_split, quantization=quantization, what="mPLUG-Owl2")
+
+        def quantize() -> None:
+            if quantization is not None:
+                quantize_linears(network, quantization, skip=NOT_QUANTIZED)
+
+        fill(
+            network,
+            folder,
+            MplugOwl2.own_name,
+            device_of=lambda name: device_of(plan, name),
+            dtype=dtype,
+            after_shard=quantize,
+        )
+        if device_map is not None:
+            dispatch(network, plan)
+        device = device_of(plan, "vision_model.embeddings")
+        return cls(network, preprocessing, tokenize, bos_token_id, device=device, dtype=dtype)
+
+    @property
+    def hidden_size(self) -> int:
+        return self.network.hidden_size
+
+    def prompt_ids(self, question: str) -> list[int]:
+        """Token ids of a question's whole prompt; the picture stands at `MplugOwl2.image_token_id`."""
+        before, after = self._tokenize(BEFORE_PICTURE.format(question=question)), self._tokenize(AFTER_PICTURE)
+        return [self._bos_token_id, *before, self.network.image_token_id, *after]
+
+    def features(self, pictures: Sequence[Tensor], questions: Mapping[str, str]) -> dict[str, Tensor]:
+        """The mean last hidden state over all positions, for every picture and question.
+
+        Args:
+            pictures: uint8 (3, H, W) RGB, of unlike sizes.
+            questions: By name.
+
+        Returns:
+            By the questions' names: (N, D) float32 on the CPU.
+        """
+        prompts = {name: self.prompt_ids(question) for name, question in questions.items()}
+        pixels = self.preprocessing(pictures, self._device, self._dtype)
+        return {name: vectors.cpu() for name, vectors in self.network.features(pixels, prompts).items()}
+
+
+def read_tokenizer(folder: Path) -> tuple[Tokenize, int]:
+    """A LLaMA tokenizer as text -> ids without special tokens, and the id of the beginning of a sequence.
+
+    sentencepiece reads tokenizer.model, the file that the published slow tokenizer used; tokenizer.json is
+    taken where that is absent.
+
+    Raises:
+        ValueError: Neither file is there, or it is damaged.
+    """
+    if (path := folder / "tokenizer.model").is_file():
+        from sentencepiece import SentencePieceProcessor
+
+        try:
+            pieces = SentencePieceProcessor(model_proto=path.read_bytes())
+        except (RuntimeError, OSError) as error:
+            raise ValueError(
+                f"Expected a sentencepiece model, got {str(path)!r}: {error}. Download it again."
+            ) from error
+        return pieces.encode, pieces.bos_id()
+    if (path := folder / "tokenizer.json").is_file():
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing more special
+            raise ValueError(f"Expected a tokenizer, got {str(path)!r}: {error}. Download it again.") from error
+        bos = tokenizer.token_to_id("<s>")
+        if bos is None:
+            raise ValueError(f"Expected the token '<s>' in {str(path)!r}, got none. Use LLaMA's tokenizer.")
+        return lambda text: tokenizer.encode(text, add_special_tokens=False).ids, bos
+    raise ValueError(
+        f"Expected tokenizer.model or tokenizer.json in {str(folder)!r}, got neither. "
+        "Download the model's whole repository."
+    )

@@ -1,0 +1,191 @@
+"""The extractor: vectors in order, the cache in front of the language model, reasons for failures."""
+
+import shutil
+from pathlib import Path
+
+import PIL.Image
+import pytest
+import torch
+
+from ma_agiqa_core import PictureError
+from ma_agiqa_core.semantic import SemanticExtractor
+from ma_agiqa_core.semantic.published_mplug_owl2 import PublishedMplugOwl2
+from ma_agiqa_core.semantic.questions import QUESTIONS
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[int]:
+    """How many pictures the language model was asked about, call by call."""
+    calls: list[int] = []
+    features = PublishedMplugOwl2.features
+
+    def counted(self, pictures, questions):
+        calls.append(len(pictures))
+        return features(self, pictures, questions)
+
+    monkeypatch.setattr(PublishedMplugOwl2, "features", counted)
+    return calls
+
+
+@pytest.fixture
+def extractor(owl_folder) -> SemanticExtractor:
+    return SemanticExtractor(owl_folder, device="cpu")
+
+
+def test_vectors_by_question_in_input_order(extractor, noise_pictures):
+    vectors = extractor.extract(noise_pictures)
+    assert list(vectors) == ["semantic_content", "coherence"]
+    for matrix in vectors.values():
+        assert matrix.shape == (5, 64)
+        assert matrix.dtype == torch.float32
+    backwards = extractor.extract(noise_pictures[::-1])
+    for name, matrix in vectors.items():
+        torch.testing.assert_close(backwards[name].flip(0), matrix)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 100])
+def test_the_batch_size_does_not_show(extractor, noise_pictures, batch_size):
+    expected = extractor.extract(noise_pictures)
+    for name, matrix in extractor.extract(noise_pictures, batch_size=batch_size).items():
+        torch.testing.assert_close(matrix, expected[name], atol=1e-5, rtol=0)
+
+
+def test_no_pictures_give_no_rows(extractor):
+    assert {name: matrix.shape for name, matrix in extractor.extract([]).items()} == dict.fromkeys(QUESTIONS, (0, 64))
+
+
+def test_every_kind_of_input_gives_the_same(extractor, noise_pictures, tmp_path):
+    array = noise_pictures[1]
+    PIL.Image.fromarray(array).save(tmp_path / "a.png")
+    tensor = torch.from_numpy(array).movedim(-1, 0).float() / 255
+    kinds = [array, tmp_path / "a.png", PIL.Image.fromarray(array), tensor]
+    for matrix in extractor.extract(kinds).values():
+        assert torch.equal(matrix[0].expand(4, -1), matrix)
+    assert torch.equal(extractor.extract(tensor[None])["coherence"], extractor.extract(array)["coherence"])
+
+
+def test_a_picture_already_seen_costs_no_language_model(owl_folder, noise_pictures, tmp_path, asked):
+    first = SemanticExtractor(owl_folder, device="cpu", cache=tmp_path / "cache").extract(noise_pictures)
+    assert sum(asked) == 5
+    second = SemanticExtractor(owl_folder, device="cpu", cache=tmp_path / "cache")
+    again = second.extract(noise_pictures)
+    assert sum(asked) == 5
+    assert second._model is None, "not even loaded"
+    for name, matrix in again.items():
+        assert torch.equal(matrix, first[name])
+    third = second.extract([*noise_pictures, 255 - noise_pictures[0]])
+    assert sum(asked) == 6
+    assert torch.equal(third["coherence"][:5], first["coherence"])
+
+
+def test_the_same_picture_twice_is_asked_about_once(extractor, noise_pictures, asked):
+    vectors = extractor.extract([noise_pictures[0], noise_pictures[1], noise_pictures[0]])
+    assert sum(asked) == 2
+    assert torch.equal(vectors["coherence"][0], vectors["coherence"][2])
+
+
+def test_another_model_precision_or_question_is_another_entry(owl_folder, noise_pictures, tmp_path, asked, tiny_models):
+    cache = tmp_path / "cache"
+    picture = noise_pictures[:1]
+    SemanticExtractor(owl_folder, device="cpu", cache=cache).extract(picture)
+    SemanticExtractor(owl_folder, device="cpu", cache=cache, dtype="bfloat16").extract(picture)
+    assert sum(asked) == 2
+    questions = {**QUESTIONS, "coherence": "Is it coherent?"}
+    SemanticExtractor(owl_folder, device="cpu", cache=cache, questions=questions).extract(picture)
+    assert sum(asked) == 3
+    moved = Path(shutil.copytree(owl_folder, tmp_path / "moved"))
+    SemanticExtractor(moved, device="cpu", cache=cache).extract(picture)
+    assert sum(asked) == 3, "the same files elsewhere are the same model"
+    weights = torch.load(moved / "pytorch_model-3-of-3.bin", weights_only=True)
+    name = next(name for name in weights if "bias" in name)
+    torch.save({**weights, name: weights[name] + 1}, moved / "pytorch_model-3-of-3.bin")
+    SemanticExtractor(moved, device="cpu", cache=cache).extract(picture)
+    assert sum(asked) == 4
+
+
+def test_unreadable_pictures_raise_or_become_nan(extractor, noise_pictures, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    pictures = [noise_pictures[0], broken, noise_pictures[1]]
+    with pytest.raises(PictureError, match=r"Picture 1 \('.*broken.png'\)"):
+        extractor.extract(pictures)
+    for matrix in extractor.extract(pictures, on_error="nan").values():
+        assert matrix[1].isnan().all()
+        assert matrix[[0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_vector_that_is_not_finite_is_an_error_of_that_picture_and_not_cached(
+    owl_folder, noise_pictures, tmp_path, monkeypatch, dtype
+):
+    features = PublishedMplugOwl2.features
+
+    def overflowing(self, pictures, questions):
+        vectors = features(self, pictures, questions)
+        wide = torch.tensor([picture.shape[2] == 90 for picture in pictures])
+        vectors["coherence"][wide, 3] = torch.inf
+        return vectors
+
+    monkeypatch.setattr(PublishedMplugOwl2, "features", overflowing)
+    extractor = SemanticExtractor(owl_folder, device="cpu", dtype=dtype, cache=tmp_path / "cache")
+    with pytest.raises(
+        PictureError, match="its coherence vector has 1 values of 64 that are NaN or infinite"
+    ) as caught:
+        extractor.extract(noise_pictures)
+    assert caught.value.index == 2
+    assert ("use dtype 'bfloat16' or 'float32'" in caught.value.reason) == (dtype == "float16")
+    for matrix in extractor.extract(noise_pictures, on_error="nan").values():
+        assert matrix[2].isnan().all()
+        assert matrix[[0, 1, 3, 4]].isfinite().all()
+    monkeypatch.setattr(PublishedMplugOwl2, "features", features)
+    assert extractor.extract(noise_pictures)["coherence"].isfinite().all(), "the failure was not kept"
+
+
+def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(owl_folder, noise_pictures, monkeypatch, extractor):
+    expected = extractor.extract(noise_pictures)
+    features = PublishedMplugOwl2.features
+    tried = []
+
+    def small(self, pictures, questions):
+        tried.append(len(pictures))
+        if len(pictures) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return features(self, pictures, questions)
+
+    monkeypatch.setattr(PublishedMplugOwl2, "features", small)
+    limited = SemanticExtractor(owl_folder, device="cpu", questions={**QUESTIONS})
+    monkeypatch.setattr(type(limited), "identity", "a model of which little fits")
+    for name, matrix in limited.extract(noise_pictures).items():
+        torch.testing.assert_close(matrix, expected[name])
+    assert tried[:2] == [4, 2]
+    assert max(tried[2:]) <= 2, "remembered"
+
+
+def test_options_are_checked_before_anything_is_loaded(owl_folder, tmp_path):
+    with pytest.raises(ValueError, match="'int8' or 'nf4', got 'int3'"):
+        SemanticExtractor(owl_folder, quantization="int3")
+    with pytest.raises(ValueError, match="'float16', got 'int4'"):
+        SemanticExtractor(owl_folder, dtype="int4")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        SemanticExtractor(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="at least 1"):
+        SemanticExtractor(owl_folder).extract([], batch_size=0)
+
+
+def test_too_little_memory_is_said_with_numbers(owl_folder, noise_pictures, monkeypatch):
+    from ma_agiqa_core.semantic import placement
+
+    monkeypatch.setattr(placement, "free_bytes", lambda device: 1000)
+    extractor = SemanticExtractor(owl_folder, device="cpu")
+    with pytest.raises(ValueError, match=r"free on cpu for mPLUG-Owl2 in float32, got .*Use dtype='bfloat16'"):
+        extractor.extract(noise_pictures)
+
+
+def test_half_written_entries_are_made_again(owl_folder, noise_pictures, tmp_path, asked):
+    cache = tmp_path / "cache"
+    SemanticExtractor(owl_folder, device="cpu", cache=cache).extract(noise_pictures[:1])
+    entry = next(path for path in cache.rglob("*") if path.is_file())
+    entry.write_bytes(entry.read_bytes()[:-5])
+    vectors = SemanticExtractor(owl_folder, device="cpu", cache=cache).extract(noise_pictures[:1])
+    assert asked == [1, 1]
+    assert all(matrix.isfinite().all() for matrix in vectors.values())

@@ -1,0 +1,110 @@
+"""Small random models in the layouts that real ones are published in. conftest.py makes fixtures of them."""
+
+import io
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ma_agiqa_core.semantic.questions import QUESTIONS
+
+OWL = json.loads(Path(__file__).parent.joinpath("fixtures/mplug_owl2.json").read_text(encoding="utf-8"))
+SHARDS = 3
+
+
+def owl_weights(intermediate_size: int = OWL["config"]["intermediate_size"]) -> dict[str, torch.Tensor]:
+    """The fixture's weights; tables that the model computes are left out.
+
+    Args:
+        intermediate_size: Of the language layers; another than the fixture's gives other weights.
+    """
+    weights = {}
+    for key, made in OWL["state_dict"].items():
+        if not made.get("buffer"):
+            random = np.random.RandomState(zlib.crc32(f"{OWL['seed']}:{key}".encode()))
+            own = OWL["config"]["intermediate_size"]
+            shape = [intermediate_size if size == own else size for size in made["shape"]]
+            values = made["offset"] + made["scale"] * random.standard_normal(shape)
+            weights[key] = torch.from_numpy(values).float()
+    return weights
+
+
+def write_tokenizer(path: Path, vocabulary: int) -> None:
+    """A sentencepiece model with LLaMA's settings and few pieces."""
+    import sentencepiece
+
+    text = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([f"USER: {question}\n ASSISTANT:" for question in QUESTIONS.values()]),
+        model_writer=text,
+        model_type="bpe",
+        vocab_size=vocabulary,
+        hard_vocab_limit=False,
+        remove_extra_whitespaces=False,
+        normalization_rule_name="identity",
+        minloglevel=2,
+        num_threads=1,
+    )
+    path.write_bytes(text.getvalue())
+
+
+def write_owl(folder: Path, **changes: int) -> Path:
+    """A small mPLUG-Owl2 as on the Hub: config, pickled shards with an index, tokenizer, preprocessing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_type": "mplug_owl2", "architectures": ["MPLUGOwl2LlamaForCausalLM"], **OWL["config"], **changes}
+    (folder / "config.json").write_text(json.dumps(config))
+    side = config["visual_config"]["visual_model"]["image_size"]
+    preprocessing = {
+        "crop_size": side,
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_resize": True,
+        "feature_extractor_type": "CLIPFeatureExtractor",
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "resample": 3,
+        "size": side,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing))
+    write_tokenizer(folder / "tokenizer.model", config["vocab_size"])
+    weights = owl_weights(**changes)
+    weight_map = {}
+    for shard in range(SHARDS):
+        name = f"pytorch_model-{shard + 1}-of-{SHARDS}.bin"
+        part = {key: tensor for i, (key, tensor) in enumerate(weights.items()) if i * SHARDS // len(weights) == shard}
+        torch.save(part, folder / name)
+        weight_map |= dict.fromkeys(part, name)
+    index = {"metadata": {"total_size": sum(t.nbytes for t in weights.values())}, "weight_map": weight_map}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def write_checkpoint(path: Path, semantic_dim: int) -> Path:
+    """A small MA-AGIQA checkpoint; scores of random pictures spread by about 0.05."""
+    from ma_agiqa_core.checkpoint import CheckpointFacts, save_checkpoint
+    from ma_agiqa_core.model import MaAgiqa, MaAgiqaConfig
+
+    torch.manual_seed(0)
+    config = MaAgiqaConfig(
+        backbone="vit_tiny_patch16_224",
+        image_size=64,
+        backbone_blocks=(1, 2),
+        stage_widths=(16, 8),
+        swin_mlp_width=16,
+        window_size=2,
+        semantic_dim=semantic_dim,
+    )
+    facts = CheckpointFacts(
+        name="tiny",
+        trained_on="random numbers",
+        quantiles=(-3.0, -1.0, 0.0, 1.0, 3.0),
+        semantic_model="owner/owl" if semantic_dim else None,
+        questions=QUESTIONS if semantic_dim else {},
+    )
+    model = MaAgiqa(config)
+    with torch.no_grad():
+        model.fusion.score.weight.mul_(30)
+    save_checkpoint(model, path, facts)
+    return path
