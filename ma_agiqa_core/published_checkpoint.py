@@ -88,8 +88,8 @@ def convert_reference(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
     kept = {key: tensor for key, tensor in published.items() if not _is_dropped(key)}
     width = kept.get(_WIDTH_KEY)
     if not isinstance(width, Tensor) or width.ndim != 2:
-        found = tuple(width.shape) if isinstance(width, Tensor) else width
-        raise ValueError(f"Expected {_WIDTH_KEY!r} (784, D) among {len(published)} tensors, got {found}. {_ADVICE}")
+        found = str(tuple(width.shape)) if isinstance(width, Tensor) else "none"
+        raise ValueError(f"Expected {_WIDTH_KEY!r} (784, D) among {len(published)} entries, got {found}. {_ADVICE}")
     config = MaAgiqaConfig(semantic_dim=width.shape[1])
     expected = {_published_name(name): tensor.shape for name, tensor in MaAgiqa(config).state_dict().items()}
     if unknown := [key for key in kept if key not in expected]:
@@ -99,8 +99,8 @@ def convert_reference(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
     converted = {}
     for key, tensor in kept.items():
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise ValueError(f"Expected a float tensor as {key!r}, got {found}. {_ADVICE}")
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise ValueError(f"Expected a float tensor as {key!r}, got {kind}. {_ADVICE}")
         if not tensor.isfinite().all():
             raise ValueError(f"Expected finite weights, got NaN or infinity in {key!r}. {_ADVICE}")
         if key in _REDUCE_KEYS and tensor.shape[2:] == (1, 1):

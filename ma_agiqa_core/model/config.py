@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,8 @@ class MaAgiqaConfig:
         for name in ("dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"Expected {name} from 0 to below 1, got {getattr(self, name)}.")
+        if not math.isfinite(self.swin_scale):
+            raise ValueError(f"Expected a finite swin_scale, got {self.swin_scale}.")
         blocks = self.backbone_blocks
         if not blocks or blocks[0] < 0 or list(blocks) != sorted(set(blocks)):
             raise ValueError(f"Expected ascending backbone_blocks counted from 0, got {blocks}.")

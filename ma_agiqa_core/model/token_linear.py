@@ -41,6 +41,7 @@ def _convolution_is_faster(x: Tensor) -> bool:
         x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.numel() >= MANY_ROWS * x.shape[-1]
+        and torch.get_num_threads() > 1  # torch gives 1x1 convolutions to oneDNN only then
         and torch.backends.mkldnn.is_available()
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
         and not torch.is_autocast_enabled("cpu")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -27,24 +29,27 @@ class VitFeatures(nn.Module):
     def __init__(self, config: MaAgiqaConfig, pretrained: bool = False) -> None:
         super().__init__()
         self.blocks = list(config.backbone_blocks)
-        self.vit = _create(config.backbone, config.image_size, pretrained)
-        if self.blocks[-1] >= len(self.vit.blocks):
+        vit = _create(config.backbone, config.image_size, pretrained)
+        if self.blocks[-1] >= len(vit.blocks):
             raise ValueError(
-                f"Expected backbone_blocks below {len(self.vit.blocks)}, the depth of {config.backbone}, "
+                f"Expected backbone_blocks below {len(vit.blocks)}, the depth of {config.backbone}, "
                 f"got {config.backbone_blocks}."
             )
-        self.vit.prune_intermediate_layers(self.blocks, prune_norm=True, prune_head=True)
-        use_token_linears(self.vit)
-        self.grid: tuple[int, int] = tuple(self.vit.patch_embed.grid_size)
-        self.width: int = self.vit.embed_dim * len(self.blocks)
+        vit.prune_intermediate_layers(self.blocks, prune_norm=True, prune_head=True)
+        use_token_linears(vit)
+        self.vit = vit
+        self.grid: tuple[int, int] = tuple(vit.patch_embed.grid_size)
+        self.width: int = vit.embed_dim * len(self.blocks)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S), normalised -> (B, N, width), block by block; class and register tokens are left out."""
-        tokens = self.vit.forward_intermediates(pixels, self.blocks, output_fmt="NLC", intermediates_only=True)
+        vit: Any = self.vit
+        tokens = vit.forward_intermediates(pixels, self.blocks, output_fmt="NLC", intermediates_only=True)
         return torch.cat(tokens, 2)
 
 
-def _create(name: str, image_size: int, pretrained: bool) -> nn.Module:
+def _create(name: str, image_size: int, pretrained: bool) -> Any:
+    """timm's model, whole; typed Any, as timm's ViTs share attributes but no class."""
     import timm
 
     advice = "Take a plain ViT from timm.list_models('vit_*')."
@@ -54,11 +59,10 @@ def _create(name: str, image_size: int, pretrained: bool) -> nn.Module:
         vit = timm.create_model(name, pretrained=pretrained, img_size=image_size)
     except TypeError:  # networks that take pictures of any size know no img_size
         vit = None
+    except RuntimeError as error:  # an unknown tag, or no weights where some are wanted
+        raise ValueError(f"Expected a ViT of timm, got {name!r}: {error}. {advice}") from error
     needs = ("blocks", "embed_dim", "num_prefix_tokens", "forward_intermediates", "prune_intermediate_layers")
-    if vit is None or not all(hasattr(vit, need) for need in needs) or not _grid(vit):
+    has_grid = getattr(getattr(vit, "patch_embed", None), "grid_size", None) is not None
+    if not has_grid or not all(hasattr(vit, need) for need in needs):
         raise ValueError(f"Expected a ViT, got {name!r}, which has no fixed grid of tokens. {advice}")
     return vit
-
-
-def _grid(vit: nn.Module) -> object:
-    return getattr(getattr(vit, "patch_embed", None), "grid_size", None)
