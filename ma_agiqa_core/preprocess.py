@@ -166,7 +166,7 @@ class ClipPreprocessing:
         size = _square(config.get("size"))
         _require(size is not None, "size", "a whole number, one shortest_edge or a square", config)
         crop = _square(config.get("crop_size", size)) if config.get("do_center_crop", True) else size
-        _require(crop == size, "crop_size", f"the size, {size}", config)
+        _require(crop == size, "crop_size", f"of the size, {size},", config)
         assert size is not None  # required above
         mean = _three_numbers(config, "image_mean", OPENAI_CLIP_MEAN)
         return cls(size, mean, _three_numbers(config, "image_std", OPENAI_CLIP_STD))

@@ -116,15 +116,14 @@ class LiteScorer:
         try:
             pixels = torch.stack([_unit_range(picture.pixels, self._device) for picture in batch])
             with torch.inference_mode():
-                quality = on_scale(self.network(pixels))
+                scores[[picture.index for picture in batch]] = on_scale(self.network(pixels)).cpu()
+            return
         except (MemoryError, RuntimeError) as error:
             if len(batch) == 1 or not is_out_of_memory(error):
                 raise
-            middle = len(batch) // 2
-            self._score_batch(batch[:middle], scores)
-            self._score_batch(batch[middle:], scores)
-        else:
-            scores[[picture.index for picture in batch]] = quality.cpu()
+        middle = len(batch) // 2  # out here: the error, and with it the tensors of its frames, is gone
+        self._score_batch(batch[:middle], scores)
+        self._score_batch(batch[middle:], scores)
 
 
 class _Waiting:

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import struct
+import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 MAGIC = b"MAQASEM1"  # of the file's layout
 KEY_VERSION = "1"  # of what goes into a key, and how
+MOVE_ATTEMPTS, MOVE_PAUSE_S = 10, 0.01
 _HEADER = struct.Struct("<8sI")
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 
@@ -59,7 +61,7 @@ class SemanticCache:
         """`key` of several questions by name, with the picture read once."""
         rgb = np.ascontiguousarray(to_bytes(pixels).movedim(0, -1).cpu().numpy())  # how decoded pictures lie in memory
         of_picture = hashlib.sha256(f"{KEY_VERSION} {rgb.shape}\n".encode())
-        of_picture.update(rgb)
+        of_picture.update(rgb.data)
         keys = {}
         for name, question in questions.items():
             digest = of_picture.copy()
@@ -119,13 +121,23 @@ class SemanticCache:
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")  # every writer has its own
         try:
             temporary.write_bytes(entry)
-            temporary.replace(path)
-        except PermissionError:
-            if self.get(key) is None:  # Windows moves nothing onto a file that somebody is reading, which is whole
-                raise
+            self._move(temporary, path, key)
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+    def _move(self, temporary: Path, path: Path, key: str) -> None:
+        """Windows moves nothing onto a file that somebody has open: it is moved later, or that file will do."""
+        for attempts_left in reversed(range(MOVE_ATTEMPTS)):
+            try:
+                temporary.replace(path)
+                return
+            except PermissionError:
+                if self.get(key) is not None:  # what stands under the same key says the same
+                    return
+                if not attempts_left:
+                    raise
+                time.sleep(MOVE_PAUSE_S)
 
 
 def _encoded(values: Tensor) -> bytes:

@@ -54,6 +54,24 @@ def test_pictures_wait_in_bounded_memory(
     torch.testing.assert_close(lite.score(pictures), expected, rtol=0, atol=1e-4)
 
 
+def test_too_little_memory_halves_the_batch(pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    lite = LiteScorer.from_file(LITE_WEIGHTS, torch.device("cpu"))
+    expected, forward, sizes = lite.score(pictures), lite.network.forward, []
+
+    def small(pixels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(pixels))
+        if len(pixels) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return forward(pixels)
+
+    monkeypatch.setattr(lite.network, "forward", small)
+    torch.testing.assert_close(lite.score(pictures), expected, rtol=0, atol=1e-4)
+    assert max(sizes) > 1
+    monkeypatch.setattr(lite.network, "forward", lambda pixels: torch.zeros(3) @ torch.zeros(4))
+    with pytest.raises(RuntimeError, match=r"\[3\]"):
+        lite.score(pictures)
+
+
 def test_every_kind_of_input_gives_the_same_score(lite: Scorer, tmp_path: Path) -> None:
     array = np.random.default_rng(1).integers(0, 256, (90, 120, 3), np.uint8)
     image = Image.fromarray(array)
