@@ -281,8 +281,7 @@ def convert(published: Path, out: Path, trained_on: str | None) -> None:
 
     The pickle is read as data: nothing in it is executed.
     """
-    from .checkpoint import read_facts
-    from .published_checkpoint import convert_file
+    from .checkpoint import convert_file, read_facts
 
     config = convert_file(published, out, trained_on=trained_on)
     semantic = f" --semantic {read_facts(out).semantic_model or 'FOLDER'}" if config.semantic_dim else ""
@@ -295,8 +294,9 @@ def convert(published: Path, out: Path, trained_on: str | None) -> None:
 @click.option("--cache", required=True, type=_PATH, metavar="DIR", help="Where the vectors go.")
 @_computing_options
 def extract(paths: Sequence[Path], semantic: str, cache: Path, batch_size: int | None, **options: Any) -> int:
-    """Ask a language model about pictures and keep its semantic vectors in a cache.
+    """Fill a cache with the semantic vectors of pictures.
 
+    They are what a language model says about a picture, and nearly all of the time that scoring it takes.
     Scoring with the same --semantic and --cache then costs no language model. Pictures that are in the
     cache already are not asked about again: an interrupted run goes on where it was.
     """

@@ -102,11 +102,11 @@ def _scorer_file(file: Path, source: str, name: str) -> InstalledModel | None:
 
 
 def _hub_cache() -> Iterator[InstalledModel]:
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        repositories = scan_cache_dir().repos
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except (CacheNotFound, OSError):
         return
     for repository in sorted(repositories, key=lambda repository: repository.repo_id):

@@ -116,6 +116,7 @@ class MaAgiqaScorer:
         Raises:
             PictureError: A picture cannot be read or has no finite semantic vectors or score, and `on_error`
                 is "raise".
+            UnusableModelError: The language model cannot be loaded.
             ValueError: A malformed array or tensor, or a wrong option.
         """
         check_score_options(batch_size, on_error)

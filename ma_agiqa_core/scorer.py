@@ -27,6 +27,10 @@ _PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
 _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")  # bare, and torch's zip
 
 
+class UnusableModelError(ValueError):
+    """A model that a scorer is made of cannot be loaded: this concerns all pictures, and not one of them."""
+
+
 @dataclass(frozen=True)
 class ScorerInfo:
     """What a scorer says about itself.
@@ -121,6 +125,7 @@ class Scorer(Protocol):
 
         Raises:
             PictureError: A picture cannot be read and `on_error` is "raise".
+            UnusableModelError: A model that is loaded at its first use cannot be loaded.
             ValueError: A malformed array or tensor, missing prompts or a wrong option.
         """
         ...

@@ -22,13 +22,14 @@ from .batching import is_out_of_memory
 from .images import Picture, PictureError, iterate_pictures
 from .prompt_file import read_prompts
 from .records import Record, path_key, path_text
-from .scorer import Scorer, load_scorer
+from .scorer import Scorer, UnusableModelError, load_scorer
 
 BATCH_SIZE = 8  # small, since a killed run loses the batch it was in
 BATCH_PIXELS = 2**25  # 33 megapixels, decoded 100 MB: large pictures come in smaller batches
 NO_PROMPT = "no prompt for this picture"
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,8 @@ def _score_images(scorer: Scorer, images: Sequence[np.ndarray], prompts: Sequenc
                 _why_not(scorer, images[i], None if prompts is None else prompts[i]) if math.isnan(score) else score
                 for i, score in enumerate(scores)
             ]
+        except UnusableModelError:  # none of the pictures can be scored
+            raise
         except (MemoryError, RuntimeError, ValueError) as error:
             if len(images) == 1:
                 return [_reason(error)]

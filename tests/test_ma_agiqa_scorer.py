@@ -10,14 +10,15 @@ import torch
 
 from ma_agiqa_core import PictureError, Scorer, load_scorer, rank
 from ma_agiqa_core.checkpoint import load_checkpoint
+from ma_agiqa_core.ma_agiqa_scorer import MaAgiqaScorer
 from ma_agiqa_core.preprocess import visual_pixels
 from ma_agiqa_core.semantic import SemanticExtractor
 from ma_agiqa_core.semantic.published_mplug_owl2 import PublishedMplugOwl2
 
 
 @pytest.fixture(scope="module")
-def scorer(checkpoint, owl_folder) -> Scorer:
-    return load_scorer(checkpoint, semantic=owl_folder, device="cpu")
+def scorer(checkpoint: Path, owl_folder: Path) -> MaAgiqaScorer:
+    return MaAgiqaScorer.from_file(checkpoint, semantic=owl_folder, device="cpu")
 
 
 def test_scores_are_those_of_the_parts_put_together_by_hand(scorer, checkpoint, owl_folder, noise_pictures):
@@ -174,5 +175,7 @@ def test_a_checkpoint_from_the_hubs_cache(checkpoint, owl_folder, tmp_path, monk
         (cached / "refs").mkdir()
         (cached / "refs" / "main").write_text("a" * 40)
     cached_scorer = load_scorer("owner/scorer", local_files_only=True, device="cpu")
+    assert isinstance(cached_scorer, MaAgiqaScorer)
+    assert cached_scorer.extractor is not None
     assert cached_scorer.extractor.revision == "a" * 40
     assert torch.equal(cached_scorer.score(noise_pictures), scorer.score(noise_pictures))

@@ -70,7 +70,7 @@ def write_owl(folder: Path, **changes: int) -> Path:
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing))
     write_tokenizer(folder / "tokenizer.model", config["vocab_size"])
     weights = owl_weights(**changes)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for shard in range(SHARDS):
         name = f"pytorch_model-{shard + 1}-of-{SHARDS}.bin"
         part = {key: tensor for i, (key, tensor) in enumerate(weights.items()) if i * SHARDS // len(weights) == shard}

@@ -19,7 +19,7 @@ from ..batching import run_in_batches
 from ..hub import commit_of
 from ..images import Picture, PictureError, as_picture_list, iterate_pictures
 from ..preprocess import to_bytes
-from ..scorer import Pictures, check_score_options, resolve_device, resolve_dtype
+from ..scorer import Pictures, UnusableModelError, check_score_options, resolve_device, resolve_dtype
 from .cache import SemanticCache
 from .model_files import display_name, fingerprint, model_folder, read_json
 from .questions import QUESTIONS
@@ -123,11 +123,19 @@ class SemanticExtractor:
 
     @property
     def model(self) -> SemanticModel:
-        """The language model, loaded at the first use."""
+        """The language model, loaded at the first use.
+
+        Raises:
+            UnusableModelError: Its files are damaged or another model's, it does not fit into memory, or a
+                package that it needs is not installed.
+        """
         with self._loading:
             if self._model is None:
                 logger.info("loading %s (%s, %s)", self.name, self.device, self.dtype)
-                self._model = self._load()
+                try:
+                    self._model = self._load()
+                except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
+                    raise UnusableModelError(str(error) or repr(error)) from error
             return self._model
 
     def extract(self, images: Pictures, batch_size: int | None = None, on_error: str = "raise") -> dict[str, Tensor]:
@@ -143,6 +151,7 @@ class SemanticExtractor:
 
         Raises:
             PictureError: A picture cannot be read or has no finite vectors, and `on_error` is "raise".
+            UnusableModelError: The language model cannot be loaded.
             ValueError: A malformed array or tensor, or a wrong option.
         """
         check_score_options(batch_size, on_error)

@@ -190,13 +190,14 @@ _DAMAGED = _damaged()
 def _file_digest(path: Path) -> str:
     remembered = None
     found = path.stat()
-    state = [str(path.resolve()), found.st_size, found.st_mtime_ns]
+    place = str(path.resolve())
+    state = [place, found.st_size, found.st_mtime_ns]
     if found.st_size > 2**24:
         from huggingface_hub import cached_assets_path
 
         with suppress(OSError):
             folder = cached_assets_path("ma-agiqa", namespace="fingerprints")
-            remembered = folder / f"{hashlib.sha256(state[0].encode()).hexdigest()[:32]}.json"
+            remembered = folder / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.json"
             with suppress(OSError, ValueError):
                 *known, digest = json.loads(remembered.read_text(encoding="utf-8"))
                 if known == state:

@@ -14,7 +14,7 @@ from ma_agiqa_core.semantic.questions import QUESTIONS
 
 
 @pytest.fixture
-def asked(monkeypatch) -> list[int]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pictures the language model was asked about, call by call."""
     calls: list[int] = []
     features = PublishedMplugOwl2.features
@@ -28,7 +28,7 @@ def asked(monkeypatch) -> list[int]:
 
 
 @pytest.fixture
-def extractor(owl_folder) -> SemanticExtractor:
+def extractor(owl_folder: Path) -> SemanticExtractor:
     return SemanticExtractor(owl_folder, device="cpu")
 
 

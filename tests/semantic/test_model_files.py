@@ -146,9 +146,14 @@ def test_digests_of_large_files_are_remembered_until_the_file_changes(tmp_path, 
         return folder
 
     monkeypatch.setattr(huggingface_hub, "cached_assets_path", assets)
-    hashed = []
+    hashed: list[str] = []
     read = model_files._sha256
-    monkeypatch.setattr(model_files, "_sha256", lambda path: hashed.append(path.name) or read(path))
+
+    def counted(path: Path) -> str:
+        hashed.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(model_files, "_sha256", counted)
     (tmp_path / "config.json").write_text("{}")
     large = tmp_path / "pytorch_model.bin"
     large.write_bytes(bytes(2**24 + 1))

@@ -18,13 +18,13 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def folder(owl_folder, tmp_path) -> Path:
+def folder(owl_folder: Path, tmp_path: Path) -> Path:
     """A copy to break."""
     return Path(shutil.copytree(owl_folder, tmp_path / "owl"))
 
 
 @pytest.fixture(scope="module")
-def owl(owl_folder) -> PublishedMplugOwl2:
+def owl(owl_folder: Path) -> PublishedMplugOwl2:
     return PublishedMplugOwl2.from_folder(owl_folder, device=CPU, dtype=torch.float32)
 
 
