@@ -112,7 +112,10 @@ def main(true_size: bool, batch: int, turns: int, threads: int, peak: str) -> No
         return
     print(machine(), flush=True)
     if true_size:
-        (true_size_on_gpu if torch.cuda.is_available() else true_size_on_cpu)(batch or 8, turns)
+        if torch.cuda.is_available():
+            true_size_on_gpu(batch or 8, turns)
+        else:
+            true_size_on_cpu(batch or 8)
         return
     print(speed_table(batch or 4, turns, threads), flush=True)
     print(flops_table())
@@ -273,7 +276,7 @@ def _flops(work: Callable[[], object]) -> float:
 
 
 # ---------------------------------------------------------------------------------------------------------- true size
-def true_size_on_cpu(batch: int, turns: int) -> None:
+def true_size_on_cpu(batch: int) -> None:
     """Memory alone: two cores would take minutes a batch."""
     free = psutil.virtual_memory().available
     if free < NEEDED_ON_CPU:

@@ -13,6 +13,7 @@ import accelerate
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ma_agiqa_core.semantic.mplug_owl2 import MplugOwl2
 
@@ -264,3 +265,25 @@ def test_accelerate_may_hold_the_weights(owl: MplugOwl2, how: str, tmp_path: Pat
     assert_same(owl.features(random_pictures(2), UNLIKE), expected)
     owl.forget_prefixes()
     assert_same(owl.features(random_pictures(2), UNLIKE), expected)
+
+
+def test_a_picture_costs_a_third_of_the_plain_flow_at_true_size(plain: ModuleType) -> None:
+    vision = {"num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14, "layer_norm_eps": 1e-6}
+    abstractor = {"num_hidden_layers": 6, "num_attention_heads": 16, "hidden_size": 1024, "layer_norm_eps": 1e-6}
+    abstractor |= {"num_learnable_queries": 64, "grid_size": 32}
+    config = {"num_hidden_layers": 32, "num_attention_heads": 32, "rms_norm_eps": 1e-5}
+    config |= {"visual_config": {"visual_model": vision, "visual_abstractor": abstractor}}
+    owl = MplugOwl2.empty(config)
+    weights = {f"model.{name}": parameter for name, parameter in owl.named_parameters()}
+    weights["lm_head.weight"] = torch.empty(32000, 4096, device="meta")
+    pixels = torch.empty(1, 3, 448, 448, device="meta")
+    prompts = {"semantic_content": [1] * 33 + [-200] + [1] * 6, "coherence": [1] * 22 + [-200] + [1] * 6}
+    owl.features(pixels, prompts)  # the text before the picture
+
+    with FlopCounterMode(display=False) as ours:
+        owl.features(pixels, prompts)
+    with FlopCounterMode(display=False) as published:
+        plain.PlainOwl(config, weights).features(pixels, prompts)
+
+    assert published.get_total_flops() == pytest.approx(8.27e12, rel=0.01)
+    assert published.get_total_flops() / ours.get_total_flops() > 3.0

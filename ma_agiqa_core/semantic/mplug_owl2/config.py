@@ -63,19 +63,18 @@ class OwlConfig:
     intermediate_size: int = 11008
     num_hidden_layers: int = 32
     num_attention_heads: int = 32
-    num_key_value_heads: int = 0  # 0: as many as num_attention_heads
+    num_key_value_heads: int = 0  # 0 becomes num_attention_heads
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10000.0
     vision: VisionConfig = field(default_factory=VisionConfig)
     abstractor: AbstractorConfig = field(default_factory=AbstractorConfig)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "num_key_value_heads", self.num_key_value_heads or self.num_attention_heads)
+
     @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
-
-    @property
-    def key_value_heads(self) -> int:
-        return self.num_key_value_heads or self.num_attention_heads
 
     @classmethod
     def from_published(cls, config: Mapping[str, Any]) -> OwlConfig:
@@ -86,7 +85,9 @@ class OwlConfig:
         """
         visual = _section(config, "visual_config")
         vision = _read(VisionConfig, _section(visual, "visual_model"), _VISION_FIXED, "visual_model.")
-        abstractor = _read(AbstractorConfig, _section(visual, "visual_abstractor"), _ABSTRACTOR_FIXED, "abstractor's ")
+        abstractor = _read(
+            AbstractorConfig, _section(visual, "visual_abstractor"), _ABSTRACTOR_FIXED, "visual_abstractor."
+        )
         owl = _read(cls, config, _LANGUAGE_FIXED, "", vision=vision, abstractor=abstractor)
         _check_fit(owl, config.get("head_dim"))
         return owl
@@ -136,9 +137,9 @@ def _check_fit(owl: OwlConfig, head_dim: int | None) -> None:
         ),
         (head_dim in (None, owl.head_dim), "head_dim hidden_size / num_attention_heads", head_dim),
         (
-            heads % owl.key_value_heads == 0,
+            heads % owl.num_key_value_heads == 0,
             "num_attention_heads a multiple of num_key_value_heads",
-            (heads, owl.key_value_heads),
+            (heads, owl.num_key_value_heads),
         ),
         (
             vision.hidden_size % vision.num_attention_heads == 0,

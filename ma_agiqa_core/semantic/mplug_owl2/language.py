@@ -96,9 +96,9 @@ class TwoWay(nn.Module):
 class LanguageAttention(nn.Module):
     def __init__(self, config: OwlConfig) -> None:
         super().__init__()
-        D, kept = config.hidden_size, config.key_value_heads * config.head_dim
+        D, kept = config.hidden_size, config.num_key_value_heads * config.head_dim
         self.head_dim = config.head_dim
-        self.shared_by = config.num_attention_heads // config.key_value_heads
+        self.shared_by = config.num_attention_heads // config.num_key_value_heads
         self.q_proj = nn.Linear(D, D, bias=False)
         self.k_proj = TwoWay(lambda: nn.Linear(D, kept, bias=False))
         self.v_proj = TwoWay(lambda: nn.Linear(D, kept, bias=False))
