@@ -46,16 +46,16 @@ def test_more_pictures_than_are_held_at_once(scorer, noise_pictures):
     torch.testing.assert_close(scores, expected.repeat(8), rtol=0, atol=1e-5)
 
 
-def test_the_scorer_says_what_it_is(scorer, checkpoint):
+def test_the_scorer_says_what_it_is(scorer, checkpoint, owl_folder):
     info = scorer.info
     assert isinstance(scorer, Scorer)
     assert (info.name, info.trained_on, info.low, info.high) == ("tiny", "random numbers", 0.0, 5.0)
     assert info.percentile(0.0) == 50
     assert not info.needs_prompt
     assert "MA-AGIQA" in info.description
-    assert load_scorer(checkpoint, semantic=scorer.extractor.folder, revision=info.revision).info == info
+    assert load_scorer(checkpoint, semantic=owl_folder, revision=info.revision).info == info
     with pytest.raises(ValueError, match=f"revision 'other', got '{info.revision}'"):
-        load_scorer(checkpoint, semantic=scorer.extractor.folder, revision="other")
+        load_scorer(checkpoint, semantic=owl_folder, revision="other")
 
 
 def test_the_visual_expert_alone_needs_no_language_model(visual_checkpoint, noise_pictures, owl_folder):
