@@ -174,9 +174,8 @@ def test_kept_text_is_dropped_when_the_weights_change(owl: MplugOwl2) -> None:
 def test_kept_text_is_of_the_type_it_was_computed_in(owl: MplugOwl2) -> None:
     expected = owl.features(random_pictures(2), UNLIKE)
     for part in owl.children():
-        part.double()  # the model itself is not told
-    got = owl.features(random_pictures(2), UNLIKE)
-    assert_same(got, expected, atol=1e-5)
+        part.bfloat16()  # the model itself is not told
+    assert_same(owl.features(random_pictures(2), UNLIKE), expected, atol=0.1)
 
 
 def test_threads_may_ask_at_once(owl: MplugOwl2) -> None:
@@ -271,10 +270,10 @@ def test_a_picture_costs_a_third_of_the_plain_flow_at_true_size(plain: ModuleTyp
     vision = {"num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14, "layer_norm_eps": 1e-6}
     abstractor = {"num_hidden_layers": 6, "num_attention_heads": 16, "hidden_size": 1024, "layer_norm_eps": 1e-6}
     abstractor |= {"num_learnable_queries": 64, "grid_size": 32}
-    config = {"num_hidden_layers": 32, "num_attention_heads": 32, "rms_norm_eps": 1e-5}
+    config: dict[str, Any] = {"num_hidden_layers": 32, "num_attention_heads": 32, "rms_norm_eps": 1e-5}
     config |= {"visual_config": {"visual_model": vision, "visual_abstractor": abstractor}}
     owl = MplugOwl2.empty(config)
-    weights = {f"model.{name}": parameter for name, parameter in owl.named_parameters()}
+    weights = {f"model.{name}": parameter.data for name, parameter in owl.named_parameters()}
     weights["lm_head.weight"] = torch.empty(32000, 4096, device="meta")
     pixels = torch.empty(1, 3, 448, 448, device="meta")
     prompts = {"semantic_content": [1] * 33 + [-200] + [1] * 6, "coherence": [1] * 22 + [-200] + [1] * 6}
