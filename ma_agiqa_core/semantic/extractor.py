@@ -26,6 +26,7 @@ from .questions import QUESTIONS
 
 logger = logging.getLogger(__name__)
 
+_PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)  # the most exact first
 _Keys = tuple[str, ...]  # of a picture in the cache, one for each question
 PICTURES_AT_ONCE = 32  # decoded and in memory; how many of them the model sees at a time is found out
 
@@ -63,7 +64,9 @@ class SemanticExtractor:
     Args:
         model: Its folder, or a Hub id (`owner/name`, `owner/name@revision`).
         cache: Folder of vectors of pictures already seen, or None. Vectors are found by the picture's pixels,
-            the content of the model's files, its precision and the question, so they are never stale.
+            the content of the model's files, its precision and the question, so they are never stale. With
+            dtype "auto" those of every unquantized precision are taken, so that what a graphics card made in
+            bfloat16 serves a processor too.
         device: "auto" takes cuda, then mps, then cpu.
         dtype: "auto" is bfloat16 on cuda (float16 on cards without it), float16 on mps, float32 on the CPU.
         quantization: None, "int8" or "nf4".
@@ -95,6 +98,7 @@ class SemanticExtractor:
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
         self.quantization, self.device_map = quantization, device_map
+        self._other_precisions = [p for p in _PRECISIONS if p != self.dtype] if dtype == "auto" else []
         self.folder = model_folder(model, revision=revision, local_files_only=local_files_only)
         self.name = display_name(model)
         self.questions = dict(questions)
@@ -111,8 +115,7 @@ class SemanticExtractor:
     @cached_property
     def identity(self) -> str:
         """What the answers depend on besides picture and question: the model's files and its precision."""
-        precision = str(self.dtype).removeprefix("torch.")
-        return f"{self._fingerprint};{precision}" + (f";{self.quantization}" if self.quantization else "")
+        return self._identity(self.dtype)
 
     @cached_property
     def hidden_size(self) -> int:
@@ -175,7 +178,7 @@ class SemanticExtractor:
         for key, picture in zip(keys, pictures, strict=True):
             if key is None or picture.pixels is None or key in known or key in asked:
                 continue
-            if (vectors := self._recall(key)) is not None:
+            if (vectors := self._recall(key, picture.pixels)) is not None:
                 known[key] = vectors
             else:
                 asked[key] = to_bytes(picture.pixels)
@@ -198,13 +201,25 @@ class SemanticExtractor:
             ],
         )
 
-    def _keys(self, pixels: Tensor) -> _Keys:
-        return tuple(SemanticCache.keys(pixels, self.identity, self.questions).values())
+    def _identity(self, dtype: torch.dtype) -> str:
+        precision = str(dtype).removeprefix("torch.")
+        return f"{self._fingerprint};{precision}" + (f";{self.quantization}" if self.quantization else "")
 
-    def _recall(self, keys: _Keys) -> dict[str, Tensor] | None:
-        """The vectors of a picture that was seen before, all of them or none."""
+    def _keys(self, pixels: Tensor, identity: str | None = None) -> _Keys:
+        return tuple(SemanticCache.keys(pixels, identity or self.identity, self.questions).values())
+
+    def _recall(self, keys: _Keys, pixels: Tensor) -> dict[str, Tensor] | None:
+        """The vectors of a picture that was seen before, in this precision or in one that serves as well."""
         if self._cache is None:
             return None
+        if (vectors := self._kept(keys)) is not None:
+            return vectors
+        others = (self._kept(self._keys(pixels, self._identity(dtype))) for dtype in self._other_precisions)
+        return next((vectors for vectors in others if vectors is not None), None)
+
+    def _kept(self, keys: _Keys) -> dict[str, Tensor] | None:
+        """What the cache has under a picture's keys, all of it or nothing."""
+        assert self._cache is not None  # asked by `_recall`
         vectors = {name: self._cache.get(key) for name, key in zip(self.questions, keys, strict=True)}
         found = {name: v for name, v in vectors.items() if v is not None and len(v) == self.hidden_size}
         return found if len(found) == len(self.questions) else None

@@ -87,7 +87,7 @@ def test_the_same_picture_twice_is_asked_about_once(extractor, noise_pictures, a
 def test_another_model_precision_or_question_is_another_entry(owl_folder, noise_pictures, tmp_path, asked, tiny_models):
     cache = tmp_path / "cache"
     picture = noise_pictures[:1]
-    SemanticExtractor(owl_folder, device="cpu", cache=cache).extract(picture)
+    SemanticExtractor(owl_folder, device="cpu", cache=cache, dtype="float32").extract(picture)
     SemanticExtractor(owl_folder, device="cpu", cache=cache, dtype="bfloat16").extract(picture)
     assert sum(asked) == 2
     questions = {**QUESTIONS, "coherence": "Is it coherent?"}
@@ -101,6 +101,18 @@ def test_another_model_precision_or_question_is_another_entry(owl_folder, noise_
     torch.save({**weights, name: weights[name] + 1}, moved / "pytorch_model-3-of-3.bin")
     SemanticExtractor(moved, device="cpu", cache=cache).extract(picture)
     assert sum(asked) == 4
+
+
+def test_what_a_graphics_card_made_in_half_precision_serves_where_any_precision_will_do(
+    owl_folder, noise_pictures, tmp_path, asked
+):
+    made = SemanticExtractor(owl_folder, device="cpu", cache=tmp_path, dtype="bfloat16").extract(noise_pictures)
+    taken = SemanticExtractor(owl_folder, device="cpu", cache=tmp_path).extract(noise_pictures)
+    assert sum(asked) == 5
+    assert all(torch.equal(taken[name], made[name]) for name in made)
+    exact = SemanticExtractor(owl_folder, device="cpu", cache=tmp_path, dtype="float32").extract(noise_pictures)
+    assert sum(asked) == 10
+    assert not torch.equal(exact["coherence"], made["coherence"])
 
 
 def test_unreadable_pictures_raise_or_become_nan(extractor, noise_pictures, tmp_path):
