@@ -64,7 +64,7 @@ class ChatModel:
         self._model, self._processor = model, processor
         self._device, self._dtype = device, dtype
         config = model.config
-        self._image_token = next(
+        self._image_token: Any = next(
             (i for name in ("image_token_id", "image_token_index") if (i := getattr(config, name, None)) is not None),
             None,
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from .placement import check_fits
 from .quantization import linears, transformers_config
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .placement import DeviceMap
 
 _FETCH = "Download the model's whole repository."
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
 
 def load_config(folder: Path) -> Any:
@@ -25,11 +26,12 @@ def load_config(folder: Path) -> Any:
     """
     import transformers
 
+    version = transformers.__version__
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"Expected a model of transformers {transformers.__version__} in {str(folder)!r}, got {_line(error)} {_FETCH}"
+            f"Expected a model of transformers {version} in {str(folder)!r}, got {_line(error)} {_FETCH}"
         ) from error
     if type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or config.is_encoder_decoder:
         raise ValueError(
@@ -49,6 +51,8 @@ def load_processor(folder: Path) -> Any:
     from transformers import AutoProcessor
 
     wanted = f"Expected a tokenizer, an image processor and a chat template in {str(folder)!r}"
+    if not any((folder / name).is_file() for name in _TOKENIZERS):  # transformers 4 asks for other packages instead
+        raise ValueError(f"{wanted}, got no {_TOKENIZERS[0]}. {_FETCH}")
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except ImportError:
@@ -80,14 +84,16 @@ def load_model(
 
     with torch.device("meta"):
         empty = transformers.AutoModelForImageTextToText.from_config(config)
-    keep = not_in_language_model(empty)
+    outside = not_in_language_model(empty)
     if device_map is None:
-        check_fits(empty, device, dtype, quantization, what=folder.name, skip=keep)
+        check_fits(empty, device, dtype, quantization, what=folder.name, skip=outside)
     options: dict[str, Any] = {_dtype_option(): dtype}
     if quantization is not None:
+        quantized = set(linears(empty, quantization, outside))
+        keep = [name for name, layer in empty.named_modules() if isinstance(layer, nn.Linear) and name not in quantized]
         options["quantization_config"] = transformers_config(quantization, dtype, keep)
     try:
-        model, found = transformers.AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = transformers.AutoModelForImageTextToText.from_pretrained(
             folder,
             config=config,
             local_files_only=True,
@@ -106,6 +112,7 @@ def load_model(
             f"Expected the weights of a {config.model_type} in {str(folder)!r}, got {what}{_line(error)} "
             f"{'Download it again.' if damaged else ''}".rstrip()
         ) from error
+    model, found = loaded
     head = {f"{name}.weight" for name in _names_of(empty, empty.get_output_embeddings())}
     mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in found.get("mismatched_keys", ())]
     if absent := sorted({*found["missing_keys"], *mismatched} - head):
@@ -121,7 +128,8 @@ def not_in_language_model(model: Any) -> list[str]:
     """The linear layers outside the language model: vision, what connects the two, and the LM head."""
     embeddings = _names_of(model, model.get_input_embeddings())
     language = [f"{name.rpartition('.')[0]}." for name in embeddings]
-    return [name for name in linears(model) if not name.startswith(tuple(language))]
+    layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    return [name for name in layers if not name.startswith(tuple(language))]
 
 
 def damaged_files(folder: Path) -> list[Path]:
@@ -152,6 +160,5 @@ def _dtype_option() -> str:
 
 def _line(error: Exception) -> str:
     """The first line of what another library says, as a sentence."""
-    lines: Iterable[str] | Sequence[str] = [line for line in str(error).splitlines() if line.strip()]
-    text = next(iter(lines), repr(error)).strip()
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
     return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -31,7 +31,7 @@ def module_bytes(
     """
     quantized = {}
     if quantization is not None:
-        for name in linears(module, skip):
+        for name in linears(module, quantization, skip):
             layer = module.get_submodule(name)
             assert isinstance(layer, nn.Linear)
             quantized[layer.weight] = quantized_bytes(layer, quantization)

@@ -2,13 +2,15 @@
 
 int8 is weight-only by torchao where that is installed: weights are rounded, activations are not, so a vector never
 depends on what else is in its batch. bitsandbytes stands in; its LLM.int8() (Dettmers et al. 2022, arXiv 2208.07339)
-also rounds activations, except the columns in which any token of the batch has an outlier: vectors then depend on the
-batch by about the error of rounding. nf4 (Dettmers et al. 2023, arXiv 2305.14314) is weight-only, by bitsandbytes.
+also rounds activations, in float16, except the columns in which any token of the batch has an outlier: vectors then
+depend on the batch by about the error of rounding. nf4 (Dettmers et al. 2023, arXiv 2305.14314), by bitsandbytes, is
+weight-only.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,22 +18,27 @@ import torch
 from torch import nn
 
 KINDS = ("int8", "nf4")
-NF4_BLOCK = 64  # weights that share a scale; the scales are themselves rounded to 8 bits
+NF4_BLOCK = 64  # weights that share a scale; the scales are themselves rounded to 8 bits, 256 at a time
 _OUTLIER = 6.0  # LLM.int8(): activations from here on are not rounded
 _PIP = {"int8": "pip install torchao", "nf4": "pip install bitsandbytes"}
 
 
-def linears(module: nn.Module, skip: Sequence[str] = ()) -> list[str]:
-    """The names of the layers that `quantize_linears` takes: every nn.Linear outside the parts named in `skip`.
+def linears(module: nn.Module, quantization: str, skip: Sequence[str] = ()) -> list[str]:
+    """The names of the layers to quantize: every nn.Linear outside the parts named in `skip`.
+
+    For nf4 the layer's inputs must come in whole blocks, which bitsandbytes needs on the CPU; others stay as they are.
 
     Args:
         module: May be on the meta device.
+        quantization: "int8" or "nf4".
         skip: Names of layers or of whole parts, from the root of `module` ("vision", "layers.0.mlp").
     """
     return [
         name
         for name, layer in module.named_modules()
-        if type(layer) is nn.Linear and not any(name == part or name.startswith(f"{part}.") for part in skip)
+        if type(layer) is nn.Linear
+        and not (quantization == "nf4" and layer.in_features % NF4_BLOCK)
+        and not any(name == part or name.startswith(f"{part}.") for part in skip)
     ]
 
 
@@ -63,7 +70,7 @@ def quantize_linears(
     """
     library = quantization_library(quantization)
     done = []
-    for name in linears(module, skip):
+    for name in linears(module, quantization, skip):
         layer = module.get_submodule(name)
         assert isinstance(layer, nn.Linear)
         if layer.weight.is_meta or type(layer.weight.data) is not torch.Tensor:
@@ -121,6 +128,8 @@ def quantization_library(quantization: str) -> str:
     able = ("torchao", "bitsandbytes") if quantization == "int8" else ("bitsandbytes",)
     for library in able:
         if _is_installed(library):
+            if (quantization, library) == ("int8", "bitsandbytes"):  # a warning for every layer of every call
+                logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
             return library
     raise ImportError(
         f"Expected {' or '.join(able)} for quantization={quantization!r}, got none. Run: {_PIP[quantization]}"

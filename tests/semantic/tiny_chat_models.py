@@ -23,8 +23,8 @@ CHAT = (
     "{{% endfor %}}{{% if add_generation_prompt %}}{start}assistant\n{{% endif %}}"
 )
 TEXT = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
+    "hidden_size": 64,
+    "intermediate_size": 128,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
@@ -148,7 +148,7 @@ def save_gemma3(folder: Path) -> None:
     )
     config = transformers.Gemma3Config(
         vision_config=_siglip(),
-        text_config={**TEXT, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 12, "num_hidden_layers": 7},
+        text_config={**TEXT, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 12, "num_hidden_layers": 7},
         mm_tokens_per_image=4,
         boi_token_index=_id(tokenizer, "<start_of_image>"),
         eoi_token_index=_id(tokenizer, "<end_of_image>"),
@@ -177,21 +177,28 @@ def _save_qwen(folder: Path, model: str, processor: str) -> None:
     sizes = {"min_pixels": 28 * 28, "max_pixels": 84 * 84, "patch_size": 14, "merge_size": 2}
     image_processor = _new("Qwen2VLImageProcessor", **sizes)
     parts = [image_processor, tokenizer, *_video("Qwen3VL" if is_third else "Qwen2VL")]
-    vision = {"depth": 3, "patch_size": 14, "spatial_merge_size": 2, "num_heads": 4, "intermediate_size": 48}
+    vision: dict[str, Any] = {
+        "depth": 3,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "num_heads": 4,
+        "intermediate_size": 48,
+    }
     if is_third:
-        vision |= {"hidden_size": 32, "out_hidden_size": 32, "deepstack_visual_indexes": [0, 1]}
+        vision |= {"hidden_size": 32, "out_hidden_size": 64, "deepstack_visual_indexes": [0, 1]}
         vision |= {"num_position_embeddings": 36}
     elif model == "Qwen2VL":
-        vision |= {"embed_dim": 32, "hidden_size": 32, "mlp_ratio": 2}
+        vision |= {"embed_dim": 32, "hidden_size": 64, "mlp_ratio": 2}
     else:
-        vision |= {"hidden_size": 32, "out_hidden_size": 32, "window_size": 56, "fullatt_block_indexes": [1]}
-    rope = {"rope_type": "default", "mrope_section": [2, 1, 1]}
+        vision |= {"hidden_size": 32, "out_hidden_size": 64, "window_size": 56, "fullatt_block_indexes": [1]}
+    rope = {"rope_type": "default", "mrope_section": [4, 2, 2]}
+    text: dict[str, Any]
     if IS_V5:
-        text = {"text_config": {**TEXT, "head_dim": 8, "rope_parameters": {**rope, "rope_theta": 1e4}}}
+        text = {"text_config": {**TEXT, "head_dim": 16, "rope_parameters": {**rope, "rope_theta": 1e4}}}
     elif is_third:
-        text = {"text_config": {**TEXT, "head_dim": 8, "rope_scaling": rope}}
+        text = {"text_config": {**TEXT, "head_dim": 16, "rope_scaling": rope}}
     else:
-        text = {**TEXT, "rope_scaling": {"type": "mrope", "mrope_section": [2, 1, 1]}}
+        text = {**TEXT, "rope_scaling": {"type": "mrope", "mrope_section": [4, 2, 2]}}
     config = getattr(transformers, f"{model}Config")(
         vision_config=vision,
         **text,
@@ -221,13 +228,14 @@ def _tokenizer(named: dict[str, str], *special: str) -> Any:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    kind = transformers.PreTrainedTokenizerFast if IS_V5 else transformers.Qwen2TokenizerFast
     turns = ["<start_of_turn>", "<end_of_turn>", *special]
+    extra: dict[str, Any]
     if IS_V5:
         extra = {"extra_special_tokens": turns, "model_specific_special_tokens": named}
     else:
         extra = {"additional_special_tokens": turns, "extra_special_tokens": named}
-    return kind(
+    return _new(
+        "PreTrainedTokenizerFast" if IS_V5 else "Qwen2TokenizerFast",
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         bos_token="<bos>",
