@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ma_agiqa_core.semantic.mplug_owl2 import MplugOwl2
+from ma_agiqa_core.semantic.mplug_owl2.language import rotation_at
 
 Prompts = Mapping[str, Sequence[int]]
 
@@ -218,10 +219,13 @@ def test_norms_compute_in_float32() -> None:
     assert_same(got, expected, atol=0.01)
 
 
-def test_positions_are_exact_in_half_precision(owl: MplugOwl2) -> None:
-    far = {"far": [1, *[7, 9] * 300, -200, 5]}
-    expected = owl.features(random_pictures(1), far)
-    assert_same(owl.bfloat16().features(random_pictures(1), far), expected, atol=0.05)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_positions_are_exact_in_half_precision(dtype: torch.dtype) -> None:
+    places = torch.tensor([0, 1, 257, 2047])  # bfloat16 has neither 257 nor 2047
+    angles = places.double()[:, None] * 10000.0 ** -(torch.arange(4) / 4).double()
+    for got, expected in zip(rotation_at(places, 8, 10000.0, dtype), (angles.cos(), angles.sin()), strict=True):
+        assert got.dtype == dtype
+        torch.testing.assert_close(got[:, 0].double(), expected, rtol=torch.finfo(dtype).eps, atol=2e-4)
 
 
 class OnlyForward(nn.Module):
