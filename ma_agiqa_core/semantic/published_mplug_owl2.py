@@ -67,15 +67,9 @@ class PublishedMplugOwl2:
         Raises:
             ValueError: A file is missing, damaged or another model's; too little memory.
         """
-        config = read_json(folder / "config.json")
-        try:
-            network = MplugOwl2.empty(config)
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"Expected the config of an mPLUG-Owl2 in {str(folder / 'config.json')!r}: {error}"
-            ) from error
+        network = _empty_network(folder)
         tokenize, bos_token_id = read_tokenizer(folder)
-        preprocessing = ClipPreprocessing.from_config(read_json(folder / "preprocessor_config.json"))
+        preprocessing = _read_preprocessing(folder, network.config.vision.image_size)
         if device_map is None:
             check_fits(network, device, dtype, quantization, what="mPLUG-Owl2", skip=NOT_QUANTIZED)
             plan = {"": device}
@@ -83,7 +77,7 @@ class PublishedMplugOwl2:
             no_split = network.no_split_modules
             plan = plan_device_map(network, device_map, dtype, no_split, quantization=quantization, what="mPLUG-Owl2")
 
-        def quantize() -> None:
+        def quantize() -> None:  # shard by shard: all of them in 16 bits might not fit
             if quantization is not None:
                 quantize_linears(network, quantization, skip=NOT_QUANTIZED)
 
@@ -158,3 +152,25 @@ def read_tokenizer(folder: Path) -> tuple[Tokenize, int]:
         f"Expected tokenizer.model or tokenizer.json in {str(folder)!r}, got neither. "
         "Download the model's whole repository."
     )
+
+
+def _empty_network(folder: Path) -> MplugOwl2:
+    config = read_json(folder / "config.json")
+    try:
+        return MplugOwl2.empty(config)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"Expected the config of an mPLUG-Owl2 in {str(folder / 'config.json')!r}: {error}") from error
+
+
+def _read_preprocessing(folder: Path, image_size: int) -> ClipPreprocessing:
+    settings = read_json(folder / "preprocessor_config.json")
+    try:
+        preprocessing = ClipPreprocessing.from_config(settings)
+    except ValueError as error:
+        raise ValueError(f"{error} It is in {str(folder)!r}.") from error
+    if preprocessing.size != image_size:
+        raise ValueError(
+            f"Expected pictures of {image_size} px from preprocessor_config.json in {str(folder)!r}, got "
+            f"{preprocessing.size}. Use the file that came with the model."
+        )
+    return preprocessing

@@ -160,6 +160,13 @@ def test_another_models_config_is_refused(folder):
         PublishedMplugOwl2.from_folder(folder, device=CPU, dtype=torch.float32)
 
 
+def test_preprocessing_for_another_model_is_refused(folder):
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps({**settings, "size": 224, "crop_size": 224}))
+    with pytest.raises(ValueError, match=r"pictures of 56 px from preprocessor_config.json in .*owl', got 224"):
+        PublishedMplugOwl2.from_folder(folder, device=CPU, dtype=torch.float32)
+
+
 def test_a_tokenizer_with_too_many_words_is_refused(folder, tiny_models, noise_pictures):
     config = json.loads((folder / "config.json").read_text())
     shard = torch.load(folder / "pytorch_model-1-of-3.bin", weights_only=True)
