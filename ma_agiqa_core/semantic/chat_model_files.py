@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .placement import check_fits
-from .quantization import linears, transformers_config
+from .quantization import linears, quantization_library, transformers_config
 
 if TYPE_CHECKING:
     from .placement import DeviceMap
@@ -88,10 +88,14 @@ def load_model(
     if device_map is None:
         check_fits(empty, device, dtype, quantization, what=folder.name, skip=outside)
     options: dict[str, Any] = {_dtype_option(): dtype}
+    quantized: list[str] = []
+    places: Any = {"": str(device)} if device_map is None else device_map
     if quantization is not None:
-        quantized = set(linears(empty, quantization, outside))
+        quantized = linears(empty, quantization, outside)
         keep = [name for name, layer in empty.named_modules() if isinstance(layer, nn.Linear) and name not in quantized]
         options["quantization_config"] = transformers_config(quantization, dtype, keep)
+        if quantization_library(quantization) == "torchao" and places == {"": "cpu"}:
+            places = None  # transformers 4 takes it for weights that only wait on the CPU
     try:
         loaded: Any = transformers.AutoModelForImageTextToText.from_pretrained(
             folder,
@@ -99,7 +103,7 @@ def load_model(
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
-            device_map={"": str(device)} if device_map is None else device_map,
+            device_map=places,
             output_loading_info=True,
             **options,
         )
@@ -120,6 +124,11 @@ def load_model(
         raise ValueError(
             f"Expected all weights of a {config.model_type} in {str(folder)!r}, got none, or of another shape, for "
             f"{listed}. Check that config.json and the weights belong together."
+        )
+    if plain := [name for name in quantized if _is_plain(model.get_submodule(name))]:
+        raise ValueError(
+            f"Expected {len(quantized)} layers in {quantization}, got {len(plain)} that transformers "
+            f"{transformers.__version__} left as they are. Use quantization=None, or no parts on the CPU in device_map."
         )
     return model.eval()
 
@@ -148,6 +157,10 @@ def damaged_files(folder: Path) -> list[Path]:
 
 def _names_of(model: Any, module: Any) -> list[str]:
     return [name for name, candidate in model.named_modules() if candidate is module]
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    return type(layer) is nn.Linear and type(layer.weight.data) is torch.Tensor
 
 
 def _dtype_option() -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from torch import Tensor, nn
 
-from ma_agiqa_core.semantic import quantization
+from ma_agiqa_core.semantic import chat_model_files, quantization
 from ma_agiqa_core.semantic.chat_model import ChatModel
 from ma_agiqa_core.semantic.quantization import (
     linears,
@@ -154,6 +156,8 @@ def test_a_transformers_model_keeps_vision_and_quantizes_the_rest(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     only(monkeypatch, library)
+    if library == "bitsandbytes" and Version(transformers.__version__) < Version("4.57"):
+        pytest.skip("this transformers runs bitsandbytes on the CPU only with Intel's extension")
     torch.set_num_threads(1)
     folder, cpu = chat_folder("llava_onevision"), torch.device("cpu")
     generator = torch.Generator().manual_seed(0)
@@ -194,3 +198,14 @@ def test_on_a_card(network: Network, kind: str, library: str, monkeypatch: pytes
     with torch.inference_mode():
         found = first.query(tokens.to(card, torch.bfloat16)).float().cpu()
     assert 0 < (found - plain).std() < (ROUNDING[kind] + 0.01) * plain.std()
+
+
+def test_layers_that_were_left_as_they_are_are_told(
+    chat_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch, "torchao")
+    monkeypatch.setattr(chat_model_files, "_is_plain", lambda layer: True)
+    with pytest.raises(ValueError, match=r"^Expected 21 layers in int8, got 21 that transformers .* left as they are"):
+        ChatModel.from_pretrained(
+            chat_folder("llava_onevision"), device=torch.device("cpu"), dtype=torch.float32, quantization="int8"
+        )
