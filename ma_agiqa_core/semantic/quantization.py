@@ -19,6 +19,7 @@ from torch import nn
 
 KINDS = ("int8", "nf4")
 NF4_BLOCK = 64  # weights that share a scale; the scales are themselves rounded to 8 bits, 256 at a time
+_CPU_ROWS = 32  # bitsandbytes packs so many outputs together for processors with AVX512-BF16
 _OUTLIER = 6.0  # LLM.int8(): activations from here on are not rounded
 _PIP = {"int8": "pip install torchao", "nf4": "pip install bitsandbytes"}
 
@@ -26,7 +27,7 @@ _PIP = {"int8": "pip install torchao", "nf4": "pip install bitsandbytes"}
 def linears(module: nn.Module, quantization: str, skip: Sequence[str] = ()) -> list[str]:
     """The names of the layers to quantize: every nn.Linear outside the parts named in `skip`.
 
-    For nf4 the layer's inputs must come in whole blocks, which bitsandbytes needs on the CPU; others stay as they are.
+    For nf4 a layer's sizes must be whole blocks, which bitsandbytes needs on the CPU; others stay as they are.
 
     Args:
         module: May be on the meta device.
@@ -37,7 +38,7 @@ def linears(module: nn.Module, quantization: str, skip: Sequence[str] = ()) -> l
         name
         for name, layer in module.named_modules()
         if type(layer) is nn.Linear
-        and not (quantization == "nf4" and layer.in_features % NF4_BLOCK)
+        and not (quantization == "nf4" and (layer.in_features % NF4_BLOCK or layer.out_features % _CPU_ROWS))
         and not any(name == part or name.startswith(f"{part}.") for part in skip)
     ]
 

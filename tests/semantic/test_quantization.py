@@ -33,7 +33,8 @@ class Attention(nn.Module):
         super().__init__()
         self.query = nn.Linear(64, 128)
         self.value = nn.Linear(64, 128, bias=False)
-        self.narrow = nn.Linear(72, 16)
+        self.narrow = nn.Linear(72, 32)
+        self.short = nn.Linear(64, 16)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.query(tokens) * self.value(tokens)
@@ -61,9 +62,11 @@ def only(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:
 
 
 def test_linears_leaves_out_the_named_parts_and_broken_blocks(network: Network) -> None:
-    every = [f"{part}.{own}" for part in ("vision", "layers.0", "layers.1") for own in ("query", "value", "narrow")]
+    every = [
+        f"{part}.{own}" for part in ("vision", "layers.0", "layers.1") for own in ("query", "value", "narrow", "short")
+    ]
     assert linears(network, "int8") == every
-    assert linears(network, "int8", ["vision", "layers.0.value", "layers.1.val"]) == [*every[3:4], *every[5:]]
+    assert linears(network, "int8", ["vision", "layers.0.value", "layers.1.val"]) == [every[4], *every[6:]]
     assert linears(network, "nf4", ["vision", "layers.0"]) == ["layers.1.query", "layers.1.value"]
 
 
