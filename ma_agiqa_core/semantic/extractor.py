@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from ..preprocess import to_bytes
 from ..scorer import Pictures, UnusableModelError, check_score_options, resolve_device, resolve_dtype
 from .cache import SemanticCache
 from .model_files import display_name, fingerprint, model_folder, read_json
+from .quantization import quantization_library
 from .questions import QUESTIONS
 
 logger = logging.getLogger(__name__)
@@ -77,6 +79,7 @@ class SemanticExtractor:
 
     Raises:
         FileNotFoundError: There is no such folder, or the Hub's files are not here and cannot be downloaded.
+        ImportError: The library for the quantization is not installed.
         ValueError: A folder without config or weights, or a wrong option.
     """
 
@@ -93,11 +96,10 @@ class SemanticExtractor:
         local_files_only: bool = False,
         questions: Mapping[str, str] = QUESTIONS,
     ) -> None:
-        if quantization not in (None, "int8", "nf4"):
-            raise ValueError(f"Expected quantization None, 'int8' or 'nf4', got {quantization!r}.")
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
         self.quantization, self.device_map = quantization, device_map
+        self._quantized_by = quantization_library(quantization) if quantization is not None else None
         self._other_precisions = [p for p in _PRECISIONS if p != self.dtype] if dtype == "auto" else []
         self.folder = model_folder(model, revision=revision, local_files_only=local_files_only)
         self.name = display_name(model)
@@ -203,7 +205,8 @@ class SemanticExtractor:
 
     def _identity(self, dtype: torch.dtype) -> str:
         precision = str(dtype).removeprefix("torch.")
-        return f"{self._fingerprint};{precision}" + (f";{self.quantization}" if self.quantization else "")
+        quantized = f";{self.quantization} by {self._quantized_by}" if self.quantization else ""
+        return f"{self._fingerprint};{precision}{quantized}{self._library}"
 
     def _keys(self, pixels: Tensor, identity: str | None = None) -> _Keys:
         return tuple(SemanticCache.keys(pixels, identity or self.identity, self.questions).values())
@@ -257,13 +260,22 @@ class SemanticExtractor:
             "quantization": self.quantization,
             "device_map": self.device_map,
         }
-        if self._config.get("model_type") == "mplug_owl2":
+        if self._is_owl:
             from .published_mplug_owl2 import PublishedMplugOwl2
 
             return PublishedMplugOwl2.from_folder(self.folder, **placement)
         from .chat_model import ChatModel
 
         return ChatModel.from_pretrained(self.folder, **placement)
+
+    @property
+    def _is_owl(self) -> bool:
+        return self._config.get("model_type") == "mplug_owl2"
+
+    @cached_property
+    def _library(self) -> str:
+        """Of a model of transformers its major version, since that decides how pictures are resized."""
+        return "" if self._is_owl else f";transformers {version('transformers').partition('.')[0]}"
 
     @cached_property
     def _fingerprint(self) -> str:
