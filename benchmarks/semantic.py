@@ -98,11 +98,15 @@ class Contender:
     def median(self) -> float:
         return statistics.median(self.seconds)
 
+    def faster_than(self, other: Contender) -> float:
+        """Median of the turns' ratios: what slows a turn down slows both."""
+        return statistics.median(theirs / own for theirs, own in zip(other.seconds, self.seconds, strict=True))
+
 
 @click.command()
 @click.option("--true-size", is_flag=True, help="The 7B model with random weights in bfloat16.")
 @click.option("--batch", default=0, help="Pictures at a time.  [default: 4; 8 with --true-size]")
-@click.option("--turns", default=5, show_default=True, type=click.IntRange(min=1), help="Of each contender.")
+@click.option("--turns", default=7, show_default=True, type=click.IntRange(min=1), help="Of each contender.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Of the CPU.")
 @click.option("--peak", default="", hidden=True, help="Print the peak memory of one contender.")
 def main(true_size: bool, batch: int, turns: int, threads: int, peak: str) -> None:
@@ -130,14 +134,15 @@ def speed_table(batch: int, turns: int, threads: int) -> str:
             one.run()
     reference = contenders[0]
     lines = [
-        f"\nReduced scale, CPU, float32, {threads} thread(s), batch {batch}, medians of {turns} interleaved turns.\n",
+        f"\nReduced scale, CPU, float32, {threads} thread(s), batch {batch}, medians of {turns} interleaved turns "
+        "(of each turn's ratio, where two flows are compared).\n",
         "| flow | s per picture (least–most) | pictures/s | faster than plain | than plain, fused | peak memory beyond "
         "weights, MB | difference |",
         "|---|---|---|---|---|---|---|",
     ]
     for one in contenders:
         spread = f"{min(one.seconds) / batch:.3f}–{max(one.seconds) / batch:.3f}"
-        ratios = " | ".join(f"{other.median / one.median:.2f}" for other in contenders[:2])
+        ratios = " | ".join(f"{one.faster_than(other):.2f}" for other in contenders[:2])
         memory = json.loads(
             subprocess.check_output(
                 [sys.executable, "-m", "benchmarks.semantic", "--peak", one.name, "--batch", str(batch)], text=True
@@ -147,7 +152,7 @@ def speed_table(batch: int, turns: int, threads: int) -> str:
             f"| {one.name} | {one.median / batch:.3f} ({spread}) | {batch / one.median:.2f} | {ratios} "
             f"| {memory / 1e6:.0f} | {difference(found[one.name], found[reference.name]):.1e} |"
         )
-    ratio = min(other.median for other in contenders[:2]) / contenders[-1].median
+    ratio = min(contenders[-1].faster_than(other) for other in contenders[:2])
     verdict = "met" if ratio >= SPEED_BAR else "MISSED"
     lines.append(f"\nBar, at least {SPEED_BAR} times faster than either plain flow: {ratio:.2f}, {verdict}.")
     lines.append("Difference: largest from the plain features, in units of their standard deviation.")
@@ -327,7 +332,7 @@ def true_size_on_gpu(batch: int, turns: int) -> None:
         apart = difference(found[one.name], found["plain"])
         print(
             f"| {one.name} | {one.median:.3f} ({spread}) | {batch / one.median:.1f} "
-            f"| {plain.median / one.median:.2f} | {apart:.1e} |"
+            f"| {one.faster_than(plain):.2f} | {apart:.1e} |"
         )
 
     owl = ours.work.func.__self__
