@@ -113,12 +113,12 @@ def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
 
 @contextmanager
 def _without_token_linear() -> Iterator[None]:
-    original = token_linear._convolution_is_faster
-    token_linear._convolution_is_faster = lambda x: False
+    original = token_linear._convolution_batch
+    token_linear._convolution_batch = lambda x: 0
     try:
         yield
     finally:
-        token_linear._convolution_is_faster = original
+        token_linear._convolution_batch = original
 
 
 @torch.no_grad()
@@ -145,7 +145,7 @@ def compare(device: str, dtype: torch.dtype, batch: int, turns: int) -> None:
                 seconds[name].append(time.perf_counter() - start)
             difference[name] = float((scores - reference).abs().max() / reference.std())
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    where = f"CPU, {torch.get_num_threads()} threads" if device == "cpu" else torch.cuda.get_device_name()
+    where = f"CPU, {torch.get_num_threads()} thread(s)" if device == "cpu" else torch.cuda.get_device_name()
     print(f"\n{where}, {str(dtype).removeprefix('torch.')}, batch {batch}, {turns} turns\n")
     print(
         "| branch | s per batch: median (spread) | pictures/s | faster than plain | GFLOPs per picture | difference |"

@@ -6,21 +6,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MANY_ROWS = 64  # below, the convolution's reordering of the weight is not worth it
+_MANY_TOKENS = 64  # below, the convolution's reordering of the weight is not worth it
+_ONEDNN_BATCH = 16  # with one thread, torch gives 1x1 convolutions to oneDNN from this batch size on ...
+_ONEDNN_WIDTH = 4  # ... and fewer places in a picture than this are slow
 
 
 class TokenLinear(nn.Linear):
     """The same numbers as `nn.Linear` up to float rounding; the same state dict.
 
     torch multiplies float32 matrices with MKL, which leaves AVX-512 unused on processors that are not Intel's, and
-    convolves with oneDNN, which uses it wherever it is: twice the speed on an EPYC of 2024 (benchmarks/visual.py).
+    convolves with oneDNN, which uses it wherever it is: twice the speed on an AMD EPYC (benchmarks/visual.py).
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        if not _convolution_is_faster(x):
+        batch = _convolution_batch(x)
+        if not batch:
             return super().forward(x)
-        tokens = x.reshape(1, 1, -1, self.in_features).permute(0, 3, 1, 2)  # channels last: nothing is copied
+        tokens = x.reshape(batch, 1, -1, self.in_features).permute(0, 3, 1, 2)  # channels last: nothing is copied
         y = F.conv2d(tokens, self.weight[:, :, None, None], self.bias)
         return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
 
@@ -36,13 +39,17 @@ def use_token_linears(module: nn.Module) -> None:
             use_token_linears(child)
 
 
-def _convolution_is_faster(x: Tensor) -> bool:
-    return (
+def _convolution_batch(x: Tensor) -> int:
+    """As a batch of how many pictures, one patch high, the tokens are convolved fastest; 0: not at all."""
+    tokens = x.shape[:-1].numel()
+    is_faster = (
         x.device.type == "cpu"
         and x.dtype == torch.float32
-        and x.numel() >= MANY_ROWS * x.shape[-1]
-        and torch.get_num_threads() > 1  # torch gives 1x1 convolutions to oneDNN only then
+        and tokens >= _MANY_TOKENS
         and torch.backends.mkldnn.is_available()
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
         and not torch.is_autocast_enabled("cpu")
     )
+    if not is_faster or torch.get_num_threads() > 1:
+        return int(is_faster)
+    return next((n for n in range(_ONEDNN_BATCH, tokens // _ONEDNN_WIDTH + 1) if tokens % n == 0), 0)

@@ -8,10 +8,12 @@ from ma_agiqa_core.model import token_linear
 from ma_agiqa_core.model.token_linear import TokenLinear, use_token_linears
 
 
-@pytest.mark.parametrize("shape", [(3, 50, 24), (200, 24), (2, 4, 30, 24)])
-@pytest.mark.parametrize("bias", [True, False])
-def test_computes_what_linear_computes(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], bias: bool) -> None:
-    monkeypatch.setattr(token_linear, "_convolution_is_faster", lambda x: True)
+@pytest.mark.parametrize("shape", [(4, 50, 24), (200, 24), (2, 4, 25, 24)])
+@pytest.mark.parametrize(("batch", "bias"), [(1, True), (20, True), (1, False)])
+def test_computes_what_linear_computes(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], batch: int, bias: bool
+) -> None:
+    monkeypatch.setattr(token_linear, "_convolution_batch", lambda x: batch)
     torch.manual_seed(0)
     layer = TokenLinear(24, 40, bias)
     x = torch.randn(shape)
@@ -20,7 +22,7 @@ def test_computes_what_linear_computes(monkeypatch: pytest.MonkeyPatch, shape: t
 
 
 def test_takes_transposed_tokens_and_gives_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_linear, "_convolution_is_faster", lambda x: True)
+    monkeypatch.setattr(token_linear, "_convolution_batch", lambda x: 1)
     torch.manual_seed(0)
     layer = TokenLinear(24, 40)
     x = torch.randn(3, 24, 50, requires_grad=True)
@@ -31,10 +33,23 @@ def test_takes_transposed_tokens_and_gives_gradients(monkeypatch: pytest.MonkeyP
     assert torch.allclose(found, expected, atol=1e-4)
 
 
-def test_few_tokens_and_other_dtypes_stay_linear() -> None:
-    assert not token_linear._convolution_is_faster(torch.zeros(8, 24))
-    assert not token_linear._convolution_is_faster(torch.zeros(800, 24, dtype=torch.bfloat16))
-    assert not token_linear._convolution_is_faster(torch.zeros(800, 24, device="meta"))
+@pytest.mark.parametrize(("threads", "tokens", "batch"), [(2, 785, 1), (1, 785, 157), (1, 3072, 16), (1, 197, 0)])
+def test_with_one_thread_tokens_are_split_where_they_can_be(
+    monkeypatch: pytest.MonkeyPatch, threads: int, tokens: int, batch: int
+) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+
+    assert token_linear._convolution_batch(torch.zeros(tokens, 3)) == batch
+
+
+def test_few_tokens_and_other_dtypes_processors_and_devices_stay_linear(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert token_linear._convolution_batch(torch.zeros(8, 24)) == 0
+    assert token_linear._convolution_batch(torch.zeros(800, 24, dtype=torch.bfloat16)) == 0
+    assert token_linear._convolution_batch(torch.zeros(800, 24, device="meta")) == 0
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert token_linear._convolution_batch(torch.zeros(800, 24)) == 0
 
 
 def test_replaced_layers_keep_their_parameters_and_names() -> None:

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor
 
-from ma_agiqa_core.model import MaAgiqaConfig
+from ma_agiqa_core.model import MaAgiqa, MaAgiqaConfig
 from ma_agiqa_core.model.vit_features import VitFeatures
 
 BACKBONES = [
@@ -57,6 +57,22 @@ def test_no_weights_are_downloaded(tiny_config: MaAgiqaConfig, monkeypatch: pyte
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     VitFeatures(dataclasses.replace(tiny_config, backbone="vit_tiny_patch16_224.augreg_in21k_ft_in1k"))
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_pretrained_weights_are_asked_for_only_when_wanted(
+    tiny_config: MaAgiqaConfig, monkeypatch: pytest.MonkeyPatch, pretrained: bool
+) -> None:
+    asked, create = [], timm.create_model
+
+    def record(name: str, *, pretrained: bool, img_size: int) -> Any:
+        asked.append(pretrained)
+        return create(name, img_size=img_size)
+
+    monkeypatch.setattr(timm, "create_model", record)
+    MaAgiqa(tiny_config, pretrained_backbone=pretrained)
+
+    assert asked == [pretrained]
 
 
 @pytest.mark.parametrize(
