@@ -119,7 +119,9 @@ _computing_options = _with(
 )
 # What `score` and `rank` share.
 _scoring_options = _with(
-    click.option("--model", default="lite", show_default=True, help="lite, a .safetensors file or folder, a Hub id."),
+    click.option(
+        "--model", default="lite", show_default=True, help="lite, a .safetensors file or folder, a Hub id, clip:MODEL."
+    ),
     click.option("--semantic", metavar="MODEL", help="Semantic model: folder or Hub id; default: the scorer's own."),
     click.option("--cache", type=_PATH, metavar="DIR", help="Cache of semantic vectors."),
     click.option("--prompts", type=_PATH, metavar="FILE", help="CSV or JSONL with path,prompt."),
