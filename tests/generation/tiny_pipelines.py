@@ -32,7 +32,8 @@ class TinyFamily:
         usual: Name of the scheduler it usually runs with, in `SCHEDULERS`.
         per_prompt: The argument that says how many pictures of each prompt.
         settings: Further arguments of every call.
-        picture_per_row: With a list of generators diffusers takes one picture per row here, not one for all.
+        per_row: Names of the pictures and masks that are given one per row, all unlike. Control pictures are not:
+            diffusers repeats those.
     """
 
     make: Callable[[], Any]
@@ -42,17 +43,15 @@ class TinyFamily:
     usual: str
     per_prompt: str = "num_images_per_prompt"
     settings: dict[str, Any] = field(default_factory=dict)
-    picture_per_row: bool = False
+    per_row: tuple[str, ...] = ()
 
     def arguments(
-        self, rows: int, *, prompts: int = 1, guidance: bool = True, steps: int = 4, seed: int = 0
+        self, rows: int, *, prompts: int = 1, guidance: bool = True, steps: int = 5, seed: int = 0
     ) -> dict[str, Any]:
         """Arguments of one call: that many pictures of each prompt, one generator per row."""
-        inputs = self.inputs(prompts)
-        if self.picture_per_row:
-            inputs["image"] = inputs["image"].expand(rows * prompts, -1, -1, -1)
         return {
-            **inputs,
+            **self.inputs(prompts),
+            **{name: PICTURES[name](rows * prompts) for name in self.per_row},
             **self.settings,
             **((self.guided or self.unguided) if guidance else self.unguided),
             self.per_prompt: rows,
@@ -84,16 +83,18 @@ def random(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def picture(seed: int = 7) -> torch.Tensor:
-    """One random picture, (1, 3, SIDE, SIDE) in [0, 1]."""
-    return torch.rand((1, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(seed))
+def pictures(count: int, seed: int = 7) -> torch.Tensor:
+    """Random pictures, (count, 3, SIDE, SIDE) in [0, 1]."""
+    return torch.rand((count, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(seed))
 
 
-def mask() -> torch.Tensor:
-    """White where an inpainting pipeline paints: the left half, (1, 1, SIDE, SIDE)."""
-    white = torch.zeros((1, 1, SIDE, SIDE))
-    white[..., : SIDE // 2] = 1
-    return white
+def masks(count: int) -> torch.Tensor:
+    """White where an inpainting pipeline paints: a left part, wider from row to row, (count, 1, SIDE, SIDE)."""
+    edge = SIDE // 4 + 2 * torch.arange(count).view(count, 1, 1, 1)
+    return (torch.arange(SIDE).expand(count, 1, SIDE, SIDE) < edge).float()
+
+
+PICTURES = {"image": pictures, "mask_image": masks}
 
 
 # Text
@@ -615,10 +616,9 @@ GUIDED = {"guidance_scale": 3.0}
 UNGUIDED = {"guidance_scale": 1.0}
 
 
-def with_pictures(
-    inputs: Callable[[int], dict[str, Any]], **pictures: Callable[[], torch.Tensor]
-) -> Callable[[int], dict[str, Any]]:
-    return lambda prompts: {**inputs(prompts), **{name: make() for name, make in pictures.items()}}
+def with_control(name: str) -> Callable[[int], dict[str, Any]]:
+    """Text, and one control picture for all rows."""
+    return lambda prompts: {**text(prompts), name: pictures(1, seed=8)}
 
 
 def flux_text(prompts: int) -> dict[str, Any]:
@@ -647,7 +647,7 @@ QWEN_CALL: dict[str, Any] = {
 }
 KOLORS_CALL: dict[str, Any] = {"settings": {**SIZE, "max_sequence_length": LENGTH}}
 SD3_SETTINGS = {**SIZE, "max_sequence_length": LENGTH}
-FROM_PICTURE: dict[str, Any] = {"strength": 0.8}
+FROM_PICTURE: dict[str, Any] = {"strength": 0.6}
 
 FAMILIES: dict[str, TinyFamily] = {
     "sd": family(stable_diffusion, "ddim"),
@@ -656,40 +656,42 @@ FAMILIES: dict[str, TinyFamily] = {
         stable_diffusion,
         "ddim",
         "StableDiffusionImg2ImgPipeline",
-        inputs=with_pictures(text, image=picture),
+        per_row=("image",),
         settings=FROM_PICTURE,
     ),
     "sd_inpaint": family(
         stable_diffusion,
         "ddim",
         "StableDiffusionInpaintPipeline",
-        inputs=with_pictures(text, image=picture, mask_image=mask),
-        settings={**SIZE, "strength": 0.8},
+        per_row=("image", "mask_image"),
+        settings={**SIZE, **FROM_PICTURE},
     ),
     "sd_inpaint_9": family(
         lambda: stable_diffusion("StableDiffusionInpaintPipeline", channels=9),
         "pndm",
-        inputs=with_pictures(text, image=picture, mask_image=mask),
+        per_row=("image", "mask_image"),
         settings={**SIZE, "strength": 1.0},
     ),
     "sd_controlnet": family(
         stable_diffusion,
         "unipc",
         "StableDiffusionControlNetPipeline",
-        inputs=with_pictures(text, image=picture),
+        inputs=with_control("image"),
     ),
     "sd_controlnet_img2img": family(
         stable_diffusion,
         "euler",
         "StableDiffusionControlNetImg2ImgPipeline",
-        inputs=with_pictures(text, image=picture, control_image=lambda: picture(8)),
+        inputs=with_control("control_image"),
+        per_row=("image",),
         settings={**SIZE, **FROM_PICTURE},
     ),
     "sd_controlnet_inpaint": family(
         stable_diffusion,
         "ddim",
         "StableDiffusionControlNetInpaintPipeline",
-        inputs=with_pictures(text, image=picture, mask_image=mask, control_image=lambda: picture(8)),
+        inputs=with_control("control_image"),
+        per_row=("image", "mask_image"),
         settings={**SIZE, **FROM_PICTURE},
     ),
     "sdxl": family(sdxl, "euler"),
@@ -697,40 +699,42 @@ FAMILIES: dict[str, TinyFamily] = {
         sdxl,
         "euler",
         "StableDiffusionXLImg2ImgPipeline",
-        inputs=with_pictures(text, image=picture),
+        per_row=("image",),
         settings=FROM_PICTURE,
     ),
     "sdxl_inpaint": family(
         sdxl,
         "euler_ancestral",
         "StableDiffusionXLInpaintPipeline",
-        inputs=with_pictures(text, image=picture, mask_image=mask),
+        per_row=("image", "mask_image"),
         settings={**SIZE, **FROM_PICTURE},
     ),
     "sdxl_inpaint_9": family(
         lambda: sdxl("StableDiffusionXLInpaintPipeline", channels=9),
         "euler",
-        inputs=with_pictures(text, image=picture, mask_image=mask),
+        per_row=("image", "mask_image"),
         settings={**SIZE, "strength": 1.0},
     ),
     "sdxl_controlnet": family(
         sdxl,
         "dpm_2m",
         "StableDiffusionXLControlNetPipeline",
-        inputs=with_pictures(text, image=picture),
+        inputs=with_control("image"),
     ),
     "sdxl_controlnet_img2img": family(
         sdxl,
         "euler",
         "StableDiffusionXLControlNetImg2ImgPipeline",
-        inputs=with_pictures(text, image=picture, control_image=lambda: picture(8)),
+        inputs=with_control("control_image"),
+        per_row=("image",),
         settings={**SIZE, **FROM_PICTURE},
     ),
     "sdxl_controlnet_inpaint": family(
         sdxl,
         "euler",
         "StableDiffusionXLControlNetInpaintPipeline",
-        inputs=with_pictures(text, image=picture, mask_image=mask, control_image=lambda: picture(8)),
+        inputs=with_control("control_image"),
+        per_row=("image", "mask_image"),
         settings={**SIZE, **FROM_PICTURE},
     ),
     "kolors": family(kolors, "euler", **KOLORS_CALL),
@@ -738,7 +742,7 @@ FAMILIES: dict[str, TinyFamily] = {
         kolors,
         "euler",
         "KolorsImg2ImgPipeline",
-        inputs=with_pictures(text, image=picture),
+        per_row=("image",),
         settings=FROM_PICTURE,
     ),
     "sd3": family(sd3, "flow_euler", settings=SD3_SETTINGS),
@@ -746,15 +750,14 @@ FAMILIES: dict[str, TinyFamily] = {
         sd3,
         "flow_euler",
         "StableDiffusion3Img2ImgPipeline",
-        inputs=with_pictures(text, image=picture),
+        per_row=("image",),
         settings={**SD3_SETTINGS, **FROM_PICTURE},
-        picture_per_row=True,
     ),
     "sd3_inpaint": family(
         sd3,
         "flow_euler",
         "StableDiffusion3InpaintPipeline",
-        inputs=with_pictures(text, image=picture, mask_image=mask),
+        per_row=("image", "mask_image"),
         settings={**SD3_SETTINGS, **FROM_PICTURE},
     ),
     "flux": family(flux, "flow_euler_dynamic", **FLUX_CALL),
@@ -762,7 +765,7 @@ FAMILIES: dict[str, TinyFamily] = {
         flux,
         "flow_euler_dynamic",
         "FluxImg2ImgPipeline",
-        **FLUX_CALL | {"inputs": with_pictures(flux_text, image=picture), "settings": {**SIZE, **FROM_PICTURE}},
+        **FLUX_CALL | {"per_row": ("image",), "settings": {**SIZE, **FROM_PICTURE}},
     ),
     "flux_inpaint": family(
         flux,
@@ -770,7 +773,7 @@ FAMILIES: dict[str, TinyFamily] = {
         "FluxInpaintPipeline",
         **FLUX_CALL
         | {
-            "inputs": with_pictures(flux_text, image=picture, mask_image=mask),
+            "per_row": ("image", "mask_image"),
             "settings": {**SIZE, **FROM_PICTURE},
         },
     ),
@@ -792,8 +795,7 @@ FAMILIES: dict[str, TinyFamily] = {
         qwen_image,
         "flow_euler_dynamic",
         "QwenImageImg2ImgPipeline",
-        **QWEN_CALL
-        | {"inputs": with_pictures(vectors(mask=True), image=picture), "settings": {**SIZE, **FROM_PICTURE}},
+        **QWEN_CALL | {"per_row": ("image",), "settings": {**SIZE, **FROM_PICTURE}},
     ),
     "qwen_image_inpaint": family(
         qwen_image,
@@ -801,7 +803,7 @@ FAMILIES: dict[str, TinyFamily] = {
         "QwenImageInpaintPipeline",
         **QWEN_CALL
         | {
-            "inputs": with_pictures(vectors(mask=True), image=picture, mask_image=mask),
+            "per_row": ("image", "mask_image"),
             "settings": {**SIZE, **FROM_PICTURE},
         },
     ),
