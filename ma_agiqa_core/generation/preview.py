@@ -195,7 +195,10 @@ def _decode(decoder: Any, latents: Tensor) -> Tensor:
         if not (_offloads_before(decoder) and is_out_of_memory(error)):
             raise
     logger.warning("previews: the VAE does not fit beside the diffusion model, which is offloaded for each of them")
-    return run_in_batches(rows, decode, device=device, what=what)
+    try:
+        return run_in_batches(rows, decode, device=device, what=what)
+    finally:
+        decoder._hf_hook.init_hook(decoder)  # makes room again
 
 
 def _execution_device(module: Any) -> torch.device:
