@@ -1,0 +1,39 @@
+"""The generation loop of diffusers: pruning candidates early, best of N, and where pruning pays."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .best_of_n import BestOfN, best_of_n
+    from .calibration import calibrate
+    from .calibration_report import CalibrationReport
+    from .callback import PruningStep, QualityFilterCallback
+    from .families import UnsupportedPipelineError
+
+__all__ = [
+    "BestOfN",
+    "CalibrationReport",
+    "PruningStep",
+    "QualityFilterCallback",
+    "UnsupportedPipelineError",
+    "best_of_n",
+    "calibrate",
+]
+
+_MODULE_OF = {
+    "BestOfN": "best_of_n",
+    "CalibrationReport": "calibration_report",
+    "PruningStep": "callback",
+    "QualityFilterCallback": "callback",
+    "UnsupportedPipelineError": "families",
+    "best_of_n": "best_of_n",
+    "calibrate": "calibration",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value  # a function may have its module's name: the next access takes this one
+    return value
