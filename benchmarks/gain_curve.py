@@ -66,12 +66,14 @@ def measure(pipe: Any, chooser: Scorer, watcher: Scorer, prompts: int) -> Measur
     evaluations, difference = 0.0, 0.0
     for p in range(prompts):
         prompt, first = str(p % small_generator.DIGITS), SEEDS_APART * p
-        whole = best_of_n(pipe, chooser, prompt, n=MOST, keep=MOST, seed=first, observe=watcher, **CALL)
+        whole = best_of_n(
+            pipe, chooser, prompt, n=MOST, keep=MOST, seed=first, batch_size=MOST, observe=watcher, **CALL
+        )
         candidates = np.array(whole.seeds) - first
         final[p, candidates], watched[p, candidates] = whole.scores, whole.observed
         evaluations += whole.network_evaluations / prompts
         for n, schedule in SCHEDULES.items():
-            result = best_of_n(pipe, chooser, prompt, n=n, prune_at=schedule, seed=first, **CALL)
+            result = best_of_n(pipe, chooser, prompt, n=n, prune_at=schedule, seed=first, batch_size=n, **CALL)
             pruned[n][p] = result.seeds[0] - first
             spent[n][p] = result.network_evaluations
             difference = max(difference, abs(float(result.scores[0]) - final[p, pruned[n][p]]))

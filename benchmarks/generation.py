@@ -117,13 +117,13 @@ def overhead_table(turns: int) -> str:
 
 
 def slow_pipeline() -> Any:
-    """The small generator's pipeline around a random UNet of Stable Diffusion's layout, a ninth of its width."""
+    """The small generator's pipeline around a random UNet of Stable Diffusion's layout, a tenth of its width."""
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(0)
     pipe = small_generator.untrained()
     pipe.unet = UNet2DConditionModel(
-        sample_size=32,
+        sample_size=16,
         in_channels=1,
         out_channels=1,
         block_out_channels=(32, 64, 128, 128),
