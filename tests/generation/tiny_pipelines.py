@@ -572,6 +572,33 @@ def wan(name: str = "WanPipeline", *, boundary: float | None = None) -> Any:
     )
 
 
+def add_ip_adapter(pipe: Any) -> Any:
+    """An IP-Adapter of random weights in the pipeline's denoiser, for picture vectors of width 8."""
+    denoiser = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
+    width = denoiser.config.get("cross_attention_dim") or denoiser.config.joint_attention_dim
+    unet = hasattr(pipe, "unet")
+    layers: dict[str, torch.Tensor] = {}
+    key = 1 if unet else 0
+    for name in denoiser.attn_processors:
+        if (unet and name.endswith("attn1.processor")) or name.startswith("single_transformer_blocks"):
+            continue
+        attention = denoiser.get_submodule(name.removesuffix(".processor"))
+        inner = attention.to_q.out_features
+        for part, letter in enumerate("kv"):
+            layers[f"{key}.to_{letter}_ip.weight"] = random(100 + 2 * key + part, inner, width) * width**-0.5
+            if not unet:
+                layers[f"{key}.to_{letter}_ip.bias"] = random(200 + 2 * key + part, inner)
+        key += 2 if unet else 1
+    projection = {
+        "proj.weight": random(300, 4 * width, 8),
+        "proj.bias": random(301, 4 * width),
+        "norm.weight": torch.ones(width),
+        "norm.bias": torch.zeros(width),
+    }
+    denoiser._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": layers}], low_cpu_mem_usage=False)
+    return pipe
+
+
 # Schedulers
 
 
@@ -619,6 +646,18 @@ UNGUIDED = {"guidance_scale": 1.0}
 def with_control(name: str) -> Callable[[int], dict[str, Any]]:
     """Text, and one control picture for all rows."""
     return lambda prompts: {**text(prompts), name: pictures(1, seed=8)}
+
+
+def with_reference(*, negative: bool) -> Callable[[int], dict[str, Any]]:
+    """Prompt vectors, and a picture that Flux2 looks at beside the prompt: 64 pixels are the fewest it takes."""
+
+    def inputs(prompts: int) -> dict[str, Any]:
+        import PIL.Image
+
+        grey = (pictures(1)[0, 0] * 255).byte().repeat_interleave(4, 0).repeat_interleave(4, 1)
+        return {**vectors(negative=negative)(prompts), "image": PIL.Image.fromarray(grey.numpy()).convert("RGB")}
+
+    return inputs
 
 
 def flux_text(prompts: int) -> dict[str, Any]:
@@ -777,6 +816,35 @@ FAMILIES: dict[str, TinyFamily] = {
             "settings": {**SIZE, **FROM_PICTURE},
         },
     ),
+    "sd_ip_adapter": family(
+        lambda: add_ip_adapter(stable_diffusion()),
+        "ddim",
+        guided={**GUIDED, "ip_adapter_image_embeds": [random(400, 2, 1, 8)]},
+        unguided={**UNGUIDED, "ip_adapter_image_embeds": [random(400, 1, 1, 8)]},
+    ),
+    "sdxl_ip_adapter": family(
+        lambda: add_ip_adapter(sdxl()),
+        "euler",
+        guided={**GUIDED, "ip_adapter_image_embeds": [random(400, 2, 1, 8)]},
+        unguided={**UNGUIDED, "ip_adapter_image_embeds": [random(400, 1, 1, 8)]},
+    ),
+    "flux_ip_adapter": family(
+        lambda: add_ip_adapter(flux()),
+        "flow_euler_dynamic",
+        **FLUX_CALL
+        | {
+            "guided": {
+                **FLUX_CALL["guided"],
+                "ip_adapter_image_embeds": [random(400, 1, 1, 8)],
+                "negative_ip_adapter_image_embeds": [random(401, 1, 1, 8)],
+            },
+            "unguided": {
+                **FLUX_CALL["unguided"],
+                "ip_adapter_image_embeds": [random(400, 1, 1, 8)],
+                "negative_ip_adapter_image_embeds": [random(401, 1, 1, 8)],
+            },
+        },
+    ),
     "flux2": family(
         flux2,
         "flow_euler_dynamic",
@@ -789,6 +857,19 @@ FAMILIES: dict[str, TinyFamily] = {
         "flow_euler_dynamic",
         "Flux2KleinPipeline",
         inputs=vectors(negative=True),
+    ),
+    "flux2_reference": family(
+        flux2,
+        "flow_euler_dynamic",
+        inputs=with_reference(negative=False),
+        guided=None,
+        unguided={"guidance_scale": 4.0},
+    ),
+    "flux2_klein_reference": family(
+        flux2,
+        "flow_euler_dynamic",
+        "Flux2KleinPipeline",
+        inputs=with_reference(negative=True),
     ),
     "qwen_image": family(qwen_image, "flow_euler_dynamic", **QWEN_CALL),
     "qwen_image_img2img": family(
