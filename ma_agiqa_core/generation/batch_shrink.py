@@ -48,9 +48,9 @@ class BatchShrink:
         self._sizes: set[int] = set()  # rows of samples since the last step's end
         self._thread: int | None = None
         self._hooks: list[Any] = []
-        self._undo: list[Callable[[], None]] = []
-        self._cut_lists: dict[int, list[torch.Generator]] = {}
-        self._cut_tensors: dict[int, Tensor] = {}
+        self._generators: list[torch.Generator] | None = None  # the caller's list, once it was cut
+        self._all_generators: list[torch.Generator] = []
+        self._whole: list[tuple[Tensor, Tensor]] = []  # blended tensors, and what they held at first
 
     def install(self) -> None:
         """Puts the hooks on the denoisers."""
@@ -65,10 +65,12 @@ class BatchShrink:
         """Takes the hooks off and gives the caller's generators and tensors back whole; any number of times."""
         while self._hooks:
             self._hooks.pop().remove()
-        while self._undo:
-            self._undo.pop()()
-        self._cut_lists.clear()
-        self._cut_tensors.clear()
+        if self._generators is not None:
+            self._generators[:] = self._all_generators
+            self._generators = None
+        while self._whole:
+            tensor, whole = self._whole.pop()
+            tensor.data = whole
 
     def end_step(self, latents: Tensor) -> None:
         """Takes note of a step's end: call it in every step, before shrink.
@@ -112,12 +114,11 @@ class BatchShrink:
         variables = dict(frame.f_locals) if frame is not None else {}
         del frame  # it would keep every tensor of the call alive
         returned = {name: self._shrunk_return(name, value, positions) for name, value in callback_kwargs.items()}
-        cuttable = [
-            value
-            for name in self.family.blended
-            if isinstance(value := variables.get(name), Tensor) and name not in callback_kwargs
-        ]
-        self._cut_in_place(cuttable, keep)
+        if len(self.rows) == self._total:
+            self._whole = self._find_blended(variables)
+        for tensor, whole in self._whole:
+            # `.data` swaps what a tensor holds: the pipeline's variable is another name for the same object.
+            tensor.data = _select(whole, _indices(keep, self._total, len(whole) // self._total))
         self._cut_scheduler(latents.shape, positions)
         self._cut_generators(variables.get("generator"), keep)
         self.rows = keep
@@ -211,31 +212,26 @@ class BatchShrink:
                     state[name] = cut
 
     def _cut_generators(self, generators: object, keep: list[int]) -> None:
-        if not isinstance(generators, list) or len(generators) != len(self.rows) or len(generators) == 1:
-            return
-        if id(generators) not in self._cut_lists:
-            whole = list(generators)
-            self._cut_lists[id(generators)] = whole
-            self._undo.append(lambda: generators.__setitem__(slice(None), whole))
-        whole = self._cut_lists[id(generators)]
-        generators[:] = [whole[row] for row in keep]
+        if self._generators is None:
+            if not isinstance(generators, list) or len(generators) != self._total:
+                return  # one for all, or none: nothing is drawn from it any more, the caller of this class sees to that
+            self._generators, self._all_generators = generators, list(generators)
+        self._generators[:] = [self._all_generators[row] for row in keep]
 
-    def _cut_in_place(self, tensors: list[Tensor], keep: list[int]) -> None:
-        """`.data` swaps what a tensor holds: the pipeline's variable is another name for the same object."""
-        done: set[int] = set()
-        for tensor in tensors:
-            if id(tensor) in done or tensor.ndim == 0:
+    def _find_blended(self, variables: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:
+        """The loop's own tensors, each once, with what they hold now."""
+        found: dict[int, Tensor] = {}
+        for name in self.family.blended:
+            value = variables.get(name)
+            if not isinstance(value, Tensor) or value.ndim == 0 or len(value) == 1:
                 continue
-            done.add(id(tensor))
-            whole = self._cut_tensors.get(id(tensor))
-            if whole is None:
-                multiple, rest = divmod(len(tensor), self._total)
-                if rest or multiple not in (1, 2) or len(tensor) == 1:
-                    continue
-                whole = tensor.data
-                self._cut_tensors[id(tensor)] = whole
-                self._undo.append(lambda tensor=tensor, whole=whole: setattr(tensor, "data", whole))
-            tensor.data = _select(whole, _indices(keep, self._total, len(whole) // self._total))
+            if len(value) not in (self._total, 2 * self._total):
+                raise RuntimeError(
+                    f"Expected {name} in the pipeline's loop to have {self._total} or {2 * self._total} rows, got "
+                    f"{len(value)}. Give one picture per row, or one for all."
+                )
+            found[id(value)] = value
+        return [(tensor, tensor.data) for tensor in found.values()]
 
 
 def pipeline_frame(pipe: Any) -> FrameType | None:

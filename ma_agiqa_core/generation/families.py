@@ -10,6 +10,7 @@ from typing import Any
 
 _UNET_ARGUMENTS = frozenset({"encoder_hidden_states", "timestep", "timestep_cond", "added_cond_kwargs.image_embeds"})
 _SDXL_ARGUMENTS = _UNET_ARGUMENTS | {"added_cond_kwargs.text_embeds", "added_cond_kwargs.time_ids"}
+_IP_ADAPTER = "joint_attention_kwargs.ip_adapter_image_embeds"
 _INPAINTING = ("mask", "masked_image_latents", "image_latents", "noise")
 
 
@@ -23,8 +24,8 @@ class Family:
         denoisers: Attributes of the networks whose calls are the cost.
         batch_arguments: Keyword arguments of a denoiser with one entry per row. "a.b" is entry b of the dict a.
         companions: Further networks with such arguments, whose calls are not counted.
-        blended: Local variables of the loop with one row per picture that are used outside the denoiser; where the
-            callback can return one, that is taken.
+        blended: Local variables of the loop with one row per picture that are used outside the denoiser and that
+            not every pipeline takes back from its callback.
         generator_in_step: The pipeline gives its generators to `scheduler.step`.
         tiny_decoder: Hub id of a small decoder for previews.
         layout: How the latents lie: "plain" (B, C, H, W), "video" (B, C, F, H, W), or packed as tokens: "flux",
@@ -85,7 +86,7 @@ FAMILIES = (
         "sd3",
         ("StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline"),
         denoisers=("transformer",),
-        batch_arguments=frozenset({"encoder_hidden_states", "pooled_projections", "timestep"}),
+        batch_arguments=frozenset({"encoder_hidden_states", "pooled_projections", "timestep", _IP_ADAPTER}),
         blended=_INPAINTING,
         tiny_decoder="madebyollin/taesd3",
     ),
@@ -94,7 +95,7 @@ FAMILIES = (
         ("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline"),
         denoisers=("transformer",),
         # txt_ids and img_ids have no rows; their length could be the number of rows.
-        batch_arguments=frozenset({"encoder_hidden_states", "pooled_projections", "guidance", "timestep"}),
+        batch_arguments=frozenset({"encoder_hidden_states", "pooled_projections", "guidance", "timestep", _IP_ADAPTER}),
         blended=_INPAINTING,
         tiny_decoder="madebyollin/taef1",
         layout="flux",
@@ -227,8 +228,8 @@ def check_scheduler(scheduler: Any) -> None:
         )
     if scheduler.config.get("solver_p") is not None:
         raise UnsupportedPipelineError(
-            f"Expected {kind.__name__} without solver_p, got {type(scheduler.config.solver_p).__name__} there. Leave it "
-            f"out. {_SEQUENTIAL}"
+            f"Expected {kind.__name__} without solver_p, got {type(scheduler.config.solver_p).__name__} there. Leave "
+            f"it out. {_SEQUENTIAL}"
         )
 
 
