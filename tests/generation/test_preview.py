@@ -42,6 +42,13 @@ def family(layout: str = "plain", tiny_decoder: str | None = None) -> Any:
     return SimpleNamespace(name="tiny", layout=layout, tiny_decoder=tiny_decoder)
 
 
+def built(tiny_pipelines: ModuleType, name: str) -> Any:
+    try:
+        return tiny_pipelines.pipeline(name)
+    except AttributeError as absent:  # a family younger than this release of diffusers
+        pytest.skip(str(absent))
+
+
 @contextmanager
 def arguments_of(pipe: Any) -> Iterator[dict[str, Any]]:
     """The denoiser's arguments, filled in by its calls."""
@@ -89,12 +96,13 @@ def make_tiny(channels: int = 4, **settings: Any) -> Any:
         "num_encoder_blocks": (1, 1),
         "num_decoder_blocks": (1, 1),
     }
-    return AutoencoderTiny(latent_channels=channels, **blocks, **settings).eval()
+    decoder: Any = AutoencoderTiny(latent_channels=channels, **blocks, **settings)
+    return decoder.eval()
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_final_latents_give_the_pipelines_own_picture(tiny_pipelines: ModuleType, name: str) -> None:
-    pipe = tiny_pipelines.pipeline(name)
+    pipe = built(tiny_pipelines, name)
     pictures, latents, arguments = call(tiny_pipelines, name, pipe)
 
     preview = Previewer(pipe, family(LAYOUTS[name]), "vae").pictures(latents, arguments)
@@ -107,7 +115,7 @@ def test_final_latents_give_the_pipelines_own_picture(tiny_pipelines: ModuleType
 @pytest.mark.parametrize("name", ["sdxl", "flux", "wan"])
 def test_the_last_x0_is_the_result(tiny_pipelines: ModuleType, name: str) -> None:
     """Their schedulers end without noise: watch and preview together give the finished picture."""
-    pipe = tiny_pipelines.pipeline(name)
+    pipe = built(tiny_pipelines, name)
     watch = StepWatch(pipe.scheduler)
     watch.install()
     pictures, _, arguments = call(tiny_pipelines, name, pipe)

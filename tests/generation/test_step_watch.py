@@ -171,7 +171,7 @@ def own_x0(scheduler: Any, output: Tensor, timestep: Tensor, latents: Tensor) ->
     if scheduler_index(scheduler) is None:
         scheduler._init_step_index(timestep)
     if name.startswith("FlowMatch"):  # a first-order step to sigma 0
-        flow = diffusers.FlowMatchEulerDiscreteScheduler()
+        flow: Any = diffusers.FlowMatchEulerDiscreteScheduler()
         flow.set_timesteps(sigmas=[float(scheduler.sigmas[scheduler.step_index])])
         return flow.step(output, flow.timesteps[0], latents, return_dict=False)[0], 1e-5
     if not hasattr(scheduler, "convert_model_output"):
@@ -274,7 +274,7 @@ def test_two_watches_on_one_scheduler(inner_first: bool) -> None:
 
 
 def test_a_failing_step_counts_for_nothing() -> None:
-    scheduler = diffusers.DDIMScheduler()
+    scheduler: Any = diffusers.DDIMScheduler()
     watch = StepWatch(scheduler)
     watch.install()
     with pytest.raises(ValueError, match="set_timesteps"):
