@@ -85,17 +85,35 @@ def scaled_for_vae(latents: Tensor, vae: Any, layout: str, pipeline: str) -> Ten
     return latents / factor + shift
 
 
-def standard_for_tiny(latents: Tensor, decoder: Any, pipe: Any) -> Tensor:
-    """What an AutoencoderTiny decodes: the scheduler's latents as they are, except with SDXL variants.
+def scaled_for_another(latents: Tensor, decoder: Any, vae: Any, layout: str, pipeline: str) -> Tensor:
+    """What another decoder than the pipeline's VAE takes: the scheduler's latents, scaled as its own config says.
 
-    The variants with mean and std of their own (Playground v2.5) share SDXL's VAE; taesdxl knows its latents only
-    after multiplication with the scaling factor.
+    An AutoencoderTiny has a scaling factor of 1 and a shift of 0. Two models first need their VAE's numbers: SDXL
+    variants with mean and std (Playground v2.5) share SDXL's VAE, whose tiny decoder knows its latents multiplied
+    with the scaling factor; and Flux2's VAE keeps the scaling in a batch norm.
+
+    Args:
+        latents: From unpacked().
+        decoder: With or without a config.
+        vae: The pipeline's own, or None.
+        layout: The family's.
+        pipeline: Class name of the pipeline.
     """
-    config = getattr(getattr(pipe, "vae", None), "config", None) or {}
-    if latents.ndim == 4 and config.get("latents_mean") is not None and config.get("latents_std") is not None:
-        name = type(pipe).__name__
-        latents = scaled_for_vae(latents, pipe.vae, "plain", name) * (config.get("scaling_factor") or 1.0)
-    return scaled_for_vae(latents, decoder, "plain", "AutoencoderTiny")
+    config = getattr(vae, "config", None) or {}
+    if layout == "flux2":
+        return _scaled(scaled_for_vae(latents, vae, layout, pipeline), decoder)
+    if layout in ("qwen", "video"):
+        if type(decoder).__name__ == "AutoencoderTiny":  # for pictures only
+            return _scaled(latents[:, :, 0], decoder)
+        return scaled_for_vae(latents, decoder, layout, pipeline)
+    if layout == "plain" and config.get("latents_mean") is not None and config.get("latents_std") is not None:
+        latents = scaled_for_vae(latents, vae, layout, pipeline) * (config.get("scaling_factor") or 1.0)
+    return _scaled(latents, decoder)
+
+
+def _scaled(latents: Tensor, decoder: Any) -> Tensor:
+    config = getattr(decoder, "config", None) or {}
+    return latents / (config.get("scaling_factor") or 1.0) + (config.get("shift_factor") or 0.0)
 
 
 def _grid(x0: Tensor, layout: str, arguments: Mapping[str, Any]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ pipeline itself decodes at its end, or what the caller gives. The diffusion mode
 """
 
 import contextlib
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from ..batching import is_out_of_memory, run_in_batches
 from ..hub import hub_folder, is_hub_id
-from .latent_layout import scaled_for_vae, standard_for_tiny, unpacked
+from .latent_layout import scaled_for_another, scaled_for_vae, unpacked
 
 if TYPE_CHECKING:
     from .families import Family
@@ -36,7 +37,8 @@ class Previewer:
         family: Its family.
         preview: "auto" takes the family's tiny decoder where it is in the local Hub cache or can be downloaded, else
             the pipeline's own VAE; "vae" the pipeline's own VAE; "tiny" the family's tiny decoder and nothing else;
-            a folder or Hub id of an AutoencoderTiny; a module with `decode`; or a callable that is given x0 unpacked,
+            a folder or Hub id of an AutoencoderTiny; a module whose `decode` gives (B, 3, H, W) in [-1, 1], as
+            autoencoders of diffusers do; or a callable that is given x0 unpacked,
             (B, C, H, W), or (B, C, 1, H, W) for video models, as the scheduler has it, and gives (B, 3, H, W) in
             [0, 1].
         local_files_only: Never use the network.
@@ -100,10 +102,11 @@ class Previewer:
             return _checked(self._callable(latents), len(latents))
         own = self._decoder is None
         decoder = self.pipe.vae if own else self._decoder
-        if own or not _is_tiny(decoder):
-            scaled = scaled_for_vae(latents, decoder, self.family.layout, type(self.pipe).__name__)
+        layout, pipeline = self.family.layout, type(self.pipe).__name__
+        if own:
+            scaled = scaled_for_vae(latents, decoder, layout, pipeline)
         else:
-            scaled = standard_for_tiny(latents, decoder, self.pipe)
+            scaled = scaled_for_another(latents, decoder, getattr(self.pipe, "vae", None), layout, pipeline)
         with self._in_float32(decoder) if own else contextlib.nullcontext():
             decoded = _decode(decoder, scaled)
         return (decoded / 2 + 0.5).clamp(0, 1)
@@ -120,10 +123,12 @@ class Previewer:
         if self.family.tiny_decoder is None or _is_tiny(getattr(self.pipe, "vae", None)):
             return None
         try:
-            return self._load_tiny(self.family.tiny_decoder, local_files_only)
-        except FileNotFoundError as error:
+            decoder = self._load_tiny(self.family.tiny_decoder, local_files_only)
+            self._check_channels(decoder)
+        except (FileNotFoundError, ValueError) as error:  # ValueError: a model of this family with another VAE
             logger.info("previews by the pipeline's own VAE: %s", error)
             return None
+        return decoder
 
     def _load_tiny(self, preview: object, local_files_only: bool) -> nn.Module:
         from diffusers import AutoencoderTiny
@@ -142,25 +147,32 @@ class Previewer:
                 f"Expected an AutoencoderTiny in {folder}, got no config.json with diffusion_pytorch_model weights. "
                 "Give the folder that has both."
             )
+        if (kind := json.loads((folder / "config.json").read_text()).get("_class_name")) != "AutoencoderTiny":
+            raise ValueError(  # loading it all the same would give random weights
+                f"Expected an AutoencoderTiny in {folder}, got {kind}. Load it yourself and give the module as preview."
+            )
         decoder: Any = AutoencoderTiny.from_pretrained(folder, local_files_only=True)
         device = torch.device(self.pipe._execution_device)
-        dtype = torch.float32 if device.type == "cpu" else self.pipe.dtype
+        dtype = (
+            torch.float32 if device.type == "cpu" else getattr(getattr(self.pipe, "vae", None), "dtype", torch.float32)
+        )
         return decoder.to(device, dtype).eval()
 
     def _check_decoder(self) -> None:
-        vae = getattr(self.pipe, "vae", None)
-        if self._decoder is None:
-            if vae is None:
-                raise ValueError(
-                    f"Expected a pipeline with a VAE for previews, got {type(self.pipe).__name__} without one. Give "
-                    "a callable as preview."
-                )
-            return
-        wanted, got = (_latent_channels(module) for module in (vae, self._decoder))
+        if self._decoder is not None:
+            self._check_channels(self._decoder)
+        elif getattr(self.pipe, "vae", None) is None:
+            raise ValueError(
+                f"Expected a pipeline with a VAE for previews, got {type(self.pipe).__name__} without one. Give a "
+                "callable as preview."
+            )
+
+    def _check_channels(self, decoder: nn.Module) -> None:
+        wanted, got = (_latent_channels(module) for module in (getattr(self.pipe, "vae", None), decoder))
         if wanted is not None and got is not None and wanted != got:
             raise ValueError(
-                f"Expected a preview decoder for {wanted} latent channels, got {type(self._decoder).__name__} for "
-                f"{got}. Use the one made for this model, or preview='vae'."
+                f"Expected a preview decoder for {wanted} latent channels, got {type(decoder).__name__} for {got}. "
+                "Use the one made for this model, or preview='vae'."
             )
 
 
@@ -169,7 +181,9 @@ def _is_tiny(module: object) -> bool:
 
 
 def _is_complete(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and any(folder.glob("diffusion_pytorch_model*"))
+    return (folder / "config.json").is_file() and any(
+        (folder / f"diffusion_pytorch_model.{ending}").is_file() for ending in ("safetensors", "bin")
+    )
 
 
 def _latent_channels(module: Any) -> int | None:
@@ -183,7 +197,8 @@ def _decode(decoder: Any, latents: Tensor) -> Tensor:
     dtype = getattr(decoder, "dtype", None) or next(decoder.parameters()).dtype
 
     def decode(rows: Sequence[Tensor]) -> Tensor:
-        decoded = decoder.decode(torch.stack(list(rows)).to(device, dtype), return_dict=False)[0]
+        result = decoder.decode(torch.stack(list(rows)).to(device, dtype))
+        decoded = result if isinstance(result, Tensor) else result[0]
         return (decoded[:, :, 0] if decoded.ndim == 5 else decoded).float()
 
     what = ("preview", type(decoder).__name__, tuple(latents.shape[1:]), str(dtype))

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from ma_agiqa_core import hub
 from ma_agiqa_core.generation import preview as preview_module
 from ma_agiqa_core.generation.latent_layout import unpacked
 from ma_agiqa_core.generation.preview import Previewer
@@ -232,6 +231,35 @@ def test_tiny_decoder_of_an_sdxl_variant_gets_sdxl_latents(tiny_pipelines: Modul
     torch.testing.assert_close(preview, (expected / 2 + 0.5).clamp(0, 1), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["flux2", "qwen_image"])
+def test_another_decoder_of_flux2_and_qwen_image(tiny_pipelines: ModuleType, name: str) -> None:
+    """Flux2's gets what its VAE gets; Qwen's, made for pictures, the scheduler's latents without the frame."""
+    pipe = built(tiny_pipelines, name)
+    _, latents, arguments = call(tiny_pipelines, name, pipe)
+    seen: list[Tensor] = []
+
+    class Grey(torch.nn.Conv2d):
+        def decode(self, latents: Tensor) -> Tensor:
+            seen.append(latents)
+            return self(latents)
+
+    class AutoencoderTiny(Grey):
+        pass
+
+    channels = latents.shape[-1] // 4
+    preview = Previewer(pipe, family(LAYOUTS[name]), AutoencoderTiny(channels, 3, 1)).pictures(latents, arguments)
+
+    if name == "flux2":
+        decode = pipe.vae.decode
+        with torch.no_grad():
+            expected = (decode(seen[0]).sample / 2 + 0.5).clamp(0, 1)
+        own = Previewer(pipe, family("flux2"), "vae").pictures(latents, arguments)
+        torch.testing.assert_close(own, expected, atol=1e-5, rtol=0)
+    else:
+        torch.testing.assert_close(seen[0], pipe._unpack_latents(latents, *SIZE, pipe.vae_scale_factor)[:, :, 0])
+    assert preview.shape == (2, 3, *seen[0].shape[-2:])
+
+
 def test_auto_takes_the_familys_tiny_decoder_from_the_local_cache(
     tiny_pipelines: ModuleType, tiny_decoder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,7 +293,11 @@ def test_auto_falls_back_to_the_pipelines_vae(
     with pytest.raises(FileNotFoundError, match="owner/not-here"):
         Previewer(pipe, family(tiny_decoder="owner/not-here"), "tiny", local_files_only=True)
     assert Previewer(pipe, family(tiny_decoder=None), "auto").source == "vae"
-    assert hub.is_hub_id("owner/not-here")
+
+    make_tiny(channels=16).save_pretrained(tmp_path / "other")
+    monkeypatch.setattr(preview_module, "hub_folder", lambda *_, **__: tmp_path / "other")
+    assert Previewer(pipe, family(tiny_decoder="owner/for-another-vae"), "auto").source == "vae"
+    assert "for 4 latent channels, got AutoencoderTiny for 16" in caplog.text
 
 
 def test_a_callable_gets_unpacked_latents(tiny_pipelines: ModuleType) -> None:
@@ -312,6 +344,9 @@ def test_previews_that_cannot_be_are_refused_on_building(
         Previewer(pipe, family(), "fast")
     with pytest.raises(FileNotFoundError, match=r"got no config\.json"):
         Previewer(pipe, family(), tmp_path)
+    pipe.vae.save_pretrained(tmp_path / "kl")
+    with pytest.raises(ValueError, match=r"an AutoencoderTiny in .*, got AutoencoderKL"):
+        Previewer(pipe, family(), tmp_path / "kl")
     with pytest.raises(ValueError, match="for 4 latent channels, got AutoencoderTiny for 16"):
         Previewer(pipe, family(), make_tiny(channels=16))
     without = SimpleNamespace(vae=None)
