@@ -391,6 +391,7 @@ def calibrate(
             local_files_only=scoring.local_files_only,
         ),
         scorer,
+        texts,
         n=n,
         target_share=target_share,
         seed=seed,
@@ -400,7 +401,7 @@ def calibrate(
         local_files_only=scoring.local_files_only,
         pipe_kwargs={name: value for name, value in given.items() if value is not None},
     )
-    calibrate_with_progress(calibration, texts, out=out, plot=plot, as_json=as_json)
+    calibrate_with_progress(calibration, out=out, plot=plot, as_json=as_json)
 
 
 @cli.command()

@@ -94,23 +94,21 @@ def extract_with_progress(batches: Iterable[Sequence[Extracted]], total: int, cl
     return errors
 
 
-def calibrate_with_progress(
-    calibration: "Calibration", prompts: Sequence[str], *, out: Path | None, plot: Path | None, as_json: bool
-) -> None:
+def calibrate_with_progress(calibration: "Calibration", *, out: Path | None, plot: Path | None, as_json: bool) -> None:
     """Calibrates prompt by prompt, prints the report, and writes it.
 
     Whatever ends it early: what the finished prompts say is written to `out` and `plot` all the same.
     """
-    with _progress_bar(len(prompts), "prompts") as bar:
+    total = len(calibration.prompts)
+    with _progress_bar(total, "prompts") as bar:
         try:
-            for prompt in prompts:
-                calibration.add(prompt)
+            for _ in calibration.run():
                 bar.update()
         except BaseException:
             bar.close()
-            done = len(calibration.prompts)
+            done = len(calibration.done)
             kept = _save_calibration(calibration, out, plot) if done else ""
-            click.echo(f"Ended early: {done} of {len(prompts)} prompts are done.{kept}", err=True)
+            click.echo(f"Ended early: {done} of {total} prompts are done.{kept}", err=True)
             raise
     report = calibration.report()
     click.echo(json.dumps(report.to_dict()) if as_json else str(report))

@@ -10,7 +10,7 @@ import gc
 import inspect
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,13 +26,12 @@ from .candidates import as_pil, pictures_of
 from .families import family_of
 from .preview import Previewer
 from .pruning_schedules import Measured
+from .request_checks import Options, argument_of, check_pipeline, check_scorers
 from .step_watch import StepWatch
 
 logger = logging.getLogger(__name__)
 
 FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-_OURS = ("prompt", "generator", "callback_on_step_end", "callback", "output_type", "return_dict", "latents")
-_COUNTS = ("num_images_per_prompt", "num_videos_per_prompt")
 
 
 def calibrate(
@@ -51,7 +50,8 @@ def calibrate(
 ) -> CalibrationReport:
     """Finds out for a pipeline and a scorer at which fractions of the steps candidates can be dropped.
 
-    For every prompt n candidates are generated to the end; twenty prompts like those to come are a fair start.
+    For every prompt n candidates are generated to the end; twenty prompts like those to come are a fair start. A
+    prompt that comes again gets the next n seeds.
 
     Args:
         pipe: A diffusers pipeline with `callback_on_step_end`.
@@ -71,15 +71,10 @@ def calibrate(
         UnsupportedPipelineError: The pipeline is of no known family.
         ValueError: A wrong argument, told before anything is generated; a score that is not finite.
     """
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
-    if not texts:
-        raise ValueError("Expected at least one prompt, got none.")
-    for number, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"Expected a text as prompt {number}, got {text!r}.")
     calibration = Calibration(
         pipe,
         scorer,
+        [prompts] if isinstance(prompts, str) else prompts,
         n=n,
         fractions=fractions,
         target_share=target_share,
@@ -89,14 +84,13 @@ def calibrate(
         batch_size=batch_size,
         pipe_kwargs=pipe_kwargs,
     )
-    for number, text in enumerate(texts, start=1):
-        calibration.add(text)
-        logger.info("calibrated with %d of %d prompts", number, len(texts))
+    for done in calibration.run():
+        logger.info("calibrated with %d of %d prompts", done, len(calibration.prompts))
     return calibration.report()
 
 
 class Calibration:
-    """A calibration prompt by prompt, with a report at any time; arguments are those of `calibrate`.
+    """A calibration prompt by prompt, with a report at any time; arguments and errors are those of `calibrate`.
 
     Args:
         local_files_only: Never use the network for a preview decoder.
@@ -106,6 +100,7 @@ class Calibration:
         self,
         pipe: Any,
         scorer: Scorer,
+        prompts: Sequence[str],
         *,
         n: int = 8,
         fractions: Sequence[float] = FRACTIONS,
@@ -117,9 +112,15 @@ class Calibration:
         local_files_only: bool = False,
         pipe_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        self._fractions = _checked(n, fractions, target_share, batch_size)
+        self._fractions = _checked(n, fractions, target_share)
+        self.prompts = tuple(prompts)
+        for number, prompt in enumerate(self.prompts):
+            if not isinstance(prompt, str) or not prompt.strip():
+                raise ValueError(f"Expected a text as prompt {number}, got {prompt!r}.")
+        if not self.prompts:
+            raise ValueError("Expected at least one prompt, got none.")
         self._arguments = dict(pipe_kwargs or {})
-        self._count_name = _check_call(pipe, self._arguments)
+        self._count_name = _check_call(pipe, n, seed, batch_size, self._arguments)
         self._pipe, self._scorer, self._observer = pipe, scorer, observe
         self._n, self._target_share, self._seed = n, target_share, seed
         self._batch_size = min(batch_size or n, n)
@@ -131,23 +132,30 @@ class Calibration:
         self._steps: dict[float, int] = {}
         self._calls = 0
         self._done: list[_PromptScores] = []
+        check_scorers(scorer, observe, self.prompts, Options(n, 1, {}, seed, batch_size, None, 1, "best", "batch"))
 
     @property
-    def prompts(self) -> tuple[str, ...]:
-        """Those that were finished."""
-        return tuple(done.prompt for done in self._done)
+    def done(self) -> tuple[str, ...]:
+        """The prompts that were finished."""
+        return tuple(scores.prompt for scores in self._done)
 
-    def add(self, prompt: str) -> None:
-        """Generates and scores the candidates of one more prompt.
+    def run(self) -> Iterator[int]:
+        """Generates and scores prompt by prompt; gives the number of finished ones after each.
 
         Raises:
             ValueError: A score that is not finite; whatever the pipeline refuses.
         """
-        made = self._generate(prompt)
+        for prompt in self.prompts[len(self._done) :]:
+            self._add(prompt)
+            yield len(self._done)
+
+    def _add(self, prompt: str) -> None:
+        seed = self._seed + self._n * self.done.count(prompt)
+        made = self._generate(prompt, seed)
         self._calls, self._steps = made.calls, {f: _step_of(f, made.calls) for f in self._fractions}
         started = time.perf_counter()
         by_step = {
-            step: self._scores(self._scorer, pictures, prompt, f"the preview after step {step}")
+            step: self._scores(self._scorer, pictures, prompt, seed, f"the preview after step {step}")
             for step, pictures in sorted(made.previews.items())
         }
         preview_seconds = made.preview_seconds + time.perf_counter() - started
@@ -157,10 +165,10 @@ class Calibration:
             _PromptScores(
                 prompt,
                 np.stack(previews),
-                self._scores(self._scorer, made.finished, prompt, "the finished picture"),
+                self._scores(self._scorer, made.finished, prompt, seed, "the finished picture"),
                 None
                 if self._observer is None
-                else self._scores(self._observer, made.finished, prompt, "the finished picture"),
+                else self._scores(self._observer, made.finished, prompt, seed, "the finished picture"),
                 np.array([made.evaluations[step] for step in self._steps.values()], dtype=np.float64),
                 made.total_evaluations,
                 (preview_seconds / count) / (made.seconds / made.total_evaluations),
@@ -175,7 +183,7 @@ class Calibration:
         """
         done = self._done
         if not done:
-            raise ValueError("Expected at least one finished prompt, got none. Call add() first.")
+            raise ValueError("Expected at least one finished prompt, got none. Call run() first.")
         measured = Measured(
             previews=np.stack([prompt.previews for prompt in done]),
             final=np.stack([prompt.final for prompt in done]),
@@ -185,14 +193,14 @@ class Calibration:
         seen = [prompt.observed for prompt in done if prompt.observed is not None]
         return make_report(
             self._setting(),
-            self.prompts,
+            self.done,
             measured,
             np.stack(seen) if seen else None,
             float(np.median([prompt.preview_cost for prompt in done])),
         )
 
     def _setting(self) -> Setting:
-        steps = self._arguments.get("num_inference_steps", _default_of(self._pipe, "num_inference_steps"))
+        steps = argument_of(self._pipe, self._arguments, "num_inference_steps")
         plain = (str, int, float, bool, type(None))
         return Setting(
             pipeline=type(self._pipe).__name__,
@@ -209,13 +217,13 @@ class Calibration:
             target_share=self._target_share,
         )
 
-    def _generate(self, prompt: str) -> _Made:
+    def _generate(self, prompt: str, seed: int) -> _Made:
         """All candidates of one prompt, in as few calls as memory allows."""
         made = _Made()
         while len(made.finished) < self._n:
             first = len(made.finished)
             try:
-                part = self._call(prompt, range(first, min(first + self._batch_size, self._n)))
+                part = self._call(prompt, range(seed + first, seed + min(first + self._batch_size, self._n)))
             except (MemoryError, RuntimeError) as error:
                 if self._batch_size == 1 or not is_out_of_memory(error):
                     raise
@@ -229,7 +237,7 @@ class Calibration:
                 torch.cuda.empty_cache()
         return made
 
-    def _call(self, prompt: str, candidates: range) -> _Made:
+    def _call(self, prompt: str, seeds: range) -> _Made:
         made = _Made()
         watch, batch = StepWatch(self._pipe.scheduler), BatchShrink(self._pipe, self._family)
 
@@ -247,7 +255,7 @@ class Calibration:
                 made.preview_seconds += time.perf_counter() - started
             return callback_kwargs
 
-        generators = [torch.Generator("cpu").manual_seed(self._seed + number) for number in candidates]
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         started = time.perf_counter()
         try:
             watch.install()
@@ -270,7 +278,7 @@ class Calibration:
             raise ValueError(f"Expected {len(generators)} pictures, got {len(made.finished)} from {prompt!r}.")
         return made
 
-    def _scores(self, scorer: Scorer, pictures: list[Any], prompt: str, what: str) -> np.ndarray:
+    def _scores(self, scorer: Scorer, pictures: list[Any], prompt: str, seed: int, what: str) -> np.ndarray:
         """(n,) float64."""
         texts = [prompt] * len(pictures)
         scores = as_scores(scorer.score(pictures, texts), len(pictures), scorer.info.name).double().numpy()
@@ -278,7 +286,7 @@ class Calibration:
             bad = int(np.flatnonzero(~np.isfinite(scores))[0])
             raise ValueError(
                 f"Expected finite scores from {scorer.info.name!r}, got {scores[bad]} for {what} of seed "
-                f"{self._seed + bad} and the prompt {prompt!r}."
+                f"{seed + bad} and the prompt {prompt!r}."
             )
         return scores
 
@@ -323,11 +331,9 @@ class _Made:
         self.preview_seconds += other.preview_seconds
 
 
-def _checked(n: int, fractions: Sequence[float], target_share: float, batch_size: int | None) -> list[float]:
-    if n < 2:
-        raise ValueError(f"Expected n of at least 2, got {n}. With one candidate there is nothing to choose.")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"Expected batch_size of at least 1, or None, got {batch_size}.")
+def _checked(n: int, fractions: Sequence[float], target_share: float) -> list[float]:
+    if isinstance(n, int) and n == 1:
+        raise ValueError("Expected n of at least 2, got 1. With one candidate there is nothing to choose.")
     if not 0 < target_share <= 1:
         raise ValueError(f"Expected target_share above 0 and up to 1, got {target_share}. 0.9 is 90 % of the gain.")
     distinct = sorted({float(fraction) for fraction in fractions})
@@ -339,33 +345,24 @@ def _checked(n: int, fractions: Sequence[float], target_share: float, batch_size
     return distinct
 
 
-def _check_call(pipe: Any, arguments: Mapping[str, Any]) -> str:
-    """The name of the argument that says how many pictures; refuses arguments that the call cannot have."""
+def _check_call(pipe: Any, n: int, seed: int, batch_size: int | None, arguments: Mapping[str, Any]) -> str:
+    """The name of the argument that says how many pictures; refuses what `best_of_n` refuses, and more."""
+    options = Options(n, 1, {0.5: 1}, seed, batch_size, None, 1, "best", "batch")
+    count = check_pipeline(pipe, options, arguments)
     known = inspect.signature(type(pipe).__call__).parameters
-    if "callback_on_step_end" not in known:
-        raise ValueError(
-            f"Expected a pipeline with callback_on_step_end, got {type(pipe).__name__}. Without it nothing can be seen "
-            "before the end."
-        )
-    count = next((name for name in _COUNTS if name in known), None)
-    if count is None or "prompt" not in known:
-        raise ValueError(f"Expected a pipeline that makes pictures from a prompt, got {type(pipe).__name__}.")
     for name in arguments:
-        if name in _OURS or name in _COUNTS:
+        if name in ("prompt", "output_type"):
             raise ValueError(f"Expected no {name} among the pipeline's arguments, got one. calibrate sets it itself.")
         if name not in known:  # also where there is a **kwargs: it only serves arguments of old
-            raise ValueError(f"Expected arguments of {type(pipe).__name__}, got {name!r}. Leave it out.")
+            raise ValueError(f"Expected arguments of {type(pipe).__name__}, got {name!r}. Is it misspelt?")
+    if count is None or "prompt" not in known:
+        raise ValueError(f"Expected a pipeline that makes pictures from a prompt, got {type(pipe).__name__}.")
     return count
 
 
 def _step_of(fraction: float, calls: int) -> int:
     """After which scheduler call: never the last."""
     return min(max(1, round(fraction * calls)), calls - 1)
-
-
-def _default_of(pipe: Any, argument: str) -> Any:
-    parameter = inspect.signature(type(pipe).__call__).parameters.get(argument)
-    return None if parameter is None else parameter.default
 
 
 def _name_of(scorer: Scorer) -> str:

@@ -27,7 +27,9 @@ def command(capsys, tmp_path, monkeypatch, pipeline_folder):
     monkeypatch.chdir(tmp_path)
     Path("prompts.txt").write_text("\ufeffa red cube\n\n  two cats \n", encoding="utf-8")
 
-    def run(*arguments: object, pipeline: object = pipeline_folder, prompts: object = "prompts.txt"):
+    def run(
+        *arguments: object, pipeline: object = pipeline_folder, prompts: object = "prompts.txt"
+    ) -> tuple[int, str, str]:
         small = ("--width", 16, "--height", 16, "--device", "cpu", "--n", 3, "--steps", 4)
         line = ["calibrate", pipeline, "--prompts", prompts, *small, *arguments]
         code = cli.run([str(argument) for argument in line])
@@ -106,7 +108,7 @@ def test_json_alone_on_stdout(command, tiny_models, tmp_path):
 def test_mistakes_are_one_line_and_exit_code_2(command, monkeypatch, arguments, changes, message):
     Path("empty.txt").write_text("\n \n")
     Path("bytes.txt").write_bytes(b"\xff\xfe\x00")
-    monkeypatch.setattr(calibration.Calibration, "add", None)
+    monkeypatch.setattr(calibration.Calibration, "_add", None)
     code, out, err = command(*arguments, **changes)
     assert (code, out) == (cli.WRONG_USAGE, "")
     assert message in err
@@ -124,7 +126,7 @@ def test_a_damaged_pipeline_is_told_in_one_line(command, pipeline_folder, tmp_pa
 
 @pytest.mark.parametrize(("finished", "written"), [(1, ["interrupted.json"]), (0, [])])
 def test_an_interruption_keeps_what_is_done(command, monkeypatch, finished, written):
-    add = calibration.Calibration.add
+    add = calibration.Calibration._add
     calls = iter(range(10))
 
     def interrupted(self, prompt):
@@ -132,7 +134,7 @@ def test_an_interruption_keeps_what_is_done(command, monkeypatch, finished, writ
             raise KeyboardInterrupt
         add(self, prompt)
 
-    monkeypatch.setattr(calibration.Calibration, "add", interrupted)
+    monkeypatch.setattr(calibration.Calibration, "_add", interrupted)
     code, out, err = command("--out", "interrupted.json")
     assert (code, out) == (cli.INTERRUPTED, "")
     assert f"Ended early: {finished} of 2 prompts are done." in err

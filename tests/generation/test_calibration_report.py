@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -14,12 +15,14 @@ from ma_agiqa_core.generation.pruning_schedules import Measured
 FRACTIONS = {0.2: 4, 0.5: 10, 0.8: 16}
 
 
-def report_of(prompts: int = 30, n: int = 8, *, final: np.ndarray | None = None, observed: bool = False, **changes):
+def report_of(
+    prompts: int = 30, n: int = 8, *, final: np.ndarray | None = None, observed: bool = False, **changes: Any
+) -> CalibrationReport:
     random = np.random.default_rng(0)
     final = random.normal(5, 1, (prompts, n)) if final is None else final
     previews = np.stack([final + random.normal(0, spread, final.shape) for spread in (3, 1, 0.1)], axis=1)
     measured = Measured(previews, final, np.array([4, 10, 16]) * 2.0 * n, 40.0 * n)
-    setting = {
+    setting: dict[str, Any] = {
         "pipeline": "StableDiffusionPipeline",
         "scheduler": "DDIMScheduler",
         "n": n,
