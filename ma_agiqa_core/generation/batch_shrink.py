@@ -72,6 +72,13 @@ class BatchShrink:
             tensor, whole = self._whole.pop()
             tensor.data = whole
 
+    def begin(self) -> None:
+        """Before a pipeline call, in its thread: nothing is known of its rows."""
+        self._thread = threading.get_ident()
+        self.rows = []
+        self._total = 0
+        self._multiples, self._sizes = set(), set()
+
     def end_step(self, latents: Tensor) -> None:
         """Takes note of a step's end: call it in every step, before shrink.
 
