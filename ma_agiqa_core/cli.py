@@ -374,6 +374,7 @@ def calibrate(
     names = {"steps": "num_inference_steps", "guidance": "guidance_scale", "width": "width", "height": "height"}
     given = {name: options.pop(option) for option, name in names.items()}
 
+    from .batching import is_out_of_memory
     from .generation.calibration import Calibration
     from .generation.pipeline_files import load_pipeline
     from .scorer import resolve_device, resolve_dtype
@@ -401,7 +402,15 @@ def calibrate(
         local_files_only=scoring.local_files_only,
         pipe_kwargs={name: value for name, value in given.items() if value is not None},
     )
-    calibrate_with_progress(calibration, out=out, plot=plot, as_json=as_json)
+    try:
+        calibrate_with_progress(calibration, out=out, plot=plot, as_json=as_json)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"Expected memory for one candidate at a time on {str(device)!r}, got too little. Use --dtype float16, or "
+            "a smaller --width and --height."
+        ) from error
 
 
 @cli.command()

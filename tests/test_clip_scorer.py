@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -269,3 +270,22 @@ def test_models_lists_it(clip_folder, tmp_path, monkeypatch, capsys):
     assert (found["name"], found["kind"], found["source"]) == ("tiny-clip", "scorer", "file")
     assert f"--model clip:{clip_folder}" in found["description"]
     assert found["revision"] == load_scorer(f"clip:{clip_folder}", device="cpu").info.revision
+
+
+def test_a_hub_id_is_taken_from_this_machine_without_asking(clip_folder, pictures, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    from ma_agiqa_core import hub
+
+    cached = tmp_path / "models--owner--pickscore"
+    shutil.copytree(clip_folder, cached / "snapshots" / ("d" * 40))
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("d" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "check_reachable", None)
+    scorer = load_scorer("clip:owner/pickscore", device="cpu")
+    assert scorer.info.name == "pickscore(owner/pickscore)"
+    assert load_scorer(f"clip:owner/pickscore@{'d' * 40}", device="cpu").info == scorer.info
+    assert scorer.score(pictures, TEXTS).isfinite().all()
+    with pytest.raises(FileNotFoundError, match="at revision 'other'"):
+        load_scorer("clip:owner/pickscore", revision="other", local_files_only=True)

@@ -124,6 +124,17 @@ def test_a_damaged_pipeline_is_told_in_one_line(command, pipeline_folder, tmp_pa
     assert str(broken) in err.splitlines()[-1]
 
 
+def test_too_little_memory_is_told_in_one_line(command, monkeypatch):
+    def no_memory(self, prompt, seed):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    monkeypatch.setattr(calibration.Calibration, "_call", no_memory)
+    code, out, err = command()
+    assert (code, out) == (cli.WRONG_USAGE, "")
+    assert "one candidate at a time on 'cpu', got too little. Use --dtype float16" in err
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize(("finished", "written"), [(1, ["interrupted.json"]), (0, [])])
 def test_an_interruption_keeps_what_is_done(command, monkeypatch, finished, written):
     add = calibration.Calibration._add
