@@ -13,7 +13,15 @@ from ..scorer import Scorer
 from .callback import PruningStep
 from .candidates import BatchLimit, Request, as_pil, best, generate_together, group_scores
 from .picture_metadata import PictureMetadata, save_picture
-from .request_checks import Options, argument_of, arguments_per_prompt, check_pipeline, check_scorers
+from .request_checks import (
+    Options,
+    argument_of,
+    arguments_per_prompt,
+    check_pipeline,
+    check_reproducible,
+    check_scorers,
+    found_preview,
+)
 from .sequential import generate_sequentially
 from .spread import Processes
 
@@ -79,6 +87,7 @@ def best_of_n(
     preview: Any = "auto",
     strategy: str = "batch",
     save_dir: str | Path | None = None,
+    local_files_only: bool = False,
     **pipe_kwargs: Any,
 ) -> BestOfN | list[BestOfN]:
     """Makes n candidates and gives the best back.
@@ -106,6 +115,7 @@ def best_of_n(
         preview: How previews are made, as in `QualityFilterCallback`.
         strategy: "batch", or "sequential": one candidate at a time, stopped when it cannot be among the best.
         save_dir: Folder for the best, as PNGs that carry score, seed and settings.
+        local_files_only: Never use the network for a preview decoder.
         pipe_kwargs: Further arguments of the pipeline. Lists of texts as long as `prompt` are given out in step
             with it.
 
@@ -128,6 +138,8 @@ def best_of_n(
     in_list = prompt is not None and not isinstance(prompt, str)
     prompts: list[str | None] = [*prompt] if prompt is not None and not isinstance(prompt, str) else [prompt]
     rows_argument = check_pipeline(pipe, options, pipe_kwargs)
+    check_reproducible(pipe, pipe_kwargs)
+    preview = found_preview(pipe, preview, options, local_files_only=local_files_only)
     calls = arguments_per_prompt(prompts, {"output_type": "pil", **pipe_kwargs}, in_list)
     requests = [
         Request(pipe, scorer, text, call, rows_argument, options.prune_at, preview, seed)

@@ -137,13 +137,17 @@ class _Report:
 
 
 class _Gate:
-    """Stands for the scorer in the callback of one batch: previews go to where all batches are compared."""
+    """Stands for the scorer in the callback of one batch: previews go to where all batches are compared.
+
+    Attributes:
+        step: Where the batch is.
+    """
 
     def __init__(self, scorer: Scorer, candidates: Sequence[int], pause: Pause) -> None:
         self.info = scorer.info
         self._candidates, self._pause = candidates, pause
         self._previews: list[PIL.Image.Image] = []
-        self._step = 0
+        self.step = 0
 
     def score(
         self, images: Any, prompts: Prompts = None, batch_size: int | None = None, on_error: str = "raise"
@@ -156,13 +160,8 @@ class _Gate:
         """The rows that go on, among those of this batch: none ends it."""
         previews = {self._candidates[row]: picture for row, picture in zip(scores, self._previews, strict=True)}
         self._previews = []
-        kept = self._pause(_Report(self._step, stage, previews))
+        kept = self._pause(_Report(self.step, stage, previews))
         return [row for row in scores if self._candidates[row] in kept]
-
-    def look(self, pipe: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> None:
-        """Before every step's pruning: the place where a batch ends if another has failed."""
-        self._step = step
-        self._pause(None)
 
 
 class _Group:
@@ -172,21 +171,27 @@ class _Group:
         self.may_begin_anew = True
 
     def generate(self, batches: Sequence[Sequence[int]]) -> Made:
-        pipe = self._request.pipe
-        try:
-            with counted(pipe) as calls:
-                run = self._run_on_pipe if len(batches) == 1 else self._run_on_copy
-                finished = run_together(batches, run, self._decide)
-        finally:
-            if len(batches) > 1 and getattr(pipe, "_all_hooks", None):
-                pipe.maybe_free_model_hooks()  # the copies have put hooks of their own on its models
+        with counted(self._request.pipe) as calls:
+            finished = self._pruned(batches) if self._request.prune_at else map(self._unpruned, batches)
+            self._made.pictures = {number: picture for batch in finished for number, picture in batch.items()}
         self.may_begin_anew = False
         if self._request.prune_at:
             while self._prune(None) is not None:
                 pass  # other processes still have candidates to drop
-        self._made.pictures = {number: picture for batch in finished if batch for number, picture in batch.items()}
         self._made.evaluations = sum(self._processes.exchange(calls.evaluations))
         return self._made
+
+    def _unpruned(self, candidates: Sequence[int]) -> dict[int, Any]:
+        return dict(zip(candidates, self._request.call(self._request.pipe, candidates), strict=True))
+
+    def _pruned(self, batches: Sequence[Sequence[int]]) -> list[dict[int, Any]]:
+        pipe = self._request.pipe
+        try:
+            run = self._run_on_pipe if len(batches) == 1 else self._run_on_copy
+            return [batch for batch in run_together(batches, run, self._decide) if batch is not None]
+        finally:
+            if getattr(pipe, "_all_hooks", None):
+                pipe.maybe_free_model_hooks()  # copies have put hooks of their own on its models; an end skips it
 
     def _run_on_pipe(self, candidates: Sequence[int], pause: Pause) -> dict[int, Any]:
         return self._run(self._request.pipe, candidates, pause)
@@ -198,8 +203,6 @@ class _Group:
 
     def _run(self, pipe: Any, candidates: Sequence[int], pause: Pause) -> dict[int, Any]:
         request = self._request
-        if not request.prune_at:
-            return dict(zip(candidates, request.call(pipe, candidates), strict=True))
         gate = _Gate(request.scorer, candidates, pause)
         with QualityFilterCallback(
             pipe,
@@ -211,7 +214,8 @@ class _Group:
         ) as callback:
 
             def on_step_end(pipe: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
-                gate.look(pipe, step, timestep, callback_kwargs)
+                pause(None)
+                gate.step = step
                 return callback(pipe, step, timestep, callback_kwargs)
 
             pictures = request.call(

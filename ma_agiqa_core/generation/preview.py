@@ -80,6 +80,13 @@ class Previewer:
             return "callable"
         return "vae" if self._decoder is None else type(self._decoder).__name__
 
+    @property
+    def found(self) -> Preview:
+        """What makes another Previewer of this pipeline decode the same, with nothing to look for or load."""
+        if self._callable is not None:
+            return self._callable
+        return "vae" if self._decoder is None else self._decoder
+
     @torch.no_grad()
     def pictures(self, x0: Tensor, arguments: Mapping[str, Any] | None = None) -> Tensor:
         """Pictures of these latents.

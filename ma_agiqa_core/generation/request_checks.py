@@ -12,6 +12,8 @@ import numpy as np
 import PIL.Image
 
 from ..scorer import Scorer, as_scores
+from .families import SCHEDULERS, UnsupportedPipelineError, check_exact, draws_noise, family_of
+from .preview import Previewer
 
 ROWS_ARGUMENTS = ("num_images_per_prompt", "num_videos_per_prompt")
 _OURS = {
@@ -182,12 +184,59 @@ def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) ->
     return next((name for name in ROWS_ARGUMENTS if name in known), None)
 
 
+def check_reproducible(pipe: Any, arguments: Mapping[str, Any]) -> None:
+    """Refuses what makes another picture of the same seed, depending on the batch or on the run.
+
+    Raises:
+        UnsupportedPipelineError: Noise that is not drawn from a candidate's own generator.
+    """
+    scheduler = pipe.scheduler
+    kind = type(scheduler).__name__
+    if kind == "DPMSolverSDEScheduler":
+        raise UnsupportedPipelineError(
+            "Expected a scheduler that draws noise from the generators it is given, got DPMSolverSDEScheduler, which "
+            "takes none. Use DPMSolverMultistepScheduler with algorithm_type='sde-dpmsolver++'."
+        )
+    if kind not in SCHEDULERS or not draws_noise(scheduler, float(arguments.get("eta") or 0.0)):
+        return
+    try:
+        family = family_of(pipe)
+    except UnsupportedPipelineError:
+        return  # most give their generators on
+    if not family.generator_in_step:
+        raise UnsupportedPipelineError(
+            f"Expected a scheduler that draws no noise in its steps, got {kind} with these settings: "
+            f"{type(pipe).__name__} gives it no generators, so that no seed makes the same picture twice. Use another."
+        )
+
+
 def argument_of(pipe: Any, arguments: Mapping[str, Any], name: str) -> Any:
     """An argument's value in this call: as given, else the pipeline's default; None if there is no such argument."""
     if name in arguments:
         return arguments[name]
     parameter = inspect.signature(type(pipe).__call__).parameters.get(name)
     return None if parameter is None or parameter.default is parameter.empty else parameter.default
+
+
+def found_preview(pipe: Any, preview: Any, options: Options, *, local_files_only: bool) -> Any:
+    """The preview's decoder, looked for and loaded once for all batches; what cannot be pruned is refused on the way.
+
+    Raises:
+        UnsupportedPipelineError: In this pipeline, or with this scheduler, rows cannot be dropped exactly.
+        ValueError: No such preview, or a decoder for other latents.
+        FileNotFoundError: The decoder that was asked for is not here and cannot be downloaded.
+    """
+    if not options.prune_at:
+        return preview
+    try:
+        family = family_of(pipe)
+    except UnsupportedPipelineError:
+        if options.strategy == "sequential":
+            return preview
+        raise
+    if options.strategy == "batch":
+        check_exact(pipe, family)
+    return Previewer(pipe, family, preview, local_files_only=local_files_only).found
 
 
 def arguments_per_prompt(

@@ -36,6 +36,11 @@ class Processes:
         self.index: int = 0 if self._state is None else self._state.process_index
         self.count: int = 1 if self._state is None else self._state.num_processes
 
+    @property
+    def device(self) -> Any:
+        """Where this process is to compute, as a torch.device; None unless several were launched."""
+        return None if self._state is None else self._state.device
+
     def share(self, items: Sequence[T]) -> list[T]:
         """This process's part of the items, in order; possibly none."""
         if self._state is None:
