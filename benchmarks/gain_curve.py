@@ -137,6 +137,11 @@ def report(measured: Measured, seconds: float) -> str:
     eight = next(way for way in found if way.name.startswith("8 pruned, "))
     cost = eight.evaluations / full[8].evaluations
     share, low, _ = ratio(eight.gain, full[8].gain)
+    odds, odds_low, odds_high = ratio(*(in_log_odds(measured, way) for way in (eight, full[8])))
+    lines.append(
+        "Log-probability ends at 0, so that avoiding a wrong digit is most of the gain. In log-odds, which do not end, "
+        f"{arrows(8)} keeps {odds:.1%} ({odds_low:.1%}–{odds_high:.1%})."
+    )
     lines.append(
         f"Bar, {arrows(8)} at most {COST_BAR:.0%} of the evaluations: {cost:.1%}, {_verdict(cost <= COST_BAR)}."
     )
@@ -145,6 +150,13 @@ def report(measured: Measured, seconds: float) -> str:
         f"{_verdict(low >= SHARE_BAR)}."
     )
     return "\n".join(lines)
+
+
+def in_log_odds(measured: Measured, way: Way) -> np.ndarray:
+    """(P,): the gain of the same choice, measured by log(p / (1 - p))."""
+    final = measured.final[:, : way.n]
+    odds = final - np.log(-np.expm1(final.clip(max=-1e-7)))
+    return odds[np.arange(len(odds)), way.chosen] - odds.mean(1)
 
 
 def ratio(gains: np.ndarray, of: np.ndarray) -> tuple[float, float, float]:

@@ -225,11 +225,12 @@ def log_probability(classifier: Any, name: str) -> CallableScorer:
 
 
 def flat(images: Any) -> np.ndarray:
-    """(B, 64) in [0, 1] from a batch (B, C, 8, 8) in [0, 1] or a sequence of PIL pictures or tensors (C, 8, 8)."""
+    """(B, 64) in [0, 1] from a batch (B, C, H, W) in [0, 1] or a sequence of PIL pictures or tensors (C, H, W)."""
     if not isinstance(images, Tensor):
         arrays = [one if isinstance(one, Tensor) else _pil_as_tensor(one) for one in images]
         images = torch.stack(arrays)
-    return images.float().mean(1).flatten(1).clamp(0, 1).cpu().numpy()
+    grey = images.float().mean(1, keepdim=True)
+    return F.adaptive_avg_pool2d(grey, SIDE).flatten(1).clamp(0, 1).cpu().numpy()
 
 
 def _pil_as_tensor(picture: Any) -> Tensor:
