@@ -143,7 +143,7 @@ SCHEDULERS = {
     "DPMSolverMultistepScheduler": "sde",
     "EulerAncestralDiscreteScheduler": "always",
     "EulerDiscreteScheduler": "never",
-    "FlowMatchEulerDiscreteScheduler": "stochastic_sampling",
+    "FlowMatchEulerDiscreteScheduler": "never",
     "FlowMatchHeunDiscreteScheduler": "never",
     "HeunDiscreteScheduler": "never",
     "LCMScheduler": "always",
@@ -197,23 +197,22 @@ def check_exact(pipe: Any, family: Family) -> None:
     """Refuses what is not known to leave the survivors as they are.
 
     Raises:
-        UnsupportedPipelineError: A scheduler that is not in SCHEDULERS, or hooks that keep features from step to step.
+        UnsupportedPipelineError: A scheduler that is not in SCHEDULERS, hooks that keep features from step to step, a
+            network whose `forward` was replaced, or attention that is not diffusers' own.
     """
     check_scheduler(pipe.scheduler)
     for attribute in (*family.denoisers, *family.companions):
         module = getattr(pipe, attribute, None)
-        if module is not None and (hook := _feature_hook(module)) is not None:
-            raise UnsupportedPipelineError(
-                f"Expected a {attribute} without hooks that keep features between steps, got {hook!r}: what it keeps "
-                f"has the rows of the step before. Call {attribute}.disable_cache(). {_SEQUENTIAL}"
-            )
+        if module is not None:
+            _check_network(attribute, module)
 
 
 def check_scheduler(scheduler: Any) -> None:
     """Refuses a scheduler whose state cannot be shrunk exactly.
 
     Raises:
-        UnsupportedPipelineError: It is not in SCHEDULERS, or has a solver of its own inside.
+        UnsupportedPipelineError: It is not in SCHEDULERS, has a solver of its own inside, or draws noise for the
+            whole batch.
     """
     kind = type(scheduler)
     if kind.__name__ == "DPMSolverSDEScheduler":
@@ -225,6 +224,11 @@ def check_scheduler(scheduler: Any) -> None:
         raise UnsupportedPipelineError(
             f"Expected one of diffusers' schedulers {', '.join(sorted(SCHEDULERS))}, got "
             f"{kind.__module__}.{kind.__name__}, whose state is not known. {_SEQUENTIAL}"
+        )
+    if scheduler.config.get("stochastic_sampling"):
+        raise UnsupportedPipelineError(
+            f"Expected {kind.__name__} that draws no noise in its steps, got stochastic_sampling=True: not every "
+            f"release and pipeline of diffusers draws it row by row. Leave it out. {_SEQUENTIAL}"
         )
     if scheduler.config.get("solver_p") is not None:
         raise UnsupportedPipelineError(
@@ -245,9 +249,37 @@ def draws_noise(scheduler: Any, eta: float = 0.0) -> bool:
         return eta > 0
     if when == "sde":
         return str(scheduler.config.algorithm_type).startswith("sde")
-    if when == "stochastic_sampling":
-        return bool(scheduler.config.get("stochastic_sampling", False))
     return when == "always"
+
+
+def _check_network(attribute: str, module: Any) -> None:
+    if (hook := _feature_hook(module)) is not None:
+        raise UnsupportedPipelineError(
+            f"Expected a {attribute} without hooks that keep features between steps, got {hook!r}: what it keeps "
+            f"has the rows of the step before. Call {attribute}.disable_cache(). {_SEQUENTIAL}"
+        )
+    if (part := _patched_part(module)) is not None:
+        raise UnsupportedPipelineError(
+            f"Expected a {attribute} as diffusers makes it, got {part or attribute} with another forward, such as "
+            f"DeepCache's, which may keep features of rows that are gone. Take it off. {_SEQUENTIAL}"
+        )
+    processors = getattr(module, "attn_processors", {})
+    if foreign := [kind for kind in map(type, processors.values()) if kind.__module__.split(".")[0] != "diffusers"]:
+        raise UnsupportedPipelineError(
+            f"Expected attention processors of diffusers in {attribute}, got {foreign[0].__module__}."
+            f"{foreign[0].__name__}, under which rows may look at each other. Take it off. {_SEQUENTIAL}"
+        )
+
+
+def _patched_part(module: Any) -> str | None:
+    """Name of a part whose `forward` was replaced; accelerate's offloading, diffusers' hooks and torch.compile may."""
+    for name, part in module.named_modules():
+        forward = vars(part).get("forward")
+        is_own = getattr(forward, "__func__", None) is type(part).forward  # put back by whoever replaced it
+        is_known = hasattr(part, "_hf_hook") or hasattr(part, "_diffusers_hook") or hasattr(part, "_orig_mod")
+        if forward is not None and not is_own and not is_known:
+            return str(name)
+    return None
 
 
 def _feature_hook(module: Any) -> str | None:

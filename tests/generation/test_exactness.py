@@ -11,8 +11,22 @@ LIMIT = 1e-4
 SURVIVORS = {"one": (2,), "two": (0, 3), "all but one": (0, 2, 3)}
 Call = Callable[..., Any]
 Same = Callable[..., None]
-TEXT_TO_IMAGE = ("sd", "sd_lcm", "sdxl", "kolors", "sd3", "flux", "flux2", "flux2_klein", "qwen_image", "sana", "wan")
+TEXT_TO_IMAGE = (
+    "sd",
+    "sd_lcm",
+    "lcm",
+    "sdxl",
+    "kolors",
+    "sd3",
+    "flux",
+    "flux2",
+    "flux2_klein",
+    "qwen_image",
+    "sana",
+    "wan",
+)
 OTHERS = (
+    "lcm_img2img",
     "sd_img2img",
     "sd_inpaint",
     "sd_inpaint_9",

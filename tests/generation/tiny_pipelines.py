@@ -660,6 +660,11 @@ def with_reference(*, negative: bool) -> Callable[[int], dict[str, Any]]:
     return inputs
 
 
+def positive(prompts: int) -> dict[str, Any]:
+    """Text without negative prompts."""
+    return {"prompt": text(prompts)["prompt"]}
+
+
 def flux_text(prompts: int) -> dict[str, Any]:
     return {**text(prompts), "max_sequence_length": LENGTH}
 
@@ -691,6 +696,22 @@ FROM_PICTURE: dict[str, Any] = {"strength": 0.6}
 FAMILIES: dict[str, TinyFamily] = {
     "sd": family(stable_diffusion, "ddim"),
     "sd_lcm": family(lambda: stable_diffusion(lcm=True), "lcm", guided=None, unguided={"guidance_scale": 4.0}),
+    "lcm": family(
+        lambda: stable_diffusion("LatentConsistencyModelPipeline", lcm=True),
+        "lcm",
+        inputs=positive,
+        guided=None,
+        unguided={"guidance_scale": 4.0},
+    ),
+    "lcm_img2img": family(
+        lambda: stable_diffusion("LatentConsistencyModelImg2ImgPipeline", lcm=True),
+        "lcm",
+        inputs=positive,
+        per_row=("image",),
+        guided=None,
+        unguided={"guidance_scale": 4.0},
+        settings={"strength": 0.6},
+    ),
     "sd_img2img": family(
         stable_diffusion,
         "ddim",
