@@ -189,7 +189,7 @@ class QualityFilterCallback(PipelineCallback):
         try:
             family = family_of(pipe)
         except UnsupportedPipelineError:
-            if not self._is_sequential or missing or not hasattr(pipe, "interrupt"):
+            if not self._is_sequential or missing or not hasattr(type(pipe), "interrupt"):
                 raise
             if self._stages and not callable(self._preview):
                 raise UnsupportedPipelineError(
