@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .best_of_n import BestOfN, best_of_n
+    from .best_of import BestOfN, best_of_n
     from .calibration import calibrate
     from .calibration_report import CalibrationReport
     from .callback import PruningStep, QualityFilterCallback
@@ -21,12 +21,12 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "BestOfN": "best_of_n",
+    "BestOfN": "best_of",
     "CalibrationReport": "calibration_report",
     "PruningStep": "callback",
     "QualityFilterCallback": "callback",
     "UnsupportedPipelineError": "families",
-    "best_of_n": "best_of_n",
+    "best_of_n": "best_of",
     "calibrate": "calibration",
 }
 
