@@ -21,6 +21,7 @@ from .request_checks import (
     check_reproducible,
     check_scorers,
     found_preview,
+    prompt_list,
 )
 from .sequential import generate_sequentially
 from .spread import Processes
@@ -135,8 +136,7 @@ def best_of_n(
         on_none=on_none,
         strategy=strategy,
     )
-    in_list = prompt is not None and not isinstance(prompt, str)
-    prompts: list[str | None] = [*prompt] if prompt is not None and not isinstance(prompt, str) else [prompt]
+    prompts, in_list = prompt_list(prompt)
     rows_argument = check_pipeline(pipe, options, pipe_kwargs)
     check_reproducible(pipe, pipe_kwargs)
     preview = found_preview(pipe, preview, options, local_files_only=local_files_only)

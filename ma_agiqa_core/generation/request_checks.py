@@ -160,7 +160,10 @@ def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) ->
     for name, fix in _OURS.items():
         if name in arguments:
             raise ValueError(f"Expected no {name} in the pipeline's arguments, got one. {fix}.")
-    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values())
+    # diffusers' own **kwargs are for arguments that are no more: everything else in them is passed over in silence.
+    takes_any = type(pipe).__module__.split(".")[0] != "diffusers" and any(
+        parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()
+    )
     for name in arguments:
         if name not in known and not takes_any:
             raise ValueError(f"Expected arguments of best_of_n or of {kind}, got {name!r}. Is it misspelt?")
@@ -197,7 +200,8 @@ def check_reproducible(pipe: Any, arguments: Mapping[str, Any]) -> None:
             "Expected a scheduler that draws noise from the generators it is given, got DPMSolverSDEScheduler, which "
             "takes none. Use DPMSolverMultistepScheduler with algorithm_type='sde-dpmsolver++'."
         )
-    if kind not in SCHEDULERS or not draws_noise(scheduler, float(arguments.get("eta") or 0.0)):
+    draws = kind in SCHEDULERS and draws_noise(scheduler, float(arguments.get("eta") or 0.0))
+    if not draws and not scheduler.config.get("stochastic_sampling"):
         return
     try:
         family = family_of(pipe)
@@ -239,20 +243,30 @@ def found_preview(pipe: Any, preview: Any, options: Options, *, local_files_only
     return Previewer(pipe, family, preview, local_files_only=local_files_only).found
 
 
+def prompt_list(prompt: Any) -> tuple[list[str | None], bool]:
+    """The prompts, and whether they came in a list.
+
+    Raises:
+        ValueError: None in a list, or something else than text.
+    """
+    if prompt is None or isinstance(prompt, str):
+        return [prompt], False
+    if not isinstance(prompt, Sequence) or not prompt or not all(isinstance(text, str) for text in prompt):
+        raise ValueError(f"Expected a text or a list of at least one text as prompt, got {prompt!r}.")
+    return list(prompt), True
+
+
 def arguments_per_prompt(
     prompts: Sequence[str | None], arguments: Mapping[str, Any], in_list: bool
 ) -> list[dict[str, Any]]:
     """The pipeline's arguments for each prompt. Lists of texts go with the prompts where these came in a list.
 
     Raises:
-        ValueError: No prompts, one that is no text, or a list of texts of another length.
+        ValueError: Neither text nor `prompt_embeds`, both for several prompts, or a list of texts of another length.
     """
-    if not prompts:
-        raise ValueError("Expected at least one prompt, got none.")
     has_embeddings = arguments.get("prompt_embeds") is not None
-    for number, prompt in enumerate(prompts):
-        if not isinstance(prompt, str) and not (prompt is None and has_embeddings and not in_list):
-            raise ValueError(f"Expected a text as prompt {number}, got {prompt!r}.")
+    if None in prompts and not has_embeddings:
+        raise ValueError("Expected a prompt, or prompt_embeds among the pipeline's arguments, got neither.")
     if has_embeddings and in_list:
         raise ValueError("Expected one prompt with prompt_embeds, got a list. Call best_of_n once for each.")
     calls = []

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+THREAD_NAME = "ma-agiqa batch"
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 Pause = Callable[[Any], Any]
@@ -114,7 +115,7 @@ class _Turn(Generic[Batch, Result]):
         self.is_paused = False
         if self._thread is None:
             context = contextvars.copy_context()
-            self._thread = threading.Thread(target=context.run, args=(self._work,), daemon=True)
+            self._thread = threading.Thread(target=context.run, args=(self._work,), name=THREAD_NAME, daemon=True)
             self._thread.start()
         self._may_run.release()
         while not self._came_back.acquire(timeout=0.2):  # an untimed wait cannot be interrupted on Windows

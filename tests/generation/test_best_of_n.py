@@ -15,6 +15,7 @@ from ma_agiqa_core import CallableScorer, EnsembleScorer
 from ma_agiqa_core.generation import BestOfN, best_of_n
 from ma_agiqa_core.generation.best_of import NoneGoodEnoughError
 from ma_agiqa_core.generation.picture_metadata import read_metadata
+from ma_agiqa_core.generation.together import THREAD_NAME
 
 PRUNE_AT = {0.4: 4, 0.7: 2}
 STEPS = 5
@@ -38,11 +39,10 @@ def one_thread() -> None:
 def pipe(tiny_pipelines: ModuleType) -> Iterator[Any]:
     """Stable Diffusion; afterwards no hook and no thread may be left, and the scheduler is its own again."""
     pipe = tiny_pipelines.pipeline("sd")
-    threads = threading.active_count()
     attributes = set(vars(pipe))
     scheduler = pipe.scheduler
     yield pipe
-    assert threading.active_count() == threads
+    assert THREAD_NAME not in {thread.name for thread in threading.enumerate()}
     assert not pipe.unet._forward_pre_hooks
     assert not pipe.unet._forward_hooks
     assert set(vars(pipe)) - attributes <= {"_guidance_scale", *(name for name in vars(pipe) if name.startswith("_"))}
@@ -386,7 +386,6 @@ def test_a_failing_scorer_leaves_the_pipeline_usable(
             strategy=strategy,
             **call,
         )
-    assert threading.active_count() == 1 or not any(t.daemon and "_work" in t.name for t in threading.enumerate())
     assert torch.equal(alone(pipe, 3, **call), before)
 
 
@@ -463,7 +462,7 @@ def test_bad_options(
 @pytest.mark.parametrize(
     ("scorer", "options", "message"),
     [
-        (scores_of(lambda n: [0.5] * (n + 1)), {}, r"Expected 2 scores .*got 3|got 3"),
+        (scores_of(lambda n: [0.5] * (n + 1)), {}, r"Expected 2 scores from 'odd', got torch\.float32 \(3,\)"),
         (scores_of(lambda n: 0.5), {}, "Expected"),
         (scores_of(lambda n: [float("nan")] * n), {}, "Expected finite scores from 'odd', got nan"),
         (scores_of(lambda n: [float("inf")] * n), {}, "Expected finite scores from 'odd', got inf"),
