@@ -117,7 +117,7 @@ def overhead_table(turns: int) -> str:
 
 
 def slow_pipeline() -> Any:
-    """The small generator's pipeline around a random UNet of Stable Diffusion's layout, a fifth to a tenth of its width."""
+    """The small generator's pipeline around a random UNet of Stable Diffusion's layout, far narrower."""
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(0)
