@@ -231,3 +231,24 @@ def test_offloading_and_slices(tiny_pipelines: ModuleType, run_pruned: Call, unp
     pipe.unet.enable_layerwise_casting(storage_dtype=torch.float32, compute_dtype=torch.float32)
     arguments = tiny_pipelines.FAMILIES["sd"].arguments(4)
     assert_same(run_pruned(pipe, arguments, {2: [0, 1, 3]}), unpruned("sd"), [0, 1, 3])
+
+
+@pytest.mark.parametrize("name", ["sd", "flux"])
+def test_weights_that_come_and_go(
+    tiny_pipelines: ModuleType, run_pruned: Call, unpruned: Call, assert_same: Same, name: str
+) -> None:
+    """Group offloading of diffusers, and accelerate's hooks: also after they were taken off."""
+    from accelerate.hooks import AlignDevicesHook, add_hook_to_module, remove_hook_from_module
+
+    arguments = tiny_pipelines.FAMILIES[name].arguments
+    cpu = torch.device("cpu")
+    pipe = fresh(tiny_pipelines, name)
+    denoiser = getattr(pipe, "unet", None) or pipe.transformer
+    denoiser.enable_group_offload(onload_device=cpu, offload_device=cpu, offload_type="leaf_level")
+    assert_same(run_pruned(pipe, arguments(4), {2: [3]}), unpruned(name), [3])
+    pipe = fresh(tiny_pipelines, name)
+    denoiser = getattr(pipe, "unet", None) or pipe.transformer
+    add_hook_to_module(denoiser, AlignDevicesHook(execution_device="cpu", io_same_device=True))
+    assert_same(run_pruned(pipe, arguments(4), {2: [3]}), unpruned(name), [3])
+    remove_hook_from_module(denoiser, recurse=True)
+    assert_same(run_pruned(pipe, arguments(4), {2: [3]}), unpruned(name), [3])

@@ -953,6 +953,13 @@ def shared(name: str) -> Any:
     return pipe
 
 
+def available() -> list[str]:
+    """The families that the installed diffusers has: the youngest are missing in older releases."""
+    import diffusers
+
+    return [name for name in FAMILIES if hasattr(diffusers, "Flux2KleinPipeline") or not name.startswith("flux2")]
+
+
 def pipeline(name: str, scheduler: str | None = None) -> Any:
     """The family's shared pipeline with a fresh scheduler, the usual one unless named."""
     pipe = shared(name)
