@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
+import torch.distributed
+
 T = TypeVar("T")
 
 
@@ -31,8 +34,10 @@ class Processes:
         self._state: Any = None
         if _several_were_launched():
             from accelerate import PartialState
+            from accelerate.utils import parse_flag_from_env
 
-            self._state = PartialState()
+            # Unless it is told so, it takes a process without a GPU for one that is alone.
+            self._state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not _has_accelerator())
         self.index: int = 0 if self._state is None else self._state.process_index
         self.count: int = 1 if self._state is None else self._state.num_processes
 
@@ -70,9 +75,13 @@ class Processes:
             self.exchange(_Failed(f"{type(error).__name__}: {error}"))
 
 
-def _several_were_launched() -> bool:
-    import torch.distributed
+def _has_accelerator() -> bool:
+    if hasattr(torch, "accelerator"):  # since 2.6
+        return torch.accelerator.is_available()
+    return torch.cuda.is_available()
 
+
+def _several_were_launched() -> bool:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_world_size() > 1
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
