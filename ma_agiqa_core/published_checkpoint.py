@@ -69,7 +69,7 @@ RENAMED_INSIDE = {
 
 _WIDTH_KEY = "fc4096_784_a2.0.weight"  # (patches, semantic width)
 _REDUCE_KEYS = ("conv1.weight", "conv2.weight")  # 1x1 convolutions there, linear layers here
-_ADVICE = "Use the authors' checkpoint (README, 'The MA-AGIQA model')."
+_ADVICE = "Use the authors' checkpoint (README, 'MA-AGIQA')."
 
 
 def convert_reference(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], MaAgiqaConfig]:
