@@ -18,6 +18,7 @@ from .model import MaAgiqa
 from .preprocess import visual_pixels_of
 from .scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_device, resolve_dtype, resolve_prompts
 from .semantic.extractor import PICTURES_AT_ONCE, SemanticExtractor, SemanticVectors
+from .semantic.questions import QUESTIONS
 
 _DESCRIPTION = "MA-AGIQA (Wang et al. 2024): quality features of a vision transformer"
 _WITH_SEMANTIC = ", joined by a mixture of experts with what a large multimodal model says about coherence and meaning."
@@ -187,7 +188,7 @@ def _extractor(
     if semantic is None:
         options["revision"] = facts.semantic_revision
     try:
-        extractor = SemanticExtractor(model, questions=facts.questions, **options)
+        extractor = SemanticExtractor(model, questions=facts.questions or QUESTIONS, **options)
     except FileNotFoundError as error:
         if semantic is not None:
             raise

@@ -91,6 +91,12 @@ def test_visual_expert_alone_comes_back(tmp_path: Path) -> None:
     assert read_facts(tmp_path / "visual.safetensors") == CheckpointFacts()
 
 
+def test_a_model_saved_without_facts_is_asked_the_published_questions(model: MaAgiqa, tmp_path: Path) -> None:
+    save_checkpoint(model, tmp_path / "model.safetensors")
+
+    assert read_facts(tmp_path / "model.safetensors") == CheckpointFacts(questions=QUESTIONS)
+
+
 def test_facts_come_back_and_are_strings_in_the_file(path: Path) -> None:
     assert read_facts(str(path)) == FACTS
     metadata = contents(path)[1]
@@ -108,6 +114,7 @@ def test_facts_come_back_and_are_strings_in_the_file(path: Path) -> None:
         ({"quantiles": (1.0,)}, r"ascending finite quantiles, or none, got \(1.0,\)"),
         ({"quantiles": (2.0, 1.0)}, r"got \(2.0, 1.0\)"),
         ({"quantiles": (1.0, float("nan"))}, "nan"),
+        ({"questions": {"coherence": "?"}}, "questions for semantic_content and coherence, got coherence"),
     ],
 )
 def test_impossible_facts_are_refused(change: dict[str, Any], message: str) -> None:
