@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .model import MaAgiqa, MaAgiqaConfig
+from .refused_pickle import why_refused
 
 UNUSED = (
     "vit.blocks.10.",
@@ -129,7 +130,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"Expected plain tensors in {str(path)!r}, got something else: {_first_line(error)} "
+            f"Expected plain tensors in {str(path)!r}, got something else: {why_refused(error)}. "
             "Nothing in it was executed. Download the file again, from its authors."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError) as error:

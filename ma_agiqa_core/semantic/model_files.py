@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..hub import hub_folder, is_hub_id, split_hub_id
+from ..refused_pickle import why_refused
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,7 +121,8 @@ def read_shard(path: Path) -> Iterator[tuple[str, Tensor]]:
     try:
         yield from read(path)
     except _DAMAGED as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        is_refused = isinstance(error, pickle.UnpicklingError)
+        reason = why_refused(error) if is_refused else (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
         raise ValueError(
             f"Expected a whole shard of weights, got {str(path)!r}: {reason}. Download it again."
         ) from error

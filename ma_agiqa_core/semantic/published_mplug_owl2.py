@@ -134,7 +134,7 @@ def read_tokenizer(folder: Path) -> tuple[Tokenize, int]:
             pieces = SentencePieceProcessor(model_proto=path.read_bytes())
         except (RuntimeError, OSError) as error:
             raise ValueError(
-                f"Expected a sentencepiece model, got {str(path)!r}: {error}. Download it again."
+                f"Expected a sentencepiece model, got {str(path)!r}: {str(error).rstrip('.')}. Download it again."
             ) from error
         return pieces.encode, pieces.bos_id()
     if (path := folder / "tokenizer.json").is_file():
