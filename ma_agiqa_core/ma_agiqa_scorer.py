@@ -115,6 +115,7 @@ class MaAgiqaScorer:
         """Scores pictures; see `Scorer.score`. Prompts are not looked at.
 
         Raises:
+            OSError: The cache of semantic vectors cannot be written.
             PictureError: A picture cannot be read or has no finite semantic vectors or score, and `on_error`
                 is "raise".
             UnusableModelError: The language model cannot be loaded.

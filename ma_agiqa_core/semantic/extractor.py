@@ -155,6 +155,7 @@ class SemanticExtractor:
             {"semantic_content": (N, D), "coherence": (N, D)} float32 on the CPU, in input order.
 
         Raises:
+            OSError: The cache cannot be written.
             PictureError: A picture cannot be read or has no finite vectors, and `on_error` is "raise".
             UnusableModelError: The language model cannot be loaded.
             ValueError: A malformed array or tensor, or a wrong option.
@@ -231,6 +232,8 @@ class SemanticExtractor:
         """The language model's answers, a picture each."""
         if not pixels:
             return []
+        if self._cache is not None:
+            self._cache.check_writable()  # before the model is loaded
         model = self.model
         answers = run_in_batches(
             pixels,
@@ -246,11 +249,11 @@ class SemanticExtractor:
         for name, vector in vectors.items():
             if bad := int((~vector.isfinite()).sum()):
                 fix = (
-                    " float16 overflows above 65504: use dtype 'bfloat16' or 'float32'"
+                    "float16 overflows above 65504: use dtype 'bfloat16' or 'float32'"
                     if self.dtype == torch.float16
-                    else ""
+                    else "the language model's weights may be damaged: download them again"
                 )
-                return f"its {name} vector has {bad} values of {len(vector)} that are NaN or infinite.{fix}".rstrip(".")
+                return f"its {name} vector has {bad} values of {len(vector)} that are NaN or infinite. {fix}"
         return None
 
     def _load(self) -> SemanticModel:
