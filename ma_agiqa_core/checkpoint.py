@@ -87,9 +87,7 @@ def save_checkpoint(model: MaAgiqa, path: str | os.PathLike[str], facts: Checkpo
     Raises:
         ValueError: Another suffix.
     """
-    target = Path(path)
-    if target.suffix.lower() != ".safetensors":
-        raise ValueError(f"Expected a path that ends in .safetensors, got {str(path)!r}.")
+    target = _target(path)
     facts = facts or CheckpointFacts()
     questions = facts.questions or (QUESTIONS if model.config.semantic_dim else {})
     semantic = {"model": facts.semantic_model, "revision": facts.semantic_revision, "questions": dict(questions)}
@@ -184,6 +182,7 @@ def convert_file(
         FileNotFoundError: There is no such file.
         ValueError: The file holds something else; the message names it.
     """
+    _target(out)  # said before the file is read
     facts = agiqa_3k_facts()
     if trained_on not in (None, facts.trained_on):
         facts = CheckpointFacts(
@@ -198,6 +197,13 @@ def convert_file(
     model.load_state_dict(converted)
     save_checkpoint(model, out, facts)
     return config
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    target = Path(path)
+    if target.suffix.lower() != ".safetensors":
+        raise ValueError(f"Expected a path that ends in .safetensors, got {str(path)!r}.")
+    return target
 
 
 def _read_metadata(path: Path) -> dict[str, str]:

@@ -131,6 +131,11 @@ def test_percentiles_of_agiqa_3k_are_those_of_its_labels() -> None:
     assert facts.questions == QUESTIONS
 
 
+def test_a_wrong_output_is_refused_before_the_published_file_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Expected a path that ends in .safetensors, got '.*out.pt'"):
+        convert_file(tmp_path / "absent.pt", tmp_path / "out.pt")
+
+
 def test_saving_leaves_nothing_behind_when_it_fails(
     model: MaAgiqa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
