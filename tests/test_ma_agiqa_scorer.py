@@ -120,9 +120,10 @@ def test_nan_in_a_vector_is_that_pictures_error_and_never_a_score(scorer, noise_
     with pytest.raises(PictureError, match=r"Picture 2 cannot be scored: its semantic_content vector has 64 values"):
         scorer.score(noise_pictures)
     ranking = rank(scorer, noise_pictures)
-    assert [(picture.index, picture.error) for picture in ranking.failed] == [
-        (2, "its semantic_content vector has 64 values of 64 that are NaN or infinite")
-    ]
+    assert [picture.index for picture in ranking.failed] == [2]
+    assert str(ranking.failed[0].error).startswith(
+        "its semantic_content vector has 64 values of 64 that are NaN or infinite"
+    )
     assert len(ranking.kept) == 4
 
 
