@@ -9,6 +9,8 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
+PUBLISHED = "ma-agiqa-agiqa-3k"  # what `ma-agiqa convert` names the authors' checkpoint
+UNSTATED = "none stated by its authors"
 SEE_SOURCE = "see where it comes from"
 LLAMA_2 = "LLaMA 2 Community License, on which it builds; see its page"
 
@@ -20,10 +22,10 @@ class InstalledModel:
     Attributes:
         name: What it calls itself; of a model in the Hub's cache its id.
         kind: "scorer", or "semantic model".
-        source: "package", "file" or "Hub cache".
+        source: "package", "file", "folder" or "Hub cache".
         file: Its file or folder.
         size: In bytes.
-        revision: Which weights: digits of the file's SHA-256, or the Hub's commit.
+        revision: Which weights: digits of the file's SHA-256, or the Hub's commit; "" of a folder.
         licence: As far as it is known.
         description: One line.
         trained_on: The data behind the scores.
@@ -43,9 +45,17 @@ class InstalledModel:
 
 
 def installed_models(paths: Iterable[Path]) -> Iterator[InstalledModel]:
-    """The scorer in the package, checkpoints among the given files and in the given folders, and the Hub's cache."""
+    """The scorer in the package, checkpoints and language models among the given paths, and the Hub's cache.
+
+    Args:
+        paths: Files, and folders: of checkpoints, or of one language model.
+    """
     yield _lite()
     for path in paths:
+        if path.is_dir() and (kind := _semantic_kind(path)):
+            size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+            yield _semantic_model(path.resolve().name, kind, "folder", path, size, "")
+            continue
         for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
             if (scorer := _scorer_file(file, "file", file.name)) is not None:
                 yield scorer
@@ -94,7 +104,7 @@ def _scorer_file(file: Path, source: str, name: str) -> InstalledModel | None:
         str(file),
         len(content),
         hashlib.sha256(content).hexdigest()[:12],
-        SEE_SOURCE,
+        UNSTATED if metadata.get("ma_agiqa.name") == PUBLISHED else SEE_SOURCE,
         f"A {metadata.get('ma_agiqa.kind', 'lite')} scorer.",
         metadata.get("ma_agiqa.trained_on", ""),
         needed,
@@ -116,16 +126,14 @@ def _hub_cache() -> Iterator[InstalledModel]:
             if weights.is_file() and (scorer := _scorer_file(weights, "Hub cache", repository.repo_id)) is not None:
                 yield scorer
             elif kind := _semantic_kind(folder):
-                yield InstalledModel(
-                    repository.repo_id,
-                    "semantic model",
-                    "Hub cache",
-                    str(folder),
-                    snapshot.size_on_disk,
-                    snapshot.commit_hash,
-                    LLAMA_2 if kind == "mplug_owl2" else SEE_SOURCE,
-                    f"A {kind} image-text model.",
-                )
+                size, commit = snapshot.size_on_disk, snapshot.commit_hash
+                yield _semantic_model(repository.repo_id, kind, "Hub cache", folder, size, commit)
+
+
+def _semantic_model(name: str, kind: str, source: str, folder: Path, size: int, revision: str) -> InstalledModel:
+    licence = LLAMA_2 if kind == "mplug_owl2" else SEE_SOURCE
+    about = f"A {kind} image-text model."
+    return InstalledModel(name, "semantic model", source, str(folder), size, revision, licence, about)
 
 
 def _semantic_kind(folder: Path) -> str | None:

@@ -1,5 +1,7 @@
 """The extractor: vectors in order, the cache in front of the language model, reasons for failures."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -204,6 +206,40 @@ def test_too_little_memory_is_said_with_numbers(owl_folder, noise_pictures, monk
     extractor = SemanticExtractor(owl_folder, device="cpu")
     with pytest.raises(ValueError, match=r"free on cpu for mPLUG-Owl2 in float32, got .*Use dtype='bfloat16'"):
         extractor.extract(noise_pictures)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tokenizer.model", "tokenizer.model or tokenizer.json"),
+        ("pytorch_model-2-of-3.bin", "pytorch_model-2-of-3.bin missing"),
+        ("pytorch_model.bin.index.json", "or an index of shards"),
+    ],
+)
+def test_a_missing_file_is_found_before_a_picture_is_read(owl_folder, tmp_path, name, message):
+    folder = Path(shutil.copytree(owl_folder, tmp_path / "owl"))
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=message):
+        SemanticExtractor(folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model-2-of-3.bin", "tokenizer.model", "config.json"])
+@pytest.mark.parametrize("kept", [0, 0.5, 0.99])
+def test_a_cut_file_is_found_before_a_picture_is_read(owl_folder, tmp_path, name, kept):
+    folder = Path(shutil.copytree(owl_folder, tmp_path / "owl"))
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(ValueError, match=re.escape(name)):
+        SemanticExtractor(folder)
+
+
+def test_a_config_without_model_type_is_known_by_its_visual_config(owl_folder, tmp_path, noise_pictures, extractor):
+    folder = Path(shutil.copytree(owl_folder, tmp_path / "owl"))
+    config = json.loads((folder / "config.json").read_text())
+    del config["model_type"]
+    (folder / "config.json").write_text(json.dumps(config))
+    vectors = SemanticExtractor(folder, device="cpu").extract(noise_pictures)
+    assert torch.equal(vectors["coherence"], extractor.extract(noise_pictures)["coherence"])
 
 
 def test_half_written_entries_are_made_again(owl_folder, noise_pictures, tmp_path, asked):
