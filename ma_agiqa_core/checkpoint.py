@@ -49,10 +49,12 @@ class CheckpointFacts:
         quantiles: Scores at evenly spaced shares, 0 % to 100 %, of the pictures behind percentiles; may be empty.
         semantic_model: Hub id of the semantic model; None if any may have been used, or none is.
         semantic_revision: Its revision; None for the newest.
-        questions: What the semantic model is asked, by the name of the expert that reads the answer.
+        questions: What the semantic model is asked, by the name of the expert that reads the answer; empty for the
+            published two, or if there is no semantic model.
 
     Raises:
-        ValueError: An empty score range, or quantiles that are not ascending finite numbers.
+        ValueError: An empty score range, quantiles that are not ascending finite numbers, or questions for other
+            experts.
     """
 
     name: str = "ma-agiqa"
@@ -70,6 +72,8 @@ class CheckpointFacts:
         finite = all(math.isfinite(score) for score in self.quantiles)
         if len(self.quantiles) == 1 or not finite or list(self.quantiles) != sorted(self.quantiles):
             raise ValueError(f"Expected two or more ascending finite quantiles, or none, got {self.quantiles}.")
+        if self.questions and set(self.questions) != set(QUESTIONS):
+            raise ValueError(f"Expected questions for {' and '.join(QUESTIONS)}, got {', '.join(self.questions)}.")
 
 
 def save_checkpoint(model: MaAgiqa, path: str | os.PathLike[str], facts: CheckpointFacts | None = None) -> None:
@@ -83,15 +87,10 @@ def save_checkpoint(model: MaAgiqa, path: str | os.PathLike[str], facts: Checkpo
     Raises:
         ValueError: Another suffix.
     """
-    target = Path(path)
-    if target.suffix.lower() != ".safetensors":
-        raise ValueError(f"Expected a path that ends in .safetensors, got {str(path)!r}.")
+    target = _target(path)
     facts = facts or CheckpointFacts()
-    semantic = {
-        "model": facts.semantic_model,
-        "revision": facts.semantic_revision,
-        "questions": dict(facts.questions),
-    }
+    questions = facts.questions or (QUESTIONS if model.config.semantic_dim else {})
+    semantic = {"model": facts.semantic_model, "revision": facts.semantic_revision, "questions": dict(questions)}
     metadata = {
         "format": FORMAT,
         "kind": KIND,
@@ -183,6 +182,7 @@ def convert_file(
         FileNotFoundError: There is no such file.
         ValueError: The file holds something else; the message names it.
     """
+    _target(out)  # said before the file is read
     facts = agiqa_3k_facts()
     if trained_on not in (None, facts.trained_on):
         facts = CheckpointFacts(
@@ -197,6 +197,13 @@ def convert_file(
     model.load_state_dict(converted)
     save_checkpoint(model, out, facts)
     return config
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    target = Path(path)
+    if target.suffix.lower() != ".safetensors":
+        raise ValueError(f"Expected a path that ends in .safetensors, got {str(path)!r}.")
+    return target
 
 
 def _read_metadata(path: Path) -> dict[str, str]:

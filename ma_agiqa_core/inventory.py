@@ -12,6 +12,8 @@ from .semantic.model_files import fingerprint, read_json, weight_files
 
 logger = logging.getLogger(__name__)
 
+PUBLISHED = "ma-agiqa-agiqa-3k"  # what `ma-agiqa convert` names the authors' checkpoint
+UNSTATED = "none stated by its authors"
 SEE_SOURCE = "see where it comes from"
 LLAMA_2 = "LLaMA 2 Community License, on which it builds; see its page"
 
@@ -23,7 +25,7 @@ class InstalledModel:
     Attributes:
         name: What it calls itself; of a model in the Hub's cache its id.
         kind: "scorer", or "semantic model".
-        source: "package", "file" or "Hub cache".
+        source: "package", "file", "folder" or "Hub cache".
         file: Its file or folder.
         size: In bytes.
         revision: Which weights: digits of the file's SHA-256, or the Hub's commit.
@@ -46,15 +48,20 @@ class InstalledModel:
 
 
 def installed_models(paths: Iterable[Path]) -> Iterator[InstalledModel]:
-    """The scorer in the package, what there is among the given files and in the given folders, and the Hub's cache."""
+    """The scorer in the package, what there is among the given paths, and what is in the Hub's cache.
+
+    Args:
+        paths: Files, and folders: of checkpoints, or of one model of transformers.
+    """
     yield _lite()
     for path in paths:
+        if path.is_dir() and (kind := _image_text_kind(path)):
+            size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+            yield _image_text_model(kind, path.resolve().name, "folder", path, size, fingerprint(path)[:12])
+            continue
         for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
             if (scorer := _scorer_file(file, "file", file.name)) is not None:
                 yield scorer
-        if path.is_dir() and (kind := _image_text_kind(path)) in MODEL_CLASSES:
-            size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-            yield _image_text_model(str(kind), path.resolve().name, "file", path, size, fingerprint(path)[:12])
     yield from _hub_cache()
 
 
@@ -100,7 +107,7 @@ def _scorer_file(file: Path, source: str, name: str) -> InstalledModel | None:
         str(file),
         len(content),
         hashlib.sha256(content).hexdigest()[:12],
-        SEE_SOURCE,
+        UNSTATED if metadata.get("ma_agiqa.name") == PUBLISHED else SEE_SOURCE,
         f"A {metadata.get('ma_agiqa.kind', 'lite')} scorer.",
         metadata.get("ma_agiqa.trained_on", ""),
         needed,

@@ -18,6 +18,7 @@ from .model import MaAgiqa
 from .preprocess import visual_pixels_of
 from .scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_device, resolve_dtype, resolve_prompts
 from .semantic.extractor import PICTURES_AT_ONCE, SemanticExtractor, SemanticVectors
+from .semantic.questions import QUESTIONS
 
 _DESCRIPTION = "MA-AGIQA (Wang et al. 2024): quality features of a vision transformer"
 _WITH_SEMANTIC = ", joined by a mixture of experts with what a large multimodal model says about coherence and meaning."
@@ -114,6 +115,7 @@ class MaAgiqaScorer:
         """Scores pictures; see `Scorer.score`. Prompts are not looked at.
 
         Raises:
+            OSError: The cache of semantic vectors cannot be written.
             PictureError: A picture cannot be read or has no finite semantic vectors or score, and `on_error`
                 is "raise".
             UnusableModelError: The language model cannot be loaded.
@@ -187,7 +189,7 @@ def _extractor(
     if semantic is None:
         options["revision"] = facts.semantic_revision
     try:
-        extractor = SemanticExtractor(model, questions=facts.questions, **options)
+        extractor = SemanticExtractor(model, questions=facts.questions or QUESTIONS, **options)
     except FileNotFoundError as error:
         if semantic is not None:
             raise

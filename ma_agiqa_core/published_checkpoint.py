@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .model import MaAgiqa, MaAgiqaConfig
+from .refused_pickle import why_refused
 
 UNUSED = (
     "vit.blocks.10.",
@@ -69,7 +70,7 @@ RENAMED_INSIDE = {
 
 _WIDTH_KEY = "fc4096_784_a2.0.weight"  # (patches, semantic width)
 _REDUCE_KEYS = ("conv1.weight", "conv2.weight")  # 1x1 convolutions there, linear layers here
-_ADVICE = "Use the authors' checkpoint (README, 'The MA-AGIQA model')."
+_ADVICE = "Use the authors' checkpoint (README, 'MA-AGIQA')."
 
 
 def convert_reference(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], MaAgiqaConfig]:
@@ -129,7 +130,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"Expected plain tensors in {str(path)!r}, got something else: {_first_line(error)} "
+            f"Expected plain tensors in {str(path)!r}, got something else: {why_refused(error)}. "
             "Nothing in it was executed. Download the file again, from its authors."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError) as error:

@@ -91,6 +91,12 @@ def test_visual_expert_alone_comes_back(tmp_path: Path) -> None:
     assert read_facts(tmp_path / "visual.safetensors") == CheckpointFacts()
 
 
+def test_a_model_saved_without_facts_is_asked_the_published_questions(model: MaAgiqa, tmp_path: Path) -> None:
+    save_checkpoint(model, tmp_path / "model.safetensors")
+
+    assert read_facts(tmp_path / "model.safetensors") == CheckpointFacts(questions=QUESTIONS)
+
+
 def test_facts_come_back_and_are_strings_in_the_file(path: Path) -> None:
     assert read_facts(str(path)) == FACTS
     metadata = contents(path)[1]
@@ -108,6 +114,7 @@ def test_facts_come_back_and_are_strings_in_the_file(path: Path) -> None:
         ({"quantiles": (1.0,)}, r"ascending finite quantiles, or none, got \(1.0,\)"),
         ({"quantiles": (2.0, 1.0)}, r"got \(2.0, 1.0\)"),
         ({"quantiles": (1.0, float("nan"))}, "nan"),
+        ({"questions": {"coherence": "?"}}, "questions for semantic_content and coherence, got coherence"),
     ],
 )
 def test_impossible_facts_are_refused(change: dict[str, Any], message: str) -> None:
@@ -122,6 +129,11 @@ def test_percentiles_of_agiqa_3k_are_those_of_its_labels() -> None:
     assert (facts.quantiles[0], facts.quantiles[-1]) == (0.0, pytest.approx(4.488740784, abs=1e-5))
     assert (facts.name, facts.semantic_model) == ("ma-agiqa-agiqa-3k", "MAGAer13/mplug-owl2-llama2-7b")
     assert facts.questions == QUESTIONS
+
+
+def test_a_wrong_output_is_refused_before_the_published_file_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Expected a path that ends in .safetensors, got '.*out.pt'"):
+        convert_file(tmp_path / "absent.pt", tmp_path / "out.pt")
 
 
 def test_saving_leaves_nothing_behind_when_it_fails(

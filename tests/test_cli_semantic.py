@@ -105,10 +105,18 @@ def test_models_shows_the_package_files_and_the_hubs_cache(command, checkpoint, 
     assert (owl["name"], owl["kind"]) == ("MAGAer13/mplug-owl2-llama2-7b", "semantic model")
     assert (owl["source"], owl["revision"]) == ("Hub cache", commit)
     assert "LLaMA 2" in owl["licence"]
+    (folder,) = [model for model in _models(command, owl_folder) if model["source"] == "folder"]
+    assert (folder["name"], folder["kind"]) == (owl_folder.name, "semantic model")
     code, out, _ = command("models", "mine.safetensors")
     assert code == 0
     assert "name        tiny" in out
     assert "mplug_owl2" in out
+
+
+def _models(command, *paths):
+    code, out, _ = command("models", *paths, "--json")
+    assert code == 0
+    return json.loads(out)["models"]
 
 
 def test_models_without_a_hub_cache(command, monkeypatch, tmp_path):

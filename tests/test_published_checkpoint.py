@@ -105,8 +105,10 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, monkeypatch: py
     else:
         torch.save({"a": _Exploit()}, path)
 
-    with pytest.raises(ValueError, match=r"Expected plain tensors in '.*evil.pt', got something else"):
+    with pytest.raises(ValueError, match=r"Expected plain tensors in '.*evil.pt', got something else: it ") as caught:
         read_published(path)
+    assert ("it needs" in str(caught.value)) != bare  # named where torch names it
+    assert "weights_only" not in str(caught.value), "torch advises to load it nevertheless"
     assert not Path("executed").exists()
 
 

@@ -7,6 +7,7 @@ if its length and its checksum are right, so any number of threads and processes
     b"MAQASEM1"   D as uint32   D values as float32   SHA-256 of all before       all little endian
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -36,7 +37,7 @@ class SemanticCache:
     """A folder of vectors.
 
     Args:
-        folder: Made when the first vector is written.
+        folder: Made by `check_writable`, or when the first vector is written.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -71,12 +72,25 @@ class SemanticCache:
             keys[name] = digest.hexdigest()
         return keys
 
+    def check_writable(self) -> None:
+        """Makes the folder: said before anything costly is computed for it that it cannot be written.
+
+        Raises:
+            OSError: It is a file, or may not be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK):
+                raise PermissionError(errno.EACCES, "Permission denied")
+        except OSError as error:
+            raise self._not_writable(error) from error
+
     def get(self, key: str) -> Tensor | None:
         """The vector (D,) float32 on the CPU; None if there is none, or only a damaged file."""
         path = self._path(key)
         try:
             entry = path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             logger.warning("cannot read %s (%s): computed again", path, error)
@@ -108,10 +122,14 @@ class SemanticCache:
         try:
             self._write(self._path(key), _encoded(values), key)
         except OSError as error:
-            raise OSError(
-                f"Expected a folder to write semantic vectors to, got {str(self.folder)!r}: "
-                f"{error.strerror or error}. Choose another with cache=FOLDER (on the command line --cache)."
-            ) from error
+            raise self._not_writable(error) from error
+
+    def _not_writable(self, error: OSError) -> OSError:
+        reason = "a file" if isinstance(error, FileExistsError) else error.strerror or error
+        return OSError(
+            f"Expected a folder to write semantic vectors to, got {str(self.folder)!r}: {reason}. "
+            "Choose another with cache=FOLDER (on the command line --cache)."
+        )
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / key[2:4] / key[4:]

@@ -22,7 +22,7 @@ from ..images import Picture, PictureError, as_picture_list, iterate_pictures
 from ..preprocess import to_bytes
 from ..scorer import Pictures, UnusableModelError, check_score_options, resolve_device, resolve_dtype
 from .cache import SemanticCache
-from .model_files import display_name, fingerprint, model_folder, read_json
+from .model_files import check_shards, display_name, fingerprint, model_folder, read_json
 from .quantization import quantization_library
 from .questions import QUESTIONS
 
@@ -80,7 +80,8 @@ class SemanticExtractor:
     Raises:
         FileNotFoundError: There is no such folder, or the Hub's files are not here and cannot be downloaded.
         ImportError: The library for the quantization is not installed.
-        ValueError: A folder without config or weights, or a wrong option.
+        ValueError: A folder without config or weights, with damaged files or those of another model, or a wrong
+            option.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class SemanticExtractor:
         self.name = display_name(model)
         self.questions = dict(questions)
         self._config = read_json(self.folder / "config.json")
+        self._check_files()
         self._cache = None if cache is None else SemanticCache(Path(cache))
         self._loading = threading.Lock()
         self._model: SemanticModel | None = None
@@ -155,6 +157,7 @@ class SemanticExtractor:
             {"semantic_content": (N, D), "coherence": (N, D)} float32 on the CPU, in input order.
 
         Raises:
+            OSError: The cache cannot be written.
             PictureError: A picture cannot be read or has no finite vectors, and `on_error` is "raise".
             UnusableModelError: The language model cannot be loaded.
             ValueError: A malformed array or tensor, or a wrong option.
@@ -231,6 +234,8 @@ class SemanticExtractor:
         """The language model's answers, a picture each."""
         if not pixels:
             return []
+        if self._cache is not None:
+            self._cache.check_writable()  # before the model is loaded
         model = self.model
         answers = run_in_batches(
             pixels,
@@ -246,11 +251,11 @@ class SemanticExtractor:
         for name, vector in vectors.items():
             if bad := int((~vector.isfinite()).sum()):
                 fix = (
-                    " float16 overflows above 65504: use dtype 'bfloat16' or 'float32'"
+                    "float16 overflows above 65504: use dtype 'bfloat16' or 'float32'"
                     if self.dtype == torch.float16
-                    else ""
+                    else "the language model's weights may be damaged: download them again"
                 )
-                return f"its {name} vector has {bad} values of {len(vector)} that are NaN or infinite.{fix}".rstrip(".")
+                return f"its {name} vector has {bad} values of {len(vector)} that are NaN or infinite. {fix}"
         return None
 
     def _load(self) -> SemanticModel:
@@ -268,9 +273,18 @@ class SemanticExtractor:
 
         return ChatModel.from_pretrained(self.folder, **placement)
 
+    def _check_files(self) -> None:
+        """Finds missing, cut and strange files now, though the weights are read when they are needed."""
+        check_shards(self.folder)
+        if self._is_owl:
+            from .published_mplug_owl2 import read_all_but_weights
+
+            read_all_but_weights(self.folder)
+
     @property
     def _is_owl(self) -> bool:
-        return self._config.get("model_type") == "mplug_owl2"
+        visual = self._config.get("visual_config")
+        return self._config.get("model_type", "mplug_owl2" if isinstance(visual, dict) else None) == "mplug_owl2"
 
     @cached_property
     def _library(self) -> str:

@@ -11,12 +11,14 @@ import json
 import logging
 import os
 import pickle
+import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..hub import hub_folder, is_hub_id, split_hub_id
+from ..refused_pickle import why_refused
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,13 +119,27 @@ def read_shard(path: Path) -> Iterator[tuple[str, Tensor]]:
         ValueError: The shard is damaged, truncated or no plain table of tensors.
     """
     read = _safetensors if path.suffix == ".safetensors" else _pickled
-    try:
+    with _whole(path):
         yield from read(path)
-    except _DAMAGED as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise ValueError(
-            f"Expected a whole shard of weights, got {str(path)!r}: {reason}. Download it again."
-        ) from error
+
+
+def check_shards(folder: Path) -> None:
+    """Looks at the table of contents of every shard: one that was cut short has none, or one that does not fit.
+
+    Raises:
+        ValueError: A shard is missing or damaged; the message names it.
+    """
+    for path in weight_files(folder):
+        with _whole(path):
+            if path.suffix == ".safetensors":
+                from safetensors import safe_open
+
+                with safe_open(path, framework="pt"):
+                    pass
+            elif not path.stat().st_size:
+                raise ValueError("it is empty")
+            elif _is_zip_from_the_start(path):  # torch's older format has no table of contents
+                zipfile.ZipFile(path).close()
 
 
 def fingerprint(folder: Path) -> str:
@@ -144,7 +160,8 @@ def _is_complete(folder: Path) -> bool:
         weight_files(folder)
     except ValueError:
         return False
-    return (folder / "config.json").is_file()
+    has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.model", "tokenizer.json", "vocab.json"))
+    return has_tokenizer and (folder / "config.json").is_file()
 
 
 def _shards(index: Path) -> list[Path]:
@@ -157,6 +174,24 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Whatever a shard's reader raises becomes one message that names the file."""
+    try:
+        yield
+    except _DAMAGED as error:
+        is_refused = isinstance(error, pickle.UnpicklingError)
+        reason = why_refused(error) if is_refused else (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"Expected a whole shard of weights, got {str(path)!r}: {reason}. Download it again."
+        ) from error
+
+
+def _is_zip_from_the_start(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
 def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     from safetensors import safe_open
 
@@ -166,8 +201,6 @@ def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _pickled(path: Path) -> Iterator[tuple[str, Tensor]]:
-    import zipfile
-
     import torch
 
     mapped = zipfile.is_zipfile(path)  # torch's older format cannot be mapped into memory
@@ -181,7 +214,8 @@ def _pickled(path: Path) -> Iterator[tuple[str, Tensor]]:
 def _damaged() -> tuple[type[Exception], ...]:
     from safetensors import SafetensorError
 
-    return (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError)
+    damage = (OSError, RuntimeError, ValueError, EOFError, KeyError)
+    return (SafetensorError, *damage, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
 _DAMAGED = _damaged()

@@ -7,6 +7,7 @@ stands only at the very start.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from .mplug_owl2 import MplugOwl2
 from .placement import check_fits, device_of, dispatch, plan_device_map
 from .quantization import quantize_linears
 from .weight_loading import fill
+
+logger = logging.getLogger(__name__)
 
 Tokenize = Callable[[str], list[int]]
 NOT_QUANTIZED = ("vision_model", "visual_abstractor")  # 0.4 of 8.1 billion weights, and the first to see the picture
@@ -67,9 +70,7 @@ class PublishedMplugOwl2:
         Raises:
             ValueError: A file is missing, damaged or another model's; too little memory.
         """
-        network = _empty_network(folder)
-        tokenize, bos_token_id = read_tokenizer(folder)
-        preprocessing = _read_preprocessing(folder, network.config.vision.image_size)
+        network, preprocessing, tokenize, bos_token_id = read_all_but_weights(folder)
         if device_map is None:
             check_fits(network, device, dtype, quantization, what="mPLUG-Owl2", skip=NOT_QUANTIZED)
             plan = {"": device}
@@ -118,8 +119,26 @@ class PublishedMplugOwl2:
         return {name: vectors.cpu() for name, vectors in self.network.features(pixels, prompts).items()}
 
 
-def read_tokenizer(folder: Path) -> tuple[Tokenize, int]:
-    """A LLaMA tokenizer as text -> ids without special tokens, and the id of the beginning of a sequence.
+def read_all_but_weights(folder: Path) -> tuple[MplugOwl2, ClipPreprocessing, Tokenize, int]:
+    """The network without its weights, the preprocessing, the tokenizer and the id of a sequence's beginning.
+
+    Cheap: it finds what is wrong with a folder before 16 GB are read.
+
+    Raises:
+        ValueError: A file is missing, damaged or another model's.
+    """
+    network = _empty_network(folder)
+    tokenize, bos_token_id, size = read_tokenizer(folder)
+    if size > network.config.vocab_size:
+        raise ValueError(
+            f"Expected a tokenizer of at most {network.config.vocab_size} tokens in {str(folder)!r}, got {size}. "
+            "Use the one that came with the model."
+        )
+    return network, _read_preprocessing(folder, network.config.vision.image_size), tokenize, bos_token_id
+
+
+def read_tokenizer(folder: Path) -> tuple[Tokenize, int, int]:
+    """A LLaMA tokenizer as text -> ids without special tokens, the id of a sequence's beginning, and its size.
 
     sentencepiece reads tokenizer.model, the file that the published slow tokenizer used; tokenizer.json is
     taken where that is absent.
@@ -131,12 +150,16 @@ def read_tokenizer(folder: Path) -> tuple[Tokenize, int]:
         from sentencepiece import SentencePieceProcessor
 
         try:
-            pieces = SentencePieceProcessor(model_proto=path.read_bytes())
+            if not (content := path.read_bytes()):  # sentencepiece takes that for a model
+                raise RuntimeError("it is empty")
+            pieces = SentencePieceProcessor(model_proto=content)
         except (RuntimeError, OSError) as error:
             raise ValueError(
-                f"Expected a sentencepiece model, got {str(path)!r}: {error}. Download it again."
+                f"Expected a sentencepiece model, got {str(path)!r}: {str(error).rstrip('.')}. Download it again."
             ) from error
-        return pieces.encode, pieces.bos_id()
+        if pieces.bos_id() < 0:
+            raise ValueError(f"Expected the token '<s>' in {str(path)!r}, got none. Use LLaMA's tokenizer.")
+        return pieces.encode, pieces.bos_id(), pieces.vocab_size()
     if (path := folder / "tokenizer.json").is_file():
         from tokenizers import Tokenizer
 
@@ -147,7 +170,7 @@ def read_tokenizer(folder: Path) -> tuple[Tokenize, int]:
         bos = tokenizer.token_to_id("<s>")
         if bos is None:
             raise ValueError(f"Expected the token '<s>' in {str(path)!r}, got none. Use LLaMA's tokenizer.")
-        return lambda text: tokenizer.encode(text, add_special_tokens=False).ids, bos
+        return lambda text: tokenizer.encode(text, add_special_tokens=False).ids, bos, tokenizer.get_vocab_size()
     raise ValueError(
         f"Expected tokenizer.model or tokenizer.json in {str(folder)!r}, got neither. "
         "Download the model's whole repository."
@@ -163,7 +186,11 @@ def _empty_network(folder: Path) -> MplugOwl2:
 
 
 def _read_preprocessing(folder: Path, image_size: int) -> ClipPreprocessing:
-    settings = read_json(folder / "preprocessor_config.json")
+    path = folder / "preprocessor_config.json"
+    if not path.exists():
+        logger.warning("no %s: taking CLIP's settings, which are mPLUG-Owl2's", path)
+        return ClipPreprocessing(image_size)
+    settings = read_json(path)
     try:
         preprocessing = ClipPreprocessing.from_config(settings)
     except ValueError as error:

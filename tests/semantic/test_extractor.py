@@ -1,5 +1,7 @@
 """The extractor: vectors in order, the cache in front of the language model, reasons for failures."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -145,7 +147,8 @@ def test_a_vector_that_is_not_finite_is_an_error_of_that_picture_and_not_cached(
     ) as caught:
         extractor.extract(noise_pictures)
     assert caught.value.index == 2
-    assert ("use dtype 'bfloat16' or 'float32'" in caught.value.reason) == (dtype == "float16")
+    fix = {"float16": "use dtype 'bfloat16' or 'float32'", "float32": "may be damaged: download them again"}
+    assert caught.value.reason.endswith(fix[dtype])
     for matrix in extractor.extract(noise_pictures, on_error="nan").values():
         assert matrix[2].isnan().all()
         assert matrix[[0, 1, 3, 4]].isfinite().all()
@@ -184,6 +187,18 @@ def test_options_are_checked_before_anything_is_loaded(owl_folder, tmp_path):
         SemanticExtractor(owl_folder).extract([], batch_size=0)
 
 
+@pytest.mark.parametrize("place", ["file", "file/vectors"])
+def test_a_cache_that_cannot_be_written_is_named_before_the_model_is_loaded(
+    owl_folder, noise_pictures, tmp_path, monkeypatch, caplog, place
+):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(PublishedMplugOwl2, "from_folder", None)
+    extractor = SemanticExtractor(owl_folder, device="cpu", cache=tmp_path / place)
+    with pytest.raises(OSError, match=r"Expected a folder to write semantic vectors to, got .*file.*--cache"):
+        extractor.extract(noise_pictures)
+    assert not caplog.messages
+
+
 def test_too_little_memory_is_said_with_numbers(owl_folder, noise_pictures, monkeypatch):
     from ma_agiqa_core.semantic import placement
 
@@ -191,6 +206,40 @@ def test_too_little_memory_is_said_with_numbers(owl_folder, noise_pictures, monk
     extractor = SemanticExtractor(owl_folder, device="cpu")
     with pytest.raises(ValueError, match=r"free on cpu for mPLUG-Owl2 in float32, got .*Use dtype='bfloat16'"):
         extractor.extract(noise_pictures)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tokenizer.model", "tokenizer.model or tokenizer.json"),
+        ("pytorch_model-2-of-3.bin", "pytorch_model-2-of-3.bin missing"),
+        ("pytorch_model.bin.index.json", "or an index of shards"),
+    ],
+)
+def test_a_missing_file_is_found_before_a_picture_is_read(owl_folder, tmp_path, name, message):
+    folder = Path(shutil.copytree(owl_folder, tmp_path / "owl"))
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=message):
+        SemanticExtractor(folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model-2-of-3.bin", "tokenizer.model", "config.json"])
+@pytest.mark.parametrize("kept", [0, 0.5, 0.99])
+def test_a_cut_file_is_found_before_a_picture_is_read(owl_folder, tmp_path, name, kept):
+    folder = Path(shutil.copytree(owl_folder, tmp_path / "owl"))
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(ValueError, match=re.escape(name)):
+        SemanticExtractor(folder)
+
+
+def test_a_config_without_model_type_is_known_by_its_visual_config(owl_folder, tmp_path, noise_pictures, extractor):
+    folder = Path(shutil.copytree(owl_folder, tmp_path / "owl"))
+    config = json.loads((folder / "config.json").read_text())
+    del config["model_type"]
+    (folder / "config.json").write_text(json.dumps(config))
+    vectors = SemanticExtractor(folder, device="cpu").extract(noise_pictures)
+    assert torch.equal(vectors["coherence"], extractor.extract(noise_pictures)["coherence"])
 
 
 def test_half_written_entries_are_made_again(owl_folder, noise_pictures, tmp_path, asked):

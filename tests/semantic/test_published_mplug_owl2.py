@@ -77,8 +77,8 @@ def test_tokenizer_json_does_where_the_sentencepiece_model_is_absent(folder):
     tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.save(str(folder / "tokenizer.json"))
-    tokenize, bos = read_tokenizer(folder)
-    assert bos == 1
+    tokenize, bos, size = read_tokenizer(folder)
+    assert (bos, size) == (1, len(vocabulary))
     assert tokenize(" A") == [vocabulary["▁"], vocabulary["▁"], vocabulary["A"]]
     assert PublishedMplugOwl2.from_folder(folder, device=CPU, dtype=torch.float32).hidden_size == 64
 
@@ -120,7 +120,6 @@ def test_quantized_layers_are_near(tiny_models, tmp_path, noise_pictures, quanti
     ("name", "message"),
     [
         ("config.json", r"config.json in .*whole repository"),
-        ("preprocessor_config.json", r"preprocessor_config.json in .*whole repository"),
         ("tokenizer.model", r"tokenizer.model or tokenizer.json in .*got neither"),
         ("pytorch_model-2-of-3.bin", r"3 shards in .*got 2: pytorch_model-2-of-3.bin missing"),
     ],
@@ -167,12 +166,20 @@ def test_preprocessing_for_another_model_is_refused(folder):
         PublishedMplugOwl2.from_folder(folder, device=CPU, dtype=torch.float32)
 
 
-def test_a_tokenizer_with_too_many_words_is_refused(folder, tiny_models, noise_pictures):
+def test_a_tokenizer_with_too_many_words_is_refused(folder):
     config = json.loads((folder / "config.json").read_text())
     shard = torch.load(folder / "pytorch_model-1-of-3.bin", weights_only=True)
     shard["model.embed_tokens.weight"] = shard["model.embed_tokens.weight"][:20].clone()
     torch.save(shard, folder / "pytorch_model-1-of-3.bin")
     (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 20}))
-    owl = PublishedMplugOwl2.from_folder(folder, device=CPU, dtype=torch.float32)
-    with pytest.raises(ValueError, match=r"token ids below 20 .* Use this model's own tokenizer"):
-        owl.features(as_tensors(noise_pictures[:1]), QUESTIONS)
+    with pytest.raises(ValueError, match=r"a tokenizer of at most 20 tokens in .*owl', got 96"):
+        PublishedMplugOwl2.from_folder(folder, device=CPU, dtype=torch.float32)
+
+
+def test_without_its_preprocessor_config_the_published_settings_are_taken(folder, owl, noise_pictures, caplog):
+    (folder / "preprocessor_config.json").unlink()
+    bare = PublishedMplugOwl2.from_folder(folder, device=CPU, dtype=torch.float32)
+    assert "taking CLIP's settings" in caplog.text
+    pictures = as_tensors(noise_pictures)
+    expected = owl.features(pictures, QUESTIONS)
+    assert all(torch.equal(vectors, expected[name]) for name, vectors in bare.features(pictures, QUESTIONS).items())
