@@ -85,7 +85,7 @@ class BatchLimit:
     def of(cls, pipe: Any, batch_size: int | None) -> BatchLimit:
         if batch_size is not None:
             return cls(batch_size, given=True)
-        device = torch.device(getattr(pipe, "_execution_device", None) or getattr(pipe, "device", "cpu"))
+        device = torch.device(getattr(pipe, "_execution_device", "cpu"))
         return cls(FIRST_BATCH.get(device.type, FIRST_BATCH_ELSEWHERE), given=False)
 
 

@@ -176,8 +176,8 @@ def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) ->
             f"Expected num_frames=1, got {argument_of(pipe, arguments, 'num_frames')}: pictures are scored, not videos."
         )
     for name in _PICTURES:
-        given = arguments.get(name)
-        rows = len(given) if isinstance(given, list) or (hasattr(given, "ndim") and given.ndim == 4) else 1
+        given: Any = arguments.get(name)
+        rows = len(given) if isinstance(given, list) or getattr(given, "ndim", 0) == 4 else 1
         if rows > 1 and not kind.startswith(_WITH_REFERENCES):
             raise ValueError(f"Expected one picture as {name}, got {rows}. Call best_of_n once for each.")
     for name in _EMBEDDINGS:

@@ -179,8 +179,8 @@ def test_a_pipeline_without_the_new_callback_can_finish_all(tiny_pipelines: Modu
 def test_the_scorer_gets_pil_pictures_and_the_prompt(pipe: Any, call: dict[str, Any]) -> None:
     seen: list[tuple[int, set[type], set[str]]] = []
 
-    def score(images: list[Any], prompts: list[str]) -> list[float]:
-        seen.append((len(images), {type(image) for image in images}, set(prompts)))
+    def score(images: list[Any], prompts: list[str] | None) -> list[float]:
+        seen.append((len(images), {type(image) for image in images}, set(prompts or [])))
         return [contrast(image) for image in images]
 
     scorer = CallableScorer(score, name="watched", needs_prompt=True)
