@@ -267,7 +267,7 @@ def test_models_lists_it(clip_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     assert cli.run(["models", str(clip_folder), "--json"]) == 0
     _, found = json.loads(capsys.readouterr().out)["models"]
-    assert (found["name"], found["kind"], found["source"]) == ("tiny-clip", "scorer", "file")
+    assert (found["name"], found["kind"], found["source"]) == ("tiny-clip", "scorer", "folder")
     assert f"--model clip:{clip_folder}" in found["description"]
     assert found["revision"] == load_scorer(f"clip:{clip_folder}", device="cpu").info.revision
 
