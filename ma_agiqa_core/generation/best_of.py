@@ -21,6 +21,7 @@ from .request_checks import (
     check_reproducible,
     check_scorers,
     found_preview,
+    pictures_per_row,
     prompt_list,
 )
 from .sequential import generate_sequentially
@@ -138,11 +139,12 @@ def best_of_n(
     )
     prompts, in_list = prompt_list(prompt)
     rows_argument = check_pipeline(pipe, options, pipe_kwargs)
+    per_row = pictures_per_row(pipe, pipe_kwargs)
     check_reproducible(pipe, pipe_kwargs)
     preview = found_preview(pipe, preview, options, local_files_only=local_files_only)
     calls = arguments_per_prompt(prompts, {"output_type": "pil", **pipe_kwargs}, in_list)
     requests = [
-        Request(pipe, scorer, text, call, rows_argument, options.prune_at, preview, seed)
+        Request(pipe, scorer, text, call, rows_argument, per_row, options.prune_at, preview, seed)
         for text, call in zip(prompts, calls, strict=True)
     ]
     check_scorers(scorer, observe, prompts, options)

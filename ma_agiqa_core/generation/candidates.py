@@ -35,6 +35,8 @@ class Request:
         prompt: What the scorer is told; None if there is no text.
         arguments: Of the pipeline call, all but those that differ from batch to batch.
         rows_argument: Its argument for the number of pictures per prompt; None makes one picture a call.
+        per_row: Those of the arguments that are pictures to begin with. Given once, most pipelines would encode it with
+            the first row's generator, and the other rows would not be the pictures of their seeds.
         prune_at: Fractions of the steps, ascending, with the number of candidates that go on.
         preview: As in `QualityFilterCallback`.
         seed: Of candidate 0.
@@ -45,6 +47,7 @@ class Request:
     prompt: str | None
     arguments: Mapping[str, Any]
     rows_argument: str | None
+    per_row: tuple[str, ...]
     prune_at: Mapping[float, int]
     preview: Any
     seed: int
@@ -53,7 +56,8 @@ class Request:
         """The pictures of these candidates, or of those of them that survive."""
         generators = [torch.Generator("cpu").manual_seed(self.seed + number) for number in candidates]
         rows = {} if self.rows_argument is None else {self.rows_argument: len(generators)}
-        return pictures_of(pipe(**self.arguments, **rows, **more, generator=generators))
+        pictures = {name: _repeated(self.arguments[name], len(generators)) for name in self.per_row}
+        return pictures_of(pipe(**{**self.arguments, **pictures}, **rows, **more, generator=generators))
 
     def scores(self, scorer: Scorer, pictures: Mapping[int, PIL.Image.Image], what: str) -> dict[int, float]:
         """The score of every candidate.
@@ -273,6 +277,13 @@ def pictures_of(output: Any) -> list[Any]:
     if hasattr(output, "images"):
         return list(output.images)
     return [row[0] for row in output.frames]
+
+
+def _repeated(picture: Any, rows: int) -> Any:
+    """One picture, in whatever form a pipeline takes it, as many times."""
+    if getattr(picture, "ndim", 0) == 4:
+        return picture.repeat(rows, 1, 1, 1) if isinstance(picture, torch.Tensor) else np.repeat(picture, rows, axis=0)
+    return (list(picture) if isinstance(picture, list | tuple) else [picture]) * rows
 
 
 def as_pil(picture: Any) -> PIL.Image.Image:

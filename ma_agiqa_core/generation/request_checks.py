@@ -141,7 +141,7 @@ def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) ->
     """Refuses pipelines and arguments that candidates cannot be made with.
 
     Returns:
-        The pipeline's argument for the number of pictures per prompt; None if it has none.
+        The pipeline's argument for the number of pictures per prompt; None to make one picture a call.
 
     Raises:
         ValueError: What is in the way.
@@ -184,7 +184,29 @@ def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) ->
         given = arguments.get(name)
         if given is not None and not isinstance(given, list) and len(given) != 1:
             raise ValueError(f"Expected {name} of one prompt, got {len(given)}. Call best_of_n once for each.")
+    if _is_unsure_of_rows(pipe, arguments):
+        return None
     return next((name for name in ROWS_ARGUMENTS if name in known), None)
+
+
+def pictures_per_row(pipe: Any, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the pictures that candidates begin with; they are to be given once for every row."""
+    if not any(word in type(pipe).__name__ for word in ("Img2Img", "Inpaint")):
+        return ()
+    return tuple(name for name in ("image", "mask_image") if arguments.get(name) is not None)
+
+
+def _is_unsure_of_rows(pipe: Any, arguments: Mapping[str, Any]) -> bool:
+    """Whether rows of one call may differ from calls of their own: with pictures, in pipelines that are not known."""
+    if arguments.get("masked_image_latents") is not None:
+        return True
+    if all(arguments.get(name) is None for name in _PICTURES):
+        return False
+    try:
+        family_of(pipe)
+    except UnsupportedPipelineError:
+        return True
+    return False
 
 
 def check_reproducible(pipe: Any, arguments: Mapping[str, Any]) -> None:

@@ -52,7 +52,7 @@ def _one(request: Request, number: int, callback: QualityFilterCallback) -> dict
 
     def on_step_end(pipe: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
         returned = callback(pipe, step, timestep, callback_kwargs)
-        if pipe._interrupt:
+        if getattr(pipe, "_interrupt", False):
             raise BatchEnded  # the pipeline itself would still decode what is half done
         return returned
 

@@ -17,6 +17,14 @@ from ma_agiqa_core.generation.best_of import NoneGoodEnoughError
 from ma_agiqa_core.generation.picture_metadata import read_metadata
 from ma_agiqa_core.generation.together import THREAD_NAME
 
+FAMILIES = (
+    *("sd", "sd_lcm", "lcm", "lcm_img2img", "sd_img2img", "sd_inpaint", "sd_inpaint_9", "sd_controlnet"),
+    *("sd_controlnet_img2img", "sd_controlnet_inpaint", "sd_ip_adapter", "sdxl", "sdxl_img2img", "sdxl_inpaint"),
+    *("sdxl_inpaint_9", "sdxl_controlnet", "sdxl_controlnet_img2img", "sdxl_controlnet_inpaint", "sdxl_ip_adapter"),
+    *("kolors", "kolors_img2img", "sd3", "sd3_img2img", "sd3_inpaint", "flux", "flux_img2img", "flux_inpaint"),
+    *("flux_ip_adapter", "flux2", "flux2_klein", "flux2_reference", "flux2_klein_reference", "qwen_image"),
+    *("qwen_image_img2img", "qwen_image_inpaint", "sana", "wan", "wan_two"),
+)
 PRUNE_AT = {0.4: 4, 0.7: 2}
 STEPS = 5
 PROMPT = "a red fox"
@@ -115,30 +123,89 @@ def test_one_batch_may_lose_all_its_candidates(pipe: Any, call: dict[str, Any]) 
     assert result.network_evaluations == 2 * (6 * 2 + 2 * 3)
 
 
+def call_of(tiny: ModuleType, family: str) -> tuple[str | None, dict[str, Any]]:
+    """Prompt and further arguments for one prompt of this family."""
+    made = tiny.FAMILIES[family]
+    call = {**made.inputs(1), **{name: tiny.PICTURES[name](1) for name in made.per_row}, **made.settings}
+    call |= {"num_inference_steps": 5, "output_type": "pt", **(made.guided or made.unguided)}
+    prompt, negative = call.pop("prompt", None), call.pop("negative_prompt", None)
+    if negative is not None:
+        call["negative_prompt"] = negative[0] if isinstance(negative, list) else negative
+    return (prompt[0] if isinstance(prompt, list) else prompt), call
+
+
 @pytest.mark.parametrize(
     ("family", "scheduler"),
     [
+        *((name, None) for name in FAMILIES),
         ("sdxl", "euler_ancestral"),
         ("sd", "dpm_sde"),
         ("sd", "heun"),
-        ("flux", None),
-        ("wan", None),
-        ("qwen_image", None),
+        ("sd", "lcm"),
     ],
 )
-def test_families_and_schedulers(tiny_pipelines: ModuleType, family: str, scheduler: str | None) -> None:
-    made = tiny_pipelines.FAMILIES[family]
+def test_every_family_alone_in_batches_and_one_by_one(
+    tiny_pipelines: ModuleType, family: str, scheduler: str | None
+) -> None:
+    """The same winners, and each the picture that the pipeline makes of its seed alone."""
     pipe = tiny_pipelines.pipeline(family, scheduler)
-    call = {"num_inference_steps": 4, "output_type": "pt", **made.inputs(1), **made.settings, **made.unguided}
-    prompt = call.pop("prompt", None)
-    prompt = prompt[0] if isinstance(prompt, list) else prompt
-    one = best_of_n(pipe, CONTRAST, prompt, n=5, keep=2, prune_at={0.5: 3}, batch_size=5, **call)
-    result = best_of_n(pipe, CONTRAST, prompt, n=5, keep=2, prune_at={0.5: 3}, batch_size=2, **call)
-    assert result.seeds == one.seeds
-    for image, seed in zip(result.images, result.seeds, strict=True):
-        output = pipe(prompt, generator=torch.Generator("cpu").manual_seed(seed), **call)
+    prompt, call = call_of(tiny_pipelines, family)
+    options: dict[str, Any] = {"n": 4, "keep": 2, "prune_at": {0.5: 3}}
+    one = best_of_n(pipe, CONTRAST, prompt, batch_size=4, **options, **call)
+    several = best_of_n(pipe, CONTRAST, prompt, batch_size=3, **options, **call)
+    singly = best_of_n(pipe, CONTRAST, prompt, strategy="sequential", **options, **call)
+    assert one.seeds == several.seeds == singly.seeds
+    assert one.network_evaluations == several.network_evaluations <= singly.network_evaluations
+    for place, seed in enumerate(one.seeds):
+        output = pipe(prompt=prompt, generator=torch.Generator("cpu").manual_seed(seed), **call)
         picture = output.images[0] if hasattr(output, "images") else output.frames[0][0]
-        assert (image - picture).abs().max() <= 1e-4
+        for result in (one, several, singly):
+            assert (result.images[place] - picture).abs().max() <= 1e-4
+
+
+def test_all_families_are_there(tiny_pipelines: ModuleType) -> None:
+    assert set(FAMILIES) == set(tiny_pipelines.FAMILIES)
+
+
+@pytest.mark.parametrize("kind", ["PIL", "array", "batch", "tensor"])
+def test_a_picture_to_begin_with_comes_in_any_form(tiny_pipelines: ModuleType, kind: str) -> None:
+    pipe = tiny_pipelines.pipeline("sd_inpaint")
+    prompt, call = call_of(tiny_pipelines, "sd_inpaint")
+    picture, mask = call["image"][0], call["mask_image"][0]
+    if kind == "PIL":
+        picture = PIL.Image.fromarray((picture.movedim(0, -1).numpy() * 255).round().astype(np.uint8))
+        mask = PIL.Image.fromarray((mask[0].numpy() * 255).astype(np.uint8))
+    elif kind == "array":
+        picture, mask = picture.movedim(0, -1).numpy(), mask[0].numpy()
+    elif kind == "batch":
+        picture, mask = picture[None], mask[None]
+    call |= {"image": picture, "mask_image": mask}
+    result = best_of_n(pipe, CONTRAST, prompt, n=3, keep=3, prune_at={0.5: 3}, batch_size=2, **call)
+    for image, seed in zip(result.images, result.seeds, strict=True):
+        alone = pipe(prompt=prompt, generator=torch.Generator("cpu").manual_seed(seed), **call).images[0]
+        assert (image - alone).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("strategy", ["batch", "sequential"])
+def test_models_that_are_offloaded(tiny_pipelines: ModuleType, call: dict[str, Any], strategy: str) -> None:
+    """Each copy of the pipe that finishes puts the hooks on all models anew, while others are under way."""
+    pipe = tiny_pipelines.FAMILIES["sd"].make()
+    expected = best_of_n(pipe, CONTRAST, PROMPT, n=6, prune_at=PRUNE_AT, **call)
+    pipe.enable_model_cpu_offload(device="cpu")
+    result = best_of_n(
+        pipe,
+        CONTRAST,
+        PROMPT,
+        n=6,
+        prune_at=PRUNE_AT,
+        batch_size=None if strategy == "sequential" else 2,
+        strategy=strategy,
+        **call,
+    )
+    assert result.seeds == expected.seeds
+    assert pipe._all_hooks
+    assert all(hook.model._hf_hook is hook.hook for hook in pipe._all_hooks)
+    assert (alone(pipe, result.seeds[0], **call) - result.images[0]).abs().max() <= 1e-4
 
 
 @pytest.mark.parametrize("prune_at", [None, PRUNE_AT])
