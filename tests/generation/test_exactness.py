@@ -78,7 +78,6 @@ PAIRS = (
     *(("wan", scheduler) for scheduler in FLOW),
     ("sd3_img2img", "flow_heun"),
     ("flux", "flow_euler"),
-    ("flux", "flow_unipc"),
     ("flux_inpaint", "flow_euler"),
     ("qwen_image", "flow_unipc"),
     ("flux2", "flow_unipc"),
