@@ -26,7 +26,7 @@ def make(tiny_pipelines: ModuleType) -> Callable[[str], Any]:
 
     @cache
     def made(name: str) -> Any:
-        source = tiny_pipelines.shared("flux" if name.startswith("flux") else "sdxl")
+        source = tiny_pipelines.pipeline("flux" if name.startswith("flux") else "sdxl")
         kind = "FluxAutoBlocks" if name.startswith("flux") else "StableDiffusionXLAutoBlocks"
         pipe = getattr(modular_pipelines, kind)().init_pipeline()
         parts = {part: value for part, value in source.components.items() if part in PARTS}
