@@ -49,14 +49,22 @@ class Measured:
 
 @dataclass(frozen=True)
 class Way:
-    """One way of choosing among N, measured by one judge: gains (P,) over the mean of the N finished candidates."""
+    """One way of choosing among N, and what it gains over one picture at random, the mean of all 16 candidates.
+
+    Attributes:
+        gain: (P,) by the judge that chooses.
+        odds_gain: (P,) by the same judge in log-odds, which do not end where the log-probability does, at 0.
+        watched_gain: (P,) by the judge that watches.
+        found: Share of prompts whose very best of N came back.
+    """
 
     name: str
     n: int
     evaluations: float
     gain: np.ndarray
+    odds_gain: np.ndarray
     watched_gain: np.ndarray
-    chosen: np.ndarray  # (P,) candidates
+    found: float
 
 
 def measure(pipe: Any, chooser: Scorer, watcher: Scorer, prompts: int) -> Measured:
@@ -82,21 +90,24 @@ def measure(pipe: Any, chooser: Scorer, watcher: Scorer, prompts: int) -> Measur
 
 def ways(measured: Measured) -> Iterator[Way]:
     """For each N: one at random, all finished, pruned, and pruned by one who knows the finished pictures' scores."""
-    rng = np.random.default_rng(0)
     for n in SCHEDULES:
-        final = measured.final[:, :n]
+        best = measured.final[:, :n].argmax(1)
         full, pruned = measured.evaluations * n / MOST, float(measured.pruned_evaluations[n].mean())
-        drawn = rng.integers(0, n, len(final))
-        yield _way(measured, f"{n} pruned at random", n, pruned, drawn)
-        yield _way(measured, f"best of {n}", n, full, final.argmax(1))
+        yield _way(measured, f"{n} pruned at random", n, pruned, None)
+        yield _way(measured, f"best of {n}", n, full, best)
         yield _way(measured, f"{n} pruned, " + arrows(n), n, pruned, measured.pruned[n])
-        yield _way(measured, f"{n} pruned by the oracle", n, pruned, final.argmax(1))
+        yield _way(measured, f"{n} pruned by the oracle", n, pruned, best)
 
 
-def _way(measured: Measured, name: str, n: int, evaluations: float, chosen: np.ndarray) -> Way:
-    rows = np.arange(len(chosen))
-    gain, watched = (scores[rows, chosen] - scores[:, :n].mean(1) for scores in (measured.final, measured.watched))
-    return Way(name, n, evaluations, gain, watched, chosen)
+def _way(measured: Measured, name: str, n: int, evaluations: float, chosen: np.ndarray | None) -> Way:
+    """`chosen`: (P,) candidates; None is chance, which brings what the mean of the N is."""
+    odds = measured.final - np.log(-np.expm1(measured.final.clip(max=-1e-7)))  # log(p / (1 - p))
+    gains = []
+    for scores in (measured.final, odds, measured.watched):
+        brought = scores[:, :n].mean(1) if chosen is None else scores[np.arange(len(scores)), chosen]
+        gains.append(brought - scores.mean(1))
+    found = 1 / n if chosen is None else float(np.mean(chosen == measured.final[:, :n].argmax(1)))
+    return Way(name, n, evaluations, *gains, found)
 
 
 def arrows(n: int) -> str:
@@ -112,24 +123,23 @@ def report(measured: Measured, seconds: float) -> str:
         "70 % of the steps, previews by the pipeline's VAE. In brackets: bootstrap 95 % interval over prompts.",
         f"One picture: {one:.0f} network evaluations, mean score {measured.final.mean():.3f} (watcher "
         f"{measured.watched.mean():.3f}).\n",
-        "| way | evaluations | of best of N | gain in score | share of best of N's gain | the very best came back "
-        "| watcher's gain |",
-        "|---|---|---|---|---|---|---|",
+        "| way | evaluations | of best of N | gain in score | share of best of N's gain | the same in log-odds "
+        "| the very best came back | watcher's gain |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     found = list(ways(measured))
     full = {way.n: way for way in found if way.name == f"best of {way.n}"}
     for way in found:
         whole = full[way.n]
-        share, low, high = ratio(way.gain, whole.gain)
         lines.append(
             f"| {way.name} | {way.evaluations:.0f} | {way.evaluations / whole.evaluations:.1%} | {_mean(way.gain)} "
-            f"| {share:.1%} ({low:.1%}–{high:.1%}) | {np.mean(way.chosen == whole.chosen):.1%} "
+            f"| {_share(way.gain, whole.gain)} | {_share(way.odds_gain, whole.odds_gain)} | {way.found:.1%} "
             f"| {_mean(way.watched_gain)} |"
         )
     for n in SCHEDULES:
-        best = measured.watched[:, :n].max(1) - measured.watched[:, :n].mean(1)
+        best = measured.watched[:, :n].max(1) - measured.watched.mean(1)
         lines.append(
-            f"| {n}, chosen by the watcher itself | {full[n].evaluations:.0f} | 100.0% | | | | {_mean(best)} |"
+            f"| {n}, chosen by the watcher itself | {full[n].evaluations:.0f} | 100.0% | | | | | {_mean(best)} |"
         )
     lines.append(
         f"\nLargest difference between a score after pruning and the same picture's without: {measured.difference:.1e}."
@@ -137,11 +147,6 @@ def report(measured: Measured, seconds: float) -> str:
     eight = next(way for way in found if way.name.startswith("8 pruned, "))
     cost = eight.evaluations / full[8].evaluations
     share, low, _ = ratio(eight.gain, full[8].gain)
-    odds, odds_low, odds_high = ratio(*(in_log_odds(measured, way) for way in (eight, full[8])))
-    lines.append(
-        "Log-probability ends at 0, so that avoiding a wrong digit is most of the gain. In log-odds, which do not end, "
-        f"{arrows(8)} keeps {odds:.1%} ({odds_low:.1%}–{odds_high:.1%})."
-    )
     lines.append(
         f"Bar, {arrows(8)} at most {COST_BAR:.0%} of the evaluations: {cost:.1%}, {_verdict(cost <= COST_BAR)}."
     )
@@ -152,18 +157,16 @@ def report(measured: Measured, seconds: float) -> str:
     return "\n".join(lines)
 
 
-def in_log_odds(measured: Measured, way: Way) -> np.ndarray:
-    """(P,): the gain of the same choice, measured by log(p / (1 - p))."""
-    final = measured.final[:, : way.n]
-    odds = final - np.log(-np.expm1(final.clip(max=-1e-7)))
-    return odds[np.arange(len(odds)), way.chosen] - odds.mean(1)
-
-
 def ratio(gains: np.ndarray, of: np.ndarray) -> tuple[float, float, float]:
     """Sum by sum, and its bootstrap interval over prompts."""
     rows = np.random.default_rng(0).integers(0, len(gains), (RESAMPLES, len(gains)))
     low, high = np.percentile(gains[rows].sum(1) / of[rows].sum(1), [2.5, 97.5])
     return float(gains.sum() / of.sum()), float(low), float(high)
+
+
+def _share(gains: np.ndarray, of: np.ndarray) -> str:
+    share, low, high = ratio(gains, of)
+    return f"{share:.1%} ({low:.1%}–{high:.1%})"
 
 
 def _mean(values: np.ndarray) -> str:
@@ -183,37 +186,38 @@ def draw(measured: Measured, path: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    figure, panels = pyplot.subplots(1, 3, figsize=(15, 4.4), layout="constrained")
     found = list(ways(measured))
-    one = measured.evaluations / MOST
+    titles = {
+        "gain": "log-probability, by the judge that chooses",
+        "odds_gain": "log-odds, by the judge that chooses",
+        "watched_gain": "log-probability, by a judge that only watches",
+    }
     kinds = {
         "all N finished": ("best of", "o-", "tab:blue"),
         "pruned": ("pruned, ", "o-", "tab:red"),
-        "pruned by the oracle (ceiling)": ("by the oracle", "^:", "tab:green"),
-        "pruned at random (floor)": ("at random", "v:", "grey"),
+        "pruned by the oracle: ceiling": ("by the oracle", "^:", "tab:green"),
+        "pruned at random: floor": ("at random", "v:", "grey"),
     }
-    titles = ("by the judge that chooses", "by a second judge that only watches")
-    for panel, title, which in zip(panels, titles, ("gain", "watched_gain"), strict=True):
+    for panel, (which, title) in zip(panels, titles.items(), strict=True):
         for label, (mark, style, colour) in kinds.items():
-            if which == "watched_gain" and "oracle" in mark:
-                continue  # the best by the judge that chooses: for the watcher no ceiling
             some = [way for way in found if mark in way.name]
-            at = [one, *(way.evaluations for way in some)]
-            intervals = [(0.0, 0.0, 0.0), *(ratio(gain := getattr(way, which), np.ones_like(gain)) for way in some)]
-            means, lows, highs = (np.array(column) for column in zip(*intervals, strict=True))
+            gains = {way.evaluations: getattr(way, which) for way in some}
+            if which == "watched_gain" and mark == "by the oracle":  # the watcher's ceiling is its own choice
+                label = "chosen by the watcher itself: ceiling"
+                best = {n: measured.watched[:, :n].max(1) - measured.watched.mean(1) for n in SCHEDULES}
+                gains = {measured.evaluations * n / MOST: best[n] for n in SCHEDULES}
+            ends = [ratio(gain, np.ones_like(gain)) for gain in gains.values()]
+            means, lows, highs = (np.array(column) for column in zip((0, 0, 0), *ends, strict=True))
+            at = [measured.evaluations / MOST, *gains]
             panel.errorbar(at, means, (means - lows, highs - means), fmt=style, color=colour, label=label, capsize=2)
             if mark in ("best of", "pruned, "):
                 for way, mean in zip(some, means[1:], strict=True):
-                    panel.annotate(f"N={way.n}", (way.evaluations, mean), (4, -12), textcoords="offset points")
-        if which == "watched_gain":
-            best = [measured.watched[:, :n].max(1) - measured.watched[:, :n].mean(1) for n in SCHEDULES]
-            at = [one, *(measured.evaluations * n / MOST for n in SCHEDULES)]
-            panel.plot(
-                at, [0.0, *(gain.mean() for gain in best)], "^:", color="tab:green", label="its own choice (ceiling)"
-            )
-        panel.set(title=f"Gain {title}", xlabel="network evaluations per prompt")
-        panel.set_ylabel("gain in log-probability of the wanted digit")
+                    panel.annotate(
+                        f"{way.n}", (way.evaluations, mean), (5, -13), textcoords="offset points", color=colour
+                    )
+        panel.set(title=title, xlabel="network evaluations per prompt", ylabel="gain over one picture at random")
         panel.grid(alpha=0.3)
         panel.legend(loc="center right")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=90)
