@@ -22,11 +22,11 @@ from ..batching import is_out_of_memory
 from ..scorer import Scorer, as_scores
 from .batch_shrink import BatchShrink
 from .calibration_report import CalibrationReport, Setting, make_report
-from .candidates import as_pil, pictures_of
+from .candidates import as_pil, pictures_of, repeated
 from .families import family_of
 from .preview import Previewer
 from .pruning_schedules import Measured
-from .request_checks import Options, argument_of, check_pipeline, check_scorers
+from .request_checks import Options, argument_of, check_pipeline, check_scorers, pictures_per_row
 from .step_watch import StepWatch
 
 logger = logging.getLogger(__name__)
@@ -256,6 +256,8 @@ class Calibration:
             return callback_kwargs
 
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        per_row = pictures_per_row(self._pipe, self._arguments)
+        pictures = {name: repeated(self._arguments[name], len(generators)) for name in per_row}
         started = time.perf_counter()
         try:
             watch.install()
@@ -266,7 +268,7 @@ class Calibration:
                 callback_on_step_end=look,
                 output_type="pil",
                 **{self._count_name: len(generators)},
-                **self._arguments,
+                **{**self._arguments, **pictures},
             )
             made.total_evaluations = batch.evaluations
         finally:

@@ -56,7 +56,7 @@ class Request:
         """The pictures of these candidates, or of those of them that survive."""
         generators = [torch.Generator("cpu").manual_seed(self.seed + number) for number in candidates]
         rows = {} if self.rows_argument is None else {self.rows_argument: len(generators)}
-        pictures = {name: _repeated(self.arguments[name], len(generators)) for name in self.per_row}
+        pictures = {name: repeated(self.arguments[name], len(generators)) for name in self.per_row}
         return pictures_of(pipe(**{**self.arguments, **pictures}, **rows, **more, generator=generators))
 
     def scores(self, scorer: Scorer, pictures: Mapping[int, PIL.Image.Image], what: str) -> dict[int, float]:
@@ -279,7 +279,7 @@ def pictures_of(output: Any) -> list[Any]:
     return [row[0] for row in output.frames]
 
 
-def _repeated(picture: Any, rows: int) -> Any:
+def repeated(picture: Any, rows: int) -> Any:
     """One picture, in whatever form a pipeline takes it, as many times."""
     if getattr(picture, "ndim", 0) == 4:
         return picture.repeat(rows, 1, 1, 1) if isinstance(picture, torch.Tensor) else np.repeat(picture, rows, axis=0)

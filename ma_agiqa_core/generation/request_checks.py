@@ -166,7 +166,7 @@ def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) ->
     )
     for name in arguments:
         if name not in known and not takes_any:
-            raise ValueError(f"Expected arguments of best_of_n or of {kind}, got {name!r}. Is it misspelt?")
+            raise ValueError(f"Expected arguments of {kind}, got {name!r}. Is it misspelt?")
     if arguments.get("output_type", "pil") not in _OUTPUT_TYPES:
         raise ValueError(
             f"Expected output_type 'pil', 'np' or 'pt', got {arguments['output_type']!r}. Scorers see pictures."

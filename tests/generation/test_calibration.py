@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -68,6 +69,21 @@ def test_scores_are_those_of_single_calls(pipe):
     assert measured.final.std() > 1
     assert report.random == pytest.approx(measured.final.mean())
     assert report.best == pytest.approx(measured.final.max(1).mean())
+
+
+@pytest.mark.parametrize("name", ["sd_img2img", "sd_inpaint", "sdxl_img2img"])
+def test_candidates_that_begin_with_a_picture_are_those_of_their_seeds(tiny_pipelines, name):
+    pipe = tiny_pipelines.pipeline(name)
+    picture = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    mask = PIL.Image.fromarray(np.repeat(np.uint8([[0, 255]]), 16, axis=1).repeat(32, axis=0))
+    given: dict[str, Any] = {"image": picture, "num_inference_steps": 4, "strength": 1.0 if "inpaint" in name else 0.9}
+    if "inpaint" in name:
+        given |= {"mask_image": mask, "height": 32, "width": 32}
+    seen = calibrate(pipe, bright(), PROMPTS[0], n=3, fractions=(0.5,), seed=5, **given).measured.final[0]
+    for candidate, score in enumerate(seen):
+        generator = torch.Generator("cpu").manual_seed(5 + candidate)
+        (alone,) = pipe(PROMPTS[0], generator=generator, **given).images
+        assert score == pytest.approx(brightness([alone], None)[0], abs=0.1)
 
 
 @pytest.mark.parametrize(("guidance", "rows"), [(3.0, 2), (1.0, 1)])
