@@ -1,13 +1,15 @@
 """What the filter in the generation loop costs, and what choosing gains.
 
     python -m benchmarks.generation                 all of it, on one thread
-    python -m benchmarks.generation --only curve    one part: overhead, preview or curve
+    python -m benchmarks.generation --only curve    one part: overhead, preview, curve or calibration
 
 overhead  a random UNet whose step takes at least 50 ms, with and without the callback, in turns
 preview   one preview and its score beside one denoising step: Stable Diffusion 1.5 at its true size with random
           weights, timed; FLOPs for it, SDXL and FLUX.1, counted on the meta device
 curve     gain against network evaluations on the small generator, which is trained first where it is not in --cache;
           docs/best_of_n_curve.png. Needs `pip install -e ".[bench]"`.
+calibration
+          what `calibrate` says of the small generator
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ma_agiqa_core import CallableScorer, load_scorer
-from ma_agiqa_core.generation import QualityFilterCallback
+from ma_agiqa_core.generation import QualityFilterCallback, calibrate
 
 from . import gain_curve, small_generator
 from .machine import machine
@@ -57,7 +59,7 @@ class Contender:
 
 
 @click.command()
-@click.option("--only", type=click.Choice(["overhead", "preview", "curve"]), help="One part.")
+@click.option("--only", type=click.Choice(["overhead", "preview", "curve", "calibration"]), help="One part.")
 @click.option("--turns", default=5, show_default=True, type=click.IntRange(min=1), help="Of each contender.")
 @click.option("--prompts", default=200, show_default=True, type=click.IntRange(min=2), help="Of the curve.")
 @click.option("--cache", type=click.Path(path_type=Path), default=small_generator.DEFAULT_CACHE, show_default=True)
@@ -78,6 +80,15 @@ def main(only: str | None, turns: int, prompts: int, cache: Path, picture: Path)
         measured = gain_curve.measure(pipe, *small_generator.judges(), prompts)
         print(gain_curve.report(measured, time.perf_counter() - start))
         gain_curve.draw(measured, picture)
+    if only in (None, "calibration"):
+        print(calibration(small_generator.load_or_train(cache), prompts // 2))
+
+
+def calibration(pipe: Any, prompts: int) -> str:
+    chooser, watcher = small_generator.judges()
+    words = [str(i % small_generator.DIGITS) for i in range(prompts)]
+    settings = {name: value for name, value in gain_curve.CALL.items() if name != "output_type"}
+    return str(calibrate(pipe, chooser, words, observe=watcher, batch_size=8, **settings))
 
 
 # ----------------------------------------------------------------------------------------------------------- overhead
