@@ -75,7 +75,7 @@ def test_scores_are_those_of_single_calls(pipe):
 def test_candidates_that_begin_with_a_picture_are_those_of_their_seeds(tiny_pipelines, name):
     pipe = tiny_pipelines.pipeline(name)
     picture = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
-    mask = PIL.Image.fromarray(np.repeat(np.uint8([[0, 255]]), 16, axis=1).repeat(32, axis=0))
+    mask = PIL.Image.fromarray(np.repeat(np.array([[0, 255]], dtype=np.uint8), 16, axis=1).repeat(32, axis=0))
     given: dict[str, Any] = {"image": picture, "num_inference_steps": 4, "strength": 1.0 if "inpaint" in name else 0.9}
     if "inpaint" in name:
         given |= {"mask_image": mask, "height": 32, "width": 32}
