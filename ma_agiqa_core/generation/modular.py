@@ -4,7 +4,7 @@ All that has rows lies open there, in the loop's block state, so nothing has to 
 front of the loop judges the step before and cuts the fields that `_ROWS` names. The rest (scheduler history, previews,
 decisions) is the callback's.
 
-Known are the loops of SDXL and Flux as diffusers has them. Others are refused: each model's loop has fields of its own,
+Known are the loops of SDXL and Flux as diffusers has them from 0.36 to 0.42. Others are refused: each model's loop has fields of its own,
 and one that is missed makes other pictures.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import diffusers
 import torch
 from diffusers.modular_pipelines import LoopSequentialPipelineBlocks, ModularPipelineBlocks
 from diffusers.modular_pipelines.modular_pipeline_utils import InputParam
@@ -50,6 +51,7 @@ _ROWS = {
 
 _FAMILIES = {"StableDiffusionXLModularPipeline": "sdxl", "FluxModularPipeline": "flux"}
 _BLOCK = "quality_filter"
+_OLDEST = (0, 36)  # before it, Flux's blocks cannot even be built
 _REMEDY = "Finish all candidates and choose among the pictures with ma_agiqa_core.rank."
 
 
@@ -100,6 +102,11 @@ class ModularQualityFilter(QualityFilterCallback):
 
     def _family(self) -> Family:
         pipe = self._pipe
+        if tuple(int(part) for part in diffusers.__version__.split(".")[:2]) < _OLDEST:
+            raise UnsupportedPipelineError(
+                f"Expected diffusers {_OLDEST[0]}.{_OLDEST[1]} or newer for modular pipelines, got "
+                f"{diffusers.__version__}. Update it. {_REMEDY}"
+            )
         kind = type(pipe)
         name = _FAMILIES.get(kind.__name__) if kind.__module__.split(".")[0] == "diffusers" else None
         if name is None:
@@ -125,7 +132,7 @@ class ModularQualityFilter(QualityFilterCallback):
         self._shrink.remove()
         self._shrink = _LoopShrink(self._pipe, self._shrink.family)
         self._shrink.install()
-        for loop in _loops(getattr(self._pipe, "_blocks", None) or self._pipe.blocks):
+        for loop in denoising_loops(self._pipe):
             blocks = loop.sub_blocks
             others = dict(blocks)
             blocks.clear()
@@ -231,6 +238,11 @@ class _FilterBlock(ModularPipelineBlocks):
             )
         self._filter.before_step(self._loop, block_state, i)
         return components, block_state
+
+
+def denoising_loops(pipe: Any) -> Iterator[Any]:
+    """All loops among the blocks of a modular pipeline, the very ones that it runs."""
+    yield from _loops(getattr(pipe, "_blocks", None) or pipe.blocks)  # from 0.37 on `blocks` is a copy
 
 
 def _loops(block: Any) -> Iterator[Any]:

@@ -5,6 +5,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+import diffusers
 import PIL.Image
 import pytest
 import torch
@@ -14,6 +15,9 @@ from ma_agiqa_core.generation import UnsupportedPipelineError
 
 modular_pipelines = pytest.importorskip("diffusers.modular_pipelines")
 modular = pytest.importorskip("ma_agiqa_core.generation.modular")
+pytestmark = pytest.mark.skipif(
+    tuple(int(part) for part in diffusers.__version__.split(".")[:2]) < (0, 36), reason="refused before diffusers 0.36"
+)
 
 STEPS, ROWS = 5, 4
 PARTS = ("vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "unet", "transformer", "scheduler")
@@ -170,7 +174,7 @@ def test_changed_loops_are_refused_before_the_first_step(
     make: Callable[[str], Any], tiny_pipelines: ModuleType
 ) -> None:
     pipe = make("flux")
-    (loop,) = modular._loops(pipe._blocks)
+    (loop,) = modular.denoising_loops(pipe)
     was = loop.sub_blocks["denoiser"]
 
     class Other(type(was)):  # type: ignore[misc]
