@@ -4,8 +4,8 @@ All that has rows lies open there, in the loop's block state, so nothing has to 
 front of the loop judges the step before and cuts the fields that `_ROWS` names. The rest (scheduler history, previews,
 decisions) is the callback's.
 
-Known are the loops of SDXL and Flux as diffusers has them from 0.36 to 0.42. Others are refused: each model's loop has fields of its own,
-and one that is missed makes other pictures.
+Known are the loops of SDXL and Flux as diffusers has them from 0.36 to 0.42. Others are refused: each model's loop has
+fields of its own, and one that is missed makes other pictures.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
