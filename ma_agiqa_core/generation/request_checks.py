@@ -193,12 +193,14 @@ def pictures_per_row(pipe: Any, arguments: Mapping[str, Any]) -> tuple[str, ...]
     """Names of the pictures that candidates begin with; they are to be given once for every row."""
     if not any(word in type(pipe).__name__ for word in ("Img2Img", "Inpaint")):
         return ()
+    if arguments.get("padding_mask_crop") is not None:  # takes no list; then there is only one row a call
+        return ()
     return tuple(name for name in ("image", "mask_image") if arguments.get(name) is not None)
 
 
 def _is_unsure_of_rows(pipe: Any, arguments: Mapping[str, Any]) -> bool:
     """Whether rows of one call may differ from calls of their own: with pictures, in pipelines that are not known."""
-    if arguments.get("masked_image_latents") is not None:
+    if any(arguments.get(name) is not None for name in ("masked_image_latents", "padding_mask_crop")):
         return True
     if all(arguments.get(name) is None for name in _PICTURES):
         return False
