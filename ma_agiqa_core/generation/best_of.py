@@ -11,6 +11,7 @@ from typing import Any, overload
 
 from ..scorer import Scorer
 from .callback import PruningStep
+from .callback_checks import check_is_schedule
 from .candidates import BatchLimit, Request, as_pil, best, generate_together, group_scores
 from .picture_metadata import PictureMetadata, save_picture
 from .request_checks import (
@@ -126,10 +127,12 @@ def best_of_n(
         NoneGoodEnoughError: `on_none` is "raise" and no candidate reaches `min_score`.
         ValueError: A wrong argument or scorer, told before the first denoising step.
     """
+    prune_at = {} if prune_at is None else prune_at
+    check_is_schedule(prune_at)
     options = Options(
         n=n,
         keep=keep,
-        prune_at=dict(sorted((prune_at or {}).items())),
+        prune_at=dict(sorted(prune_at.items())),
         seed=seed,
         batch_size=batch_size,
         min_score=min_score,

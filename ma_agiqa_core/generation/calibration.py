@@ -113,7 +113,7 @@ class Calibration:
         pipe_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         self._fractions = _checked(n, fractions, target_share)
-        self.prompts = tuple(prompts)
+        self.prompts = tuple(prompts or ())
         for number, prompt in enumerate(self.prompts):
             if not isinstance(prompt, str) or not prompt.strip():
                 raise ValueError(f"Expected a text as prompt {number}, got {prompt!r}.")
@@ -350,15 +350,25 @@ def _checked(n: int, fractions: Sequence[float], target_share: float) -> list[fl
 def _check_call(pipe: Any, n: int, seed: int, batch_size: int | None, arguments: Mapping[str, Any]) -> str:
     """The name of the argument that says how many pictures; refuses what `best_of_n` refuses, and more."""
     options = Options(n, 1, {0.5: 1}, seed, batch_size, None, 1, "best", "batch")
-    count = check_pipeline(pipe, options, arguments)
     known = inspect.signature(type(pipe).__call__).parameters
+    if "callback_on_step_end" not in known:
+        raise ValueError(
+            f"Expected a pipeline with callback_on_step_end, got {type(pipe).__name__}: nobody can look at its "
+            "candidates on the way, and nothing can be dropped there."
+        )
+    count = check_pipeline(pipe, options, arguments)
     for name in arguments:
         if name in ("prompt", "output_type"):
             raise ValueError(f"Expected no {name} among the pipeline's arguments, got one. calibrate sets it itself.")
         if name not in known:  # also where there is a **kwargs: it only serves arguments of old
             raise ValueError(f"Expected arguments of {type(pipe).__name__}, got {name!r}. Is it misspelt?")
-    if count is None or "prompt" not in known:
+    if "prompt" not in known:
         raise ValueError(f"Expected a pipeline that makes pictures from a prompt, got {type(pipe).__name__}.")
+    if count is None:
+        raise ValueError(
+            f"Expected arguments with which {type(pipe).__name__} makes several pictures in a call, got "
+            f"{', '.join(sorted(arguments)) or 'none'}. Leave out padding_mask_crop and masked_image_latents."
+        )
     return count
 
 

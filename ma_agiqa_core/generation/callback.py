@@ -30,6 +30,8 @@ from .preview import Preview, Previewer
 from .pruning_rule import is_out, kept_by_stage, kept_rows
 from .step_watch import StepWatch
 
+_OUTSIDE = "Expected the callback inside its `with`, got a call outside. Write `with ... as callback:`."
+
 Decision = Callable[[int, dict[int, float]], Sequence[int]]
 """Gets the number of the stage and the scores by row; gives the rows that go on."""
 
@@ -93,7 +95,7 @@ class QualityFilterCallback(PipelineCallback):
         _decide: Decision | None = None,
     ) -> None:
         super().__init__()
-        self._stages = checked_stages(prune_at or {})
+        self._stages = checked_stages({} if prune_at is None else prune_at)
         check_options(scorer, self._stages, min_score, strategy)
         self._pipe, self._scorer, self._prompts = pipe, scorer, prompts
         self._min_score, self._preview, self._local_files_only = min_score, preview, local_files_only
@@ -118,7 +120,13 @@ class QualityFilterCallback(PipelineCallback):
 
     @property
     def tensor_inputs(self) -> list[str]:
-        """For `callback_on_step_end_tensor_inputs`."""
+        """For `callback_on_step_end_tensor_inputs`.
+
+        Raises:
+            RuntimeError: A pipeline that has been given the callback outside of its `with` asks for them.
+        """
+        if not self._is_entered and pipeline_frame(self._pipe) is not None:
+            raise RuntimeError(_OUTSIDE)
         return ["latents"] if self._is_sequential else list(self._pipe._callback_tensor_inputs)
 
     @property
@@ -173,7 +181,23 @@ class QualityFilterCallback(PipelineCallback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Restores everything.
+
+        Raises:
+            RuntimeError: The pipeline was given another callback in place of this one, so that nothing was dropped.
+        """
+        was_passed_over = self._is_entered and self._was_passed_over()
         self._restore()
+        if error is None and was_passed_over:
+            raise RuntimeError(
+                "Expected the callback at the end of the steps, got none: the pipeline was given another one, and "
+                "nothing has been dropped. Pass callback_on_step_end=callback, or both in MultiPipelineCallbacks."
+            )
+
+    def _was_passed_over(self) -> bool:
+        assert self._shrink is not None
+        assert self._watch is not None
+        return bool(self._stages) and self._watch.calls > 0 and not self._shrink.rows
 
     def callback_fn(self, pipeline: Any, step_index: int, timestep: Any, callback_kwargs: dict[str, Any]) -> Any:
         """Called by the pipeline at the end of each step."""
@@ -283,9 +307,7 @@ class QualityFilterCallback(PipelineCallback):
     def _end_step(self, step: int, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
         shrink = self._shrink
         if not self._is_entered or shrink is None:
-            raise RuntimeError(
-                "Expected the callback inside its `with`, got a call outside. Write `with ... as callback:`."
-            )
+            raise RuntimeError(_OUTSIDE)
         shrink.end_step(callback_kwargs["latents"])
         if not self._is_running:
             raise RuntimeError(

@@ -15,6 +15,7 @@ _ADAPTER_ENTRIES = ("ip_adapter_masks", "ip_adapter_image_embeds")  # known not 
 
 def checked_stages(prune_at: Mapping[float, int]) -> list[tuple[float, int]]:
     """Fractions with keep counts, ascending."""
+    check_is_schedule(prune_at)
     stages = sorted(prune_at.items())
     previous: int | None = None
     for fraction, keep in stages:
@@ -31,7 +32,17 @@ def checked_stages(prune_at: Mapping[float, int]) -> list[tuple[float, int]]:
     return stages
 
 
+def check_is_schedule(prune_at: object) -> None:
+    if not isinstance(prune_at, Mapping) or not all(isinstance(key, int | float) for key in prune_at):
+        raise ValueError(
+            f"Expected prune_at as a dict of fractions of the steps with keep counts, got {prune_at!r}. Write "
+            "{0.4: 4, 0.7: 2}; of calibrate's report it is `report.recommended.prune_at`."
+        )
+
+
 def check_options(scorer: Scorer, stages: Sequence[object], min_score: float | None, strategy: str) -> None:
+    if not isinstance(scorer, Scorer):
+        raise ValueError(f"Expected a scorer with .info and .score, got {scorer!r}. Use load_scorer or CallableScorer.")
     if strategy not in ("batch", "sequential"):
         raise ValueError(f"Expected strategy 'batch' or 'sequential', got {strategy!r}.")
     if min_score is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import PIL.ImageChops
 import pytest
 import torch
 
@@ -500,6 +501,8 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"seed": -1}, r"Expected a seed from 0 to 2\*\*63 - n \* max_rounds, got -1"),
     ({"prune_at": {0.0: 4}}, r"fractions of the steps between 0 and 1 in prune_at, got 0\.0"),
     ({"prune_at": {1: 4}}, r"fractions of the steps between 0 and 1 in prune_at, got 1"),
+    ({"prune_at": {"0.5": 1}}, r"Expected prune_at as a dict of fractions of the steps with keep counts, got \{'0\.5'"),
+    ({"prune_at": [0.5]}, r"Expected prune_at as a dict of fractions of the steps with keep counts, got \[0\.5\]"),
     ({"prune_at": {0.5: 0}}, r"Expected a whole number of at least 1 at 0\.5 in prune_at, got 0"),
     ({"prune_at": {0.4: 2, 0.7: 4}}, r"Expected at most 2 candidates at 0\.7 in prune_at, got 4"),
     ({"prune_at": {0.7: 4, 0.4: 2}}, r"Expected at most 2 candidates at 0\.7 in prune_at, got 4"),
@@ -608,6 +611,29 @@ def test_pictures_to_start_from_are_one_a_call(tiny_pipelines: ModuleType) -> No
     pipe = tiny_pipelines.pipeline("sd_img2img")
     with pytest.raises(ValueError, match="Expected one picture as image, got 2"):
         best_of_n(pipe, CONTRAST, PROMPT, n=2, image=[PIL.Image.new("RGB", (32, 32))] * 2)
+
+
+@pytest.mark.parametrize("prune_at", [None, {0.5: 2}])
+@pytest.mark.parametrize(
+    "family", ["sd_inpaint", "sdxl_inpaint", "sd3_inpaint", "flux_inpaint", "sd_controlnet_inpaint"]
+)
+def test_inpainting_of_a_crop(tiny_pipelines: ModuleType, family: str, prune_at: dict[float, int] | None) -> None:
+    """diffusers takes no list of pictures there."""
+    pipe = tiny_pipelines.pipeline(family)
+    mask = PIL.Image.new("L", (16, 16))
+    mask.paste(255, (4, 4, 10, 12))
+    picture = PIL.Image.effect_noise((16, 16), 99).convert("RGB")
+    call = dict(tiny_pipelines.FAMILIES[family].settings) | {
+        "image": picture,
+        "mask_image": mask,
+        "padding_mask_crop": 2,
+        "num_inference_steps": 5,
+    }
+    if "control" in family:
+        call["control_image"] = PIL.Image.effect_noise((16, 16), 50).convert("RGB")
+    result = best_of_n(pipe, CONTRAST, PROMPT, n=3, prune_at=prune_at, preview="vae", **call)
+    alone = pipe(PROMPT, generator=torch.Generator("cpu").manual_seed(result.seeds[0]), **call).images[0]
+    assert PIL.ImageChops.difference(result.images[0], alone).getextrema() == ((0, 0),) * 3
 
 
 def test_videos_are_refused(tiny_pipelines: ModuleType) -> None:

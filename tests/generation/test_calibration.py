@@ -239,6 +239,7 @@ def test_the_pipeline_is_left_as_it_was(pipe):
         ({"fractions": (0, 0.5)}, "between 0 and 1, got 0.0"),
         ({"fractions": (float("nan"),)}, "between 0 and 1, got nan"),
         ({"prompts": []}, "at least one prompt, got none"),
+        ({"prompts": None}, "at least one prompt, got none"),
         ({"prompts": ["a", " "]}, "text as prompt 1, got ' '"),
         ({"prompts": [3]}, "text as prompt 0, got 3"),
         ({"generator": []}, "Expected no generator in"),
@@ -259,8 +260,10 @@ def test_mistakes_are_told_before_the_first_step(pipe, monkeypatch, changes, mes
 
 
 def test_pipelines_and_schedulers_that_cannot_be_watched_are_refused(tiny_pipelines, pipe):
-    with pytest.raises(ValueError, match="PixArtSigmaPipeline"):
+    with pytest.raises(ValueError, match="PixArtSigmaPipeline: nobody can look at its candidates on the way"):
         calibrate(tiny_pipelines.pipeline("pixart_sigma"), bright(), PROMPTS, n=2)
+    with pytest.raises(ValueError, match="several pictures in a call, got padding_mask_crop"):
+        calibrate(tiny_pipelines.pipeline("sd_inpaint"), bright(), PROMPTS, n=2, padding_mask_crop=4)
     import diffusers
 
     pipe.scheduler = diffusers.DPMSolverSinglestepScheduler()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback, SDCFGCutoffCallback
 
 from ma_agiqa_core import CallableScorer, EnsembleScorer
 from ma_agiqa_core.generation import PruningStep, QualityFilterCallback, UnsupportedPipelineError
@@ -357,6 +357,11 @@ def test_a_score_that_is_no_number_names_its_row(tiny_pipelines, call, bad, monk
         ({"prune_at": {0.0: 1}}, "Expected fractions between 0 and 1 in prune_at, got 0.0"),
         ({"prune_at": {1.0: 1}}, "Expected fractions between 0 and 1 in prune_at, got 1.0"),
         ({"prune_at": {math.nan: 1}}, "Expected fractions between 0 and 1 in prune_at, got nan"),
+        (
+            {"prune_at": {"0.5": 1}},
+            "Expected prune_at as a dict of fractions of the steps with keep counts, got {'0.5'",
+        ),
+        ({"prune_at": [(0.5, 1)]}, "Expected prune_at as a dict of fractions of the steps with keep counts, got "),
         ({"prune_at": {0.5: 0}}, "Expected whole numbers of at least 1 to keep, got 0 at 0.5"),
         ({"prune_at": {0.5: 1.5}}, "Expected whole numbers of at least 1 to keep, got 1.5 at 0.5"),
         ({"prune_at": {0.5: True}}, "Expected whole numbers of at least 1 to keep, got True at 0.5"),
@@ -369,6 +374,45 @@ def test_a_score_that_is_no_number_names_its_row(tiny_pipelines, call, bad, monk
 def test_wrong_options(tiny_pipelines, options, message):
     with pytest.raises(ValueError, match=message):
         QualityFilterCallback(tiny_pipelines.pipeline("sd"), brightness(), **options)
+
+
+@pytest.mark.parametrize("scorer", [None, "lite", lambda pictures, prompts: pictures.mean((1, 2, 3))])
+def test_something_else_than_a_scorer(tiny_pipelines, scorer):
+    with pytest.raises(ValueError, match=r"Expected a scorer with \.info and \.score, got"):
+        QualityFilterCallback(tiny_pipelines.pipeline("sd"), scorer, prune_at={0.5: 1})
+
+
+@pytest.mark.parametrize("others", [[], [SDCFGCutoffCallback(cutoff_step_ratio=1.0)]])
+def test_without_its_with_it_is_refused_before_the_first_step(pipe, family, call, others):
+    callback = QualityFilterCallback(pipe, brightness(), prune_at={0.5: 1}, preview="vae")
+    among_others = MultiPipelineCallbacks([callback, *others])
+    assert "latents" in callback.tensor_inputs
+    steps = []
+    hook = pipe.unet.register_forward_pre_hook(lambda *_: steps.append(1))
+    try:
+        with pytest.raises(RuntimeError, match="Expected the callback inside its `with`"):
+            call(pipe, family, among_others if others else callback)
+    finally:
+        hook.remove()
+    assert not steps
+
+
+@pytest.mark.parametrize("strategy", ["batch", "sequential"])
+def test_another_callback_in_its_place_is_told(tiny_pipelines, call, strategy):
+    pipe = tiny_pipelines.pipeline("sd")
+    before = state_of(pipe)
+    callback = QualityFilterCallback(pipe, brightness(), prune_at={0.5: 1}, preview="vae", strategy=strategy)
+    rows = 1 if strategy == "sequential" else ROWS
+    another = {
+        "callback_on_step_end": lambda pipe, step, timestep, tensors: tensors,
+        "callback_on_step_end_tensor_inputs": callback.tensor_inputs,
+    }
+    with (
+        pytest.raises(RuntimeError, match="the pipeline was given another one, and nothing has been dropped"),
+        callback,
+    ):
+        call(pipe, "sd", rows=rows, **another)
+    assert state_of(pipe) == before
 
 
 @pytest.mark.parametrize("options", [{"min_score": 0.5}, {"strategy": "sequential"}])
