@@ -9,10 +9,12 @@ if TYPE_CHECKING:
     from .calibration_report import CalibrationReport
     from .callback import PruningStep, QualityFilterCallback
     from .families import UnsupportedPipelineError
+    from .modular import ModularQualityFilter
 
 __all__ = [
     "BestOfN",
     "CalibrationReport",
+    "ModularQualityFilter",
     "PruningStep",
     "QualityFilterCallback",
     "UnsupportedPipelineError",
@@ -23,6 +25,7 @@ __all__ = [
 _MODULE_OF = {
     "BestOfN": "best_of",
     "CalibrationReport": "calibration_report",
+    "ModularQualityFilter": "modular",
     "PruningStep": "callback",
     "QualityFilterCallback": "callback",
     "UnsupportedPipelineError": "families",
