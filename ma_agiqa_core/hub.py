@@ -111,7 +111,7 @@ def _local_first(
     if local_files_only:
         raise FileNotFoundError(f"Expected {repository!r}{at} on this machine, got none: {why}. {fix}")
     try:
-        _check_reachable()
+        check_reachable()
         logger.info("downloading %s from the Hugging Face Hub", repository)
         if is_complete(path := fetch(False)):
             return path
@@ -122,7 +122,7 @@ def _local_first(
     raise FileNotFoundError(f"Expected {repository!r}{at}, got none: {why}. {fix}")
 
 
-def _check_reachable() -> None:
+def check_reachable() -> None:
     """Without a network, says so at once: the Hub's client would try again for half a minute."""
     from huggingface_hub import constants
 

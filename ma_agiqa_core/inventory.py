@@ -1,4 +1,4 @@
-"""What is on this machine: scorers in the package, in files and in the Hub's cache, and semantic models."""
+"""What is on this machine: scorers in the package, in files and folders and in the Hub's cache, and semantic models."""
 
 import json
 import logging
@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .clip_files import MODEL_CLASSES
+from .semantic.model_files import fingerprint, read_json, weight_files
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +28,7 @@ class InstalledModel:
         source: "package", "file", "folder" or "Hub cache".
         file: Its file or folder.
         size: In bytes.
-        revision: Which weights: digits of the file's SHA-256, or the Hub's commit; "" of a folder.
+        revision: Which weights: digits of the file's SHA-256, or the Hub's commit.
         licence: As far as it is known.
         description: One line.
         trained_on: The data behind the scores.
@@ -45,16 +48,16 @@ class InstalledModel:
 
 
 def installed_models(paths: Iterable[Path]) -> Iterator[InstalledModel]:
-    """The scorer in the package, checkpoints and language models among the given paths, and the Hub's cache.
+    """The scorer in the package, what there is among the given paths, and what is in the Hub's cache.
 
     Args:
-        paths: Files, and folders: of checkpoints, or of one language model.
+        paths: Files, and folders: of checkpoints, or of one model of transformers.
     """
     yield _lite()
     for path in paths:
-        if path.is_dir() and (kind := _semantic_kind(path)):
+        if path.is_dir() and (kind := _image_text_kind(path)):
             size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-            yield _semantic_model(path.resolve().name, kind, "folder", path, size, "")
+            yield _image_text_model(kind, path.resolve().name, "folder", path, size, fingerprint(path)[:12])
             continue
         for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
             if (scorer := _scorer_file(file, "file", file.name)) is not None:
@@ -125,21 +128,31 @@ def _hub_cache() -> Iterator[InstalledModel]:
             weights = folder / "model.safetensors"
             if weights.is_file() and (scorer := _scorer_file(weights, "Hub cache", repository.repo_id)) is not None:
                 yield scorer
-            elif kind := _semantic_kind(folder):
-                size, commit = snapshot.size_on_disk, snapshot.commit_hash
-                yield _semantic_model(repository.repo_id, kind, "Hub cache", folder, size, commit)
+            elif kind := _image_text_kind(folder):
+                yield _image_text_model(
+                    kind, repository.repo_id, "Hub cache", folder, snapshot.size_on_disk, snapshot.commit_hash
+                )
 
 
-def _semantic_model(name: str, kind: str, source: str, folder: Path, size: int, revision: str) -> InstalledModel:
-    licence = LLAMA_2 if kind == "mplug_owl2" else SEE_SOURCE
-    about = f"A {kind} image-text model."
-    return InstalledModel(name, "semantic model", source, str(folder), size, revision, licence, about)
+def _image_text_model(kind: str, name: str, source: str, folder: Path, size: int, revision: str) -> InstalledModel:
+    is_scorer = kind in MODEL_CLASSES
+    model = name if source == "Hub cache" else folder
+    return InstalledModel(
+        name,
+        "scorer" if is_scorer else "semantic model",
+        source,
+        str(folder),
+        size,
+        revision,
+        LLAMA_2 if kind == "mplug_owl2" else SEE_SOURCE,
+        f"Says how well pictures fit their prompts: --model clip:{model}"
+        if is_scorer
+        else f"A {kind} image-text model.",
+    )
 
 
-def _semantic_kind(folder: Path) -> str | None:
+def _image_text_kind(folder: Path) -> str | None:
     """The type of an image-text model whose files are complete, else None."""
-    from .semantic.model_files import read_json, weight_files
-
     try:
         config: dict[str, Any] = read_json(folder / "config.json")
         weight_files(folder)

@@ -1,4 +1,4 @@
-"""Reading `--prompts FILE`: which prompt each picture was made from."""
+"""Reading `--prompts FILE`: which prompt each picture was made from, or which prompts to make pictures from."""
 
 import csv
 import json
@@ -34,6 +34,22 @@ def read_prompts(file: Path) -> dict[str, str]:
         except (csv.Error, AttributeError, ValueError) as error:
             raise ValueError(f"Expected path and prompt in every row of {file}, got an error: {error}.") from error
     return prompts
+
+
+def read_prompt_lines(file: Path) -> list[str]:
+    """Reads plain text, UTF-8, one prompt a line; empty lines are passed over.
+
+    Raises:
+        ValueError: No prompts, or no plain text.
+        OSError: The file cannot be read.
+    """
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Expected prompts as plain text in {file}, got an error: {error}.") from error
+    if prompts := [line for line in lines if line]:
+        return prompts
+    raise ValueError(f"Expected prompts in {file}, one a line, got none.")
 
 
 def _json_rows(text: TextIO) -> Iterator[Mapping[str, object]]:

@@ -20,9 +20,11 @@ Prompts: TypeAlias = str | Sequence[str] | None
 """One prompt for all pictures, one for each, or none."""
 
 _LOADABLE = (
-    "Loadable are 'lite', a .safetensors checkpoint (or a folder with model.safetensors), and a Hub id such as "
-    "'owner/name'. Make a checkpoint of the published file with `ma-agiqa convert`."
+    "Loadable are 'lite', a .safetensors checkpoint (or a folder with model.safetensors), a Hub id such as "
+    "'owner/name', and 'clip:' with the folder or Hub id of a CLIP model. Make a checkpoint of the published file with "
+    "`ma-agiqa convert`."
 )
+_CLIP = "clip:"
 _PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
 _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")  # bare, and torch's zip
 
@@ -147,7 +149,8 @@ def load_scorer(
 
     Args:
         model: "lite" (carried in the package), a .safetensors file, a folder with model.safetensors, or a Hub
-            id (`owner/name`, `owner/name@revision`) of a repository with model.safetensors.
+            id (`owner/name`, `owner/name@revision`) of a repository with model.safetensors. "clip:" with the
+            folder or Hub id of a CLIP, SigLIP or PickScore of transformers, which needs prompts.
         semantic: Semantic model of an MA-AGIQA checkpoint: its folder, or a Hub id. None takes the one that
             the checkpoint names.
         cache: Folder of semantic vectors: a picture already seen costs no language model.
@@ -157,13 +160,16 @@ def load_scorer(
         quantization: Of the language model: None, "int8" or "nf4".
         device_map: Of the language model: None, "auto" or a dict as in accelerate, for cards too small for it.
         revision: The revision that must be loaded: of a file the first digits of its SHA-256, of a Hub id a
-            branch, tag or commit.
+            branch, tag or commit, of a CLIP folder the first digits of its files' fingerprint.
         local_files_only: Never use the network. Models already on this machine never do.
 
     Raises:
         FileNotFoundError: There is no such file or folder, or a Hub model is not here and cannot be downloaded.
         ValueError: An unknown model, a file that is no checkpoint, or an option that does not apply.
     """
+    if isinstance(model, str) and model.startswith(_CLIP):
+        unfit = {"semantic": semantic, "quantization": quantization, "device_map": device_map}
+        return _load_clip(model.removeprefix(_CLIP), device, dtype, revision, local_files_only, unfit)
     from .hub import hub_file, is_hub_id
     from .lite import LITE_WEIGHTS
 
@@ -209,6 +215,28 @@ def _load_lite(path: Path, device: str | torch.device, dtype: str | torch.dtype,
     if dtype not in ("auto", "float32", torch.float32):
         raise ValueError(f"Expected dtype 'auto' or 'float32' for a lite scorer, got {str(dtype)!r}.")
     return LiteScorer.from_file(path, device=resolve_device(device))
+
+
+def _load_clip(
+    model: str,
+    device: str | torch.device,
+    dtype: str | torch.dtype,
+    revision: str | None,
+    local_files_only: bool,
+    unfit: dict[str, object],
+) -> Scorer:
+    if not model.strip():
+        raise ValueError(
+            f"Expected a folder or Hub id after {_CLIP!r}, got none. Use 'clip:openai/clip-vit-base-patch32'."
+        )
+    for option, value in unfit.items():
+        if value is not None:
+            raise ValueError(f"Expected no {option} for '{_CLIP}{model}', got {value!r}. It has no semantic model.")
+    from .clip_scorer import ClipScorer
+
+    return ClipScorer.from_pretrained(
+        model, device=device, dtype=dtype, revision=revision, local_files_only=local_files_only
+    )
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:

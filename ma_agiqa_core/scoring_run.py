@@ -65,16 +65,15 @@ class ScoringRun:
     batch_size: int
 
 
-def prepare(options: ScoringOptions) -> ScoringRun:
-    """Loads the scorer and the prompts.
+def load(options: ScoringOptions, model: str | None = None) -> Scorer:
+    """Loads the scorer, or another one with the same options.
 
     Raises:
-        ValueError: An option is wrong, or the scorer needs prompts and there are none.
+        ValueError: An option is wrong.
         OSError: A file cannot be read.
     """
-    prompts = None if options.prompts is None else read_prompts(options.prompts)
-    scorer = load_scorer(
-        options.model,
+    return load_scorer(
+        options.model if model is None else model,
         semantic=options.semantic,
         cache=options.cache,
         device=options.device,
@@ -83,6 +82,17 @@ def prepare(options: ScoringOptions) -> ScoringRun:
         device_map=options.device_map,
         local_files_only=options.local_files_only,
     )
+
+
+def prepare(options: ScoringOptions) -> ScoringRun:
+    """Loads the scorer and the prompts.
+
+    Raises:
+        ValueError: An option is wrong, or the scorer needs prompts and there are none.
+        OSError: A file cannot be read.
+    """
+    prompts = None if options.prompts is None else read_prompts(options.prompts)
+    scorer = load(options)
     if not scorer.info.needs_prompt:
         prompts = None
     elif prompts is None:

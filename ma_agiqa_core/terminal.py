@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from tqdm import tqdm
@@ -20,6 +20,9 @@ from .report.decimals import decimals_for
 from .report.names import readable
 from .scorer import ScorerInfo
 from .scoring_run import ScoringRun, score_pictures
+
+if TYPE_CHECKING:
+    from .generation.calibration import Calibration
 
 ERRORS_SHOWN = 10  # of those that the output holds anyway
 
@@ -89,6 +92,38 @@ def extract_with_progress(batches: Iterable[Sequence[Extracted]], total: int, cl
     failed = f"; {errors} failed" if errors else ""
     click.echo(f"{done - errors} of {total} pictures have their vectors{failed}.\n{closing}", err=True)
     return errors
+
+
+def calibrate_with_progress(calibration: "Calibration", *, out: Path | None, plot: Path | None, as_json: bool) -> None:
+    """Calibrates prompt by prompt, prints the report, and writes it.
+
+    Whatever ends it early: what the finished prompts say is written to `out` and `plot` all the same.
+    """
+    total = len(calibration.prompts)
+    with _progress_bar(total, "prompts") as bar:
+        try:
+            for _ in calibration.run():
+                bar.update()
+        except BaseException:
+            bar.close()
+            done = len(calibration.done)
+            kept = _save_calibration(calibration, out, plot) if done else ""
+            click.echo(f"Ended early: {done} of {total} prompts are done.{kept}", err=True)
+            raise
+    report = calibration.report()
+    click.echo(json.dumps(report.to_dict()) if as_json else str(report))
+    if kept := _save_calibration(calibration, out, plot):
+        click.echo(kept.strip(), err=True)
+
+
+def _save_calibration(calibration: "Calibration", out: Path | None, plot: Path | None) -> str:
+    report = calibration.report()
+    if out is not None:
+        report.save(out)
+    if plot is not None:
+        report.plot(plot)
+    written = [str(path) for path in (out, plot) if path is not None]
+    return f" Written: {', '.join(written)}" if written else ""
 
 
 def model_list(models: Iterable[InstalledModel]) -> str:
@@ -222,10 +257,10 @@ def _print_above_progress(text: str, *, newline: bool = True, to_stderr: bool = 
         click.echo(text, nl=newline, err=to_stderr)
 
 
-def _progress_bar(total: int) -> Any:
+def _progress_bar(total: int, unit: str = "pictures") -> Any:
     return tqdm(
         total=total,
-        unit=" pictures",
+        unit=f" {unit}",
         bar_format="{percentage:3.0f} % |{bar}| {n_fmt} of {total_fmt}, {remaining} left, {rate_noinv_fmt}",
         leave=False,
         dynamic_ncols=True,

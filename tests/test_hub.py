@@ -15,7 +15,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(hub, "_check_reachable", lambda: (_ for _ in ()).throw(OSError("no network in tests")))
+    monkeypatch.setattr(hub, "check_reachable", lambda: (_ for _ in ()).throw(OSError("no network in tests")))
     return tmp_path
 
 
@@ -98,4 +98,4 @@ def test_without_a_name_server_it_says_so_at_once(monkeypatch):
 
     monkeypatch.setattr(hub.socket, "getaddrinfo", unknown)
     with pytest.raises(OSError, match=r"cannot be reached \(Name or service not known\)"):
-        hub._check_reachable()
+        hub.check_reachable()

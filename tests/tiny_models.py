@@ -4,6 +4,7 @@ import io
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,3 +109,88 @@ def write_checkpoint(path: Path, semantic_dim: int) -> Path:
         model.fusion.score.weight.mul_(30)
     save_checkpoint(model, path, facts)
     return path
+
+
+def write_clip(folder: Path, *, model_type: str = "clip", seed: int = 0, **config: object) -> Path:
+    """A small CLIP or SigLIP as on the Hub: config, safetensors, preprocessing, tokenizer. Reads 77 or 64 tokens.
+
+    Args:
+        folder: Is made.
+        model_type: "clip" or "siglip".
+        seed: Of the weights.
+        config: Further entries of config.json, such as `_name_or_path`.
+    """
+    import transformers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    is_clip = model_type == "clip"
+    vocabulary = (_write_clip_tokenizer if is_clip else _write_letter_tokenizer)(folder)
+    text = {**tower, "vocab_size": vocabulary, "max_position_embeddings": 77 if is_clip else 64}
+    text |= {"bos_token_id": vocabulary - 2, "eos_token_id": vocabulary - 1, "pad_token_id": vocabulary - 1}
+    text |= {} if is_clip else {"projection_size": 32}
+    vision = {**tower, "image_size": 32, "patch_size": 8}
+    torch.manual_seed(seed)
+    model: Any
+    if is_clip:
+        model = transformers.CLIPModel(
+            transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)
+        )
+        crop = {"crop_size": {"height": 32, "width": 32}, "size": {"shortest_edge": 32}, "do_center_crop": True}
+        mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+    else:
+        model = transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=vision))
+        crop = {"size": {"height": 32, "width": 32}}
+        mean = std = [0.5, 0.5, 0.5]
+    with torch.no_grad():  # random towers see all pictures alike; PickScore's scale is about 100 as well
+        for weights in model.parameters():
+            if weights.ndim > 1:
+                weights.mul_(4)
+        model.logit_scale.fill_(4.6)
+        if not is_clip:
+            model.logit_bias.fill_(-10.0)
+    model.save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | config))
+    name = "CLIPImageProcessor" if is_clip else "SiglipImageProcessor"
+    preprocessing = {"image_processor_type": name, "do_resize": True, "do_normalize": True, "resample": 3, **crop}
+    preprocessing |= {"do_rescale": True, "rescale_factor": 1 / 255, "image_mean": mean, "image_std": std}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing))
+    return folder
+
+
+def _write_clip_tokenizer(folder: Path) -> int:
+    """CLIP's tokenizer without merges, one token a byte; the number of its tokens."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    letters = sorted(ByteLevel.alphabet())
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    special = {"bos_token": tokens[-2], "eos_token": tokens[-1], "unk_token": tokens[-1], "pad_token": tokens[-1]}
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    return len(tokens)
+
+
+def _write_letter_tokenizer(folder: Path) -> int:
+    """A tokenizer of letters in tokenizer.json, as SigLIP 2 has one; the number of its tokens."""
+    import string
+
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = ["<unk>", *string.ascii_lowercase, " ", "<s>", "</s>"]
+    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", len(tokens) - 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="</s>",
+        model_max_length=64,
+        model_input_names=["input_ids"],
+    ).save_pretrained(folder)
+    return len(tokens)

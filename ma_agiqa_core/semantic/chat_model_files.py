@@ -31,7 +31,7 @@ def load_config(folder: Path) -> Any:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"Expected a model of transformers {version} in {str(folder)!r}, got {_line(error)} {_FETCH}"
+            f"Expected a model of transformers {version} in {str(folder)!r}, got {first_line(error)} {_FETCH}"
         ) from error
     if type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or config.is_encoder_decoder:
         raise ValueError(
@@ -58,7 +58,7 @@ def load_processor(folder: Path) -> Any:
     except ImportError:
         raise
     except Exception as error:  # it raises whatever the first missing file leads to
-        raise ValueError(f"{wanted}, got {_line(error)} {_FETCH}") from error
+        raise ValueError(f"{wanted}, got {first_line(error)} {_FETCH}") from error
     parts = ("tokenizer", "image_processor", "chat_template")
     if missing := [part for part in parts if getattr(processor, part, None) is None]:
         raise ValueError(f"{wanted}, got no {' and no '.join(missing)}. {_FETCH}")
@@ -87,7 +87,7 @@ def load_model(
     outside = not_in_language_model(empty)
     if device_map is None:
         check_fits(empty, device, dtype, quantization, what=folder.name, skip=outside)
-    options: dict[str, Any] = {_dtype_option(): dtype}
+    options: dict[str, Any] = {dtype_option(): dtype}
     quantized: list[str] = []
     places: Any = {"": str(device)} if device_map is None else device_map
     if quantization is not None:
@@ -113,7 +113,7 @@ def load_model(
         damaged = damaged_files(folder)
         what = f"a damaged {str(damaged[0])!r}: " if damaged else ""
         raise ValueError(
-            f"Expected the weights of a {config.model_type} in {str(folder)!r}, got {what}{_line(error)} "
+            f"Expected the weights of a {config.model_type} in {str(folder)!r}, got {what}{first_line(error)} "
             f"{'Download it again.' if damaged else ''}".rstrip()
         ) from error
     model, found = loaded
@@ -163,7 +163,7 @@ def _is_plain(layer: nn.Module) -> bool:
     return type(layer) is nn.Linear and type(layer.weight.data) is torch.Tensor
 
 
-def _dtype_option() -> str:
+def dtype_option() -> str:
     """`dtype` since transformers 4.56, `torch_dtype` before."""
     import transformers
     from packaging.version import Version
@@ -171,7 +171,7 @@ def _dtype_option() -> str:
     return "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of what another library says, as a sentence."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
     return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -1,0 +1,246 @@
+"""Best of N: many candidates from many seeds, the poor ones dropped early, the best given back."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, overload
+
+from ..scorer import Scorer
+from .callback import PruningStep
+from .callback_checks import check_is_schedule
+from .candidates import BatchLimit, Request, as_pil, best, generate_together, group_scores
+from .picture_metadata import PictureMetadata, save_picture
+from .request_checks import (
+    Options,
+    argument_of,
+    arguments_per_prompt,
+    check_pipeline,
+    check_reproducible,
+    check_scorers,
+    found_preview,
+    pictures_per_row,
+    prompt_list,
+)
+from .sequential import generate_sequentially
+from .spread import Processes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BestOfN:
+    """The best candidates of one prompt, best first. Candidate i has the seed `seed + i`.
+
+    Attributes:
+        images: As the pipeline makes them; PIL unless another `output_type` was asked for.
+        scores: Of the finished pictures.
+        seeds: Giving the pipeline alone one of these makes that picture again.
+        history: What was dropped when, candidates numbered from 0 across all batches, processes and rounds.
+        network_evaluations: Rows times calls of the denoising network, in all processes; a row with guidance
+            counts 2. Batches that ran out of memory are not counted.
+        met_min_score: Whether all of these reach `min_score`; True without one.
+        observed: The scores of `observe` for these pictures; None without it.
+        paths: The files written; empty without `save_dir`, and in all processes but the first.
+    """
+
+    images: tuple[Any, ...]
+    scores: tuple[float, ...]
+    seeds: tuple[int, ...]
+    history: tuple[PruningStep, ...]
+    network_evaluations: int
+    met_min_score: bool
+    observed: tuple[float, ...] | None = None
+    paths: tuple[Path, ...] = ()
+
+
+class NoneGoodEnoughError(RuntimeError):
+    """No candidate reached `min_score`, and this was to be an error.
+
+    Attributes:
+        result: What would have been returned.
+    """
+
+    def __init__(self, message: str, result: BestOfN) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+@overload
+def best_of_n(pipe: Any, scorer: Scorer, prompt: str | None, **options: Any) -> BestOfN: ...
+@overload
+def best_of_n(pipe: Any, scorer: Scorer, prompt: Sequence[str], **options: Any) -> list[BestOfN]: ...
+def best_of_n(
+    pipe: Any,
+    scorer: Scorer,
+    prompt: str | Sequence[str] | None,
+    *,
+    n: int = 8,
+    keep: int = 1,
+    prune_at: Mapping[float, int] | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    min_score: float | None = None,
+    max_rounds: int = 1,
+    on_none: str = "best",
+    observe: Scorer | None = None,
+    preview: Any = "auto",
+    strategy: str = "batch",
+    save_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    **pipe_kwargs: Any,
+) -> BestOfN | list[BestOfN]:
+    """Makes n candidates and gives the best back.
+
+    Pruning goes across all candidates, in whatever batches they are made. Under `accelerate launch` the candidates
+    are spread over the processes, each with its `pipe` on its own GPU; all return the same.
+
+    Args:
+        pipe: A diffusers pipeline.
+        scorer: What chooses. It is given PIL pictures: previews, and then the finished ones.
+        prompt: One, or a list: every prompt has the same seeds, and a list of results comes back. Where the pipeline
+            is given `prompt_embeds` instead, this is only what the scorer is told, or None.
+        n: Candidates per round.
+        keep: How many to give back.
+        prune_at: Fractions of the steps with the number of candidates that go on there, e.g. {0.4: 4, 0.7: 2}.
+            None finishes all, which works with every pipeline.
+        seed: Candidate i begins with `torch.Generator("cpu").manual_seed(seed + i)`.
+        batch_size: Candidates at a time. None begins with 16 on cuda, 4 elsewhere, and halves where memory runs out.
+        min_score: What the finished pictures are to reach. Previews are not held to it: they are blurred.
+        max_rounds: With `min_score`: n more candidates, with the seeds that follow, until `keep` of them reach it,
+            at most this often.
+        on_none: If none reaches `min_score`: "best" gives the best back all the same, with `met_min_score` False;
+            "raise" raises.
+        observe: A second scorer that only watches.
+        preview: How previews are made, as in `QualityFilterCallback`.
+        strategy: "batch", or "sequential": one candidate at a time, stopped when it cannot be among the best.
+        save_dir: Folder for the best, as PNGs that carry score, seed and settings.
+        local_files_only: Never use the network for a preview decoder.
+        pipe_kwargs: Further arguments of the pipeline. Lists of texts as long as `prompt` are given out in step
+            with it.
+
+    Raises:
+        UnsupportedPipelineError: In this pipeline, or with this scheduler, rows cannot be dropped exactly.
+        NoneGoodEnoughError: `on_none` is "raise" and no candidate reaches `min_score`.
+        ValueError: A wrong argument or scorer, told before the first denoising step.
+    """
+    prune_at = {} if prune_at is None else prune_at
+    check_is_schedule(prune_at)
+    options = Options(
+        n=n,
+        keep=keep,
+        prune_at=dict(sorted(prune_at.items())),
+        seed=seed,
+        batch_size=batch_size,
+        min_score=min_score,
+        max_rounds=max_rounds,
+        on_none=on_none,
+        strategy=strategy,
+    )
+    prompts, in_list = prompt_list(prompt)
+    rows_argument = check_pipeline(pipe, options, pipe_kwargs)
+    per_row = pictures_per_row(pipe, pipe_kwargs)
+    check_reproducible(pipe, pipe_kwargs)
+    preview = found_preview(pipe, preview, options, local_files_only=local_files_only)
+    calls = arguments_per_prompt(prompts, {"output_type": "pil", **pipe_kwargs}, in_list)
+    requests = [
+        Request(pipe, scorer, text, call, rows_argument, per_row, options.prune_at, preview, seed)
+        for text, call in zip(prompts, calls, strict=True)
+    ]
+    check_scorers(scorer, observe, prompts, options)
+    folder = None if save_dir is None else Path(save_dir)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    processes = Processes()
+    limit = BatchLimit.of(pipe, options.batch_size if rows_argument else 1)
+    results = []
+    for number, request in enumerate(requests):
+        try:
+            result = _choose(request, options, limit, observe, processes)
+            _check_reached(result, options, request.prompt)
+            if folder is not None and processes.index == 0:
+                prefix = f"prompt{number:03d}-" if in_list else ""
+                result = replace(result, paths=_save(result, request, folder, prefix))
+        except Exception as error:
+            processes.tell_failure(error)
+            raise
+        results.append(result)
+    return results if in_list else results[0]
+
+
+def _choose(
+    request: Request, options: Options, limit: BatchLimit, observe: Scorer | None, processes: Processes
+) -> BestOfN:
+    generate = generate_sequentially if options.strategy == "sequential" else generate_together
+    scores: dict[int, float] = {}
+    pictures: dict[int, Any] = {}  # this process's, of those that are ahead so far
+    history: list[PruningStep] = []
+    evaluations = 0
+    for start in range(0, options.n * options.max_rounds, options.n):
+        made = generate(request, range(start, start + options.n), limit, processes)
+        history += made.history
+        evaluations += made.evaluations
+        finished = {number: as_pil(picture) for number, picture in made.pictures.items()}
+        scores |= group_scores(request, request.scorer, finished, "the finished picture", processes)
+        ahead = best(scores, options.keep)
+        pictures = {number: picture for number, picture in (pictures | made.pictures).items() if number in ahead}
+        if options.min_score is None or min(scores[number] for number in ahead) >= options.min_score:
+            break
+    chosen = sorted(ahead, key=lambda number: (-scores[number], number))
+    observed = {}
+    if observe is not None:
+        seen = {number: as_pil(picture) for number, picture in pictures.items()}
+        observed = group_scores(request, observe, seen, "the finished picture", processes)
+    everyones = {number: picture for part in processes.exchange(pictures) for number, picture in part.items()}
+    return BestOfN(
+        images=tuple(everyones[number] for number in chosen),
+        scores=tuple(scores[number] for number in chosen),
+        seeds=tuple(request.seed + number for number in chosen),
+        history=tuple(history),
+        network_evaluations=evaluations,
+        met_min_score=options.min_score is None or scores[chosen[-1]] >= options.min_score,
+        observed=None if observe is None else tuple(observed[number] for number in chosen),
+    )
+
+
+def _check_reached(result: BestOfN, options: Options, prompt: str | None) -> None:
+    if options.min_score is None or result.scores[0] >= options.min_score:
+        return
+    message = (
+        f"Expected one of {options.n * options.max_rounds} candidates to reach min_score = {options.min_score:g}, got "
+        f"{result.scores[0]:g} as the best{f' for {prompt!r}' if prompt else ''}. Lower min_score, or raise n or "
+        "max_rounds."
+    )
+    if options.on_none == "raise":
+        raise NoneGoodEnoughError(message, result)
+    logger.warning(message)
+
+
+def _save(result: BestOfN, request: Request, folder: Path, prefix: str) -> tuple[Path, ...]:
+    info = request.scorer.info
+    paths = []
+    for place, (image, score, seed) in enumerate(zip(result.images, result.scores, result.seeds, strict=True), start=1):
+        metadata = PictureMetadata(
+            score=score,
+            percentile=None if info.relative else info.percentile(score),
+            model=info.name,
+            revision=info.revision,
+            rank=place,
+            index=seed - request.seed,
+            seed=seed,
+            pipeline=type(request.pipe).__name__,
+            steps=argument_of(request.pipe, request.arguments, "num_inference_steps"),
+            guidance=argument_of(request.pipe, request.arguments, "guidance_scale"),
+            prompt=request.prompt,
+        )
+        paths.append(save_picture(as_pil(image), _unused(folder / f"{prefix}rank{place}-seed{seed}.png"), metadata))
+    return tuple(paths)
+
+
+def _unused(path: Path) -> Path:
+    """This path, or the next one with a number: pictures of an earlier run stay."""
+    candidates = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([path], candidates) if not one.exists())

@@ -1,0 +1,381 @@
+"""Measures where early rejection pays: how well a preview's score, at each fraction of the steps, tells the winner.
+
+All candidates are finished, and every preview on the way is scored. Since pruning is exact, what any `prune_at`
+would have kept and cost can then be replayed from the scores (`pruning_schedules`).
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+from ..batching import is_out_of_memory
+from ..scorer import Scorer, as_scores
+from .batch_shrink import BatchShrink
+from .calibration_report import CalibrationReport, Setting, make_report
+from .candidates import as_pil, pictures_of, repeated
+from .families import family_of
+from .preview import Previewer
+from .pruning_schedules import Measured
+from .request_checks import Options, argument_of, check_pipeline, check_scorers, pictures_per_row
+from .step_watch import StepWatch
+
+logger = logging.getLogger(__name__)
+
+FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+
+
+def calibrate(
+    pipe: Any,
+    scorer: Scorer,
+    prompts: str | Sequence[str],
+    *,
+    n: int = 8,
+    fractions: Sequence[float] = FRACTIONS,
+    target_share: float = 0.9,
+    seed: int = 0,
+    preview: Any = "auto",
+    observe: Scorer | None = None,
+    batch_size: int | None = None,
+    **pipe_kwargs: Any,
+) -> CalibrationReport:
+    """Finds out for a pipeline and a scorer at which fractions of the steps candidates can be dropped.
+
+    For every prompt n candidates are generated to the end; twenty prompts like those to come are a fair start. A
+    prompt that comes again gets the next n seeds.
+
+    Args:
+        pipe: A diffusers pipeline with `callback_on_step_end`.
+        scorer: What chooses the best.
+        prompts: One or more.
+        n: Candidates of each prompt, with the seeds `seed`, `seed + 1`, ...
+        fractions: Of the scheduler calls, between 0 and 1, at which previews are scored.
+        target_share: Of the gain of best-of-n over one picture at random, which the recommended `prune_at` keeps.
+        seed: Of the first candidate.
+        preview: As in `QualityFilterCallback`.
+        observe: A second scorer that only watches what the choice does to its score.
+        batch_size: Candidates at a time; None: all n, and half as many where memory runs out.
+        pipe_kwargs: Further arguments of the pipeline, such as `num_inference_steps` and `guidance_scale`: those
+            that the pipeline will be used with.
+
+    Raises:
+        UnsupportedPipelineError: The pipeline is of no known family.
+        ValueError: A wrong argument, told before anything is generated; a score that is not finite.
+    """
+    calibration = Calibration(
+        pipe,
+        scorer,
+        [prompts] if isinstance(prompts, str) else prompts,
+        n=n,
+        fractions=fractions,
+        target_share=target_share,
+        seed=seed,
+        preview=preview,
+        observe=observe,
+        batch_size=batch_size,
+        pipe_kwargs=pipe_kwargs,
+    )
+    for done in calibration.run():
+        logger.info("calibrated with %d of %d prompts", done, len(calibration.prompts))
+    return calibration.report()
+
+
+class Calibration:
+    """A calibration prompt by prompt, with a report at any time; arguments and errors are those of `calibrate`.
+
+    Args:
+        local_files_only: Never use the network for a preview decoder.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        scorer: Scorer,
+        prompts: Sequence[str],
+        *,
+        n: int = 8,
+        fractions: Sequence[float] = FRACTIONS,
+        target_share: float = 0.9,
+        seed: int = 0,
+        preview: Any = "auto",
+        observe: Scorer | None = None,
+        batch_size: int | None = None,
+        local_files_only: bool = False,
+        pipe_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._fractions = _checked(n, fractions, target_share)
+        self.prompts = tuple(prompts or ())
+        for number, prompt in enumerate(self.prompts):
+            if not isinstance(prompt, str) or not prompt.strip():
+                raise ValueError(f"Expected a text as prompt {number}, got {prompt!r}.")
+        if not self.prompts:
+            raise ValueError("Expected at least one prompt, got none.")
+        self._arguments = dict(pipe_kwargs or {})
+        self._count_name = _check_call(pipe, n, seed, batch_size, self._arguments)
+        self._pipe, self._scorer, self._observer = pipe, scorer, observe
+        self._n, self._target_share, self._seed = n, target_share, seed
+        self._batch_size = min(batch_size or n, n)
+        self._family = family_of(pipe)
+        watch = StepWatch(pipe.scheduler)
+        watch.install()  # refuses a scheduler that it does not know
+        watch.remove()
+        self._previewer = Previewer(pipe, self._family, preview, local_files_only=local_files_only)
+        self._steps: dict[float, int] = {}
+        self._calls = 0
+        self._done: list[_PromptScores] = []
+        check_scorers(scorer, observe, self.prompts, Options(n, 1, {}, seed, batch_size, None, 1, "best", "batch"))
+
+    @property
+    def done(self) -> tuple[str, ...]:
+        """The prompts that were finished."""
+        return tuple(scores.prompt for scores in self._done)
+
+    def run(self) -> Iterator[int]:
+        """Generates and scores prompt by prompt; gives the number of finished ones after each.
+
+        Raises:
+            ValueError: A score that is not finite; whatever the pipeline refuses.
+        """
+        for prompt in self.prompts[len(self._done) :]:
+            self._add(prompt)
+            yield len(self._done)
+
+    def _add(self, prompt: str) -> None:
+        seed = self._seed + self._n * self.done.count(prompt)
+        made = self._generate(prompt, seed)
+        self._calls, self._steps = made.calls, {f: _step_of(f, made.calls) for f in self._fractions}
+        started = time.perf_counter()
+        by_step = {
+            step: self._scores(self._scorer, pictures, prompt, seed, f"the preview after step {step}")
+            for step, pictures in sorted(made.previews.items())
+        }
+        preview_seconds = made.preview_seconds + time.perf_counter() - started
+        previews = [by_step[step] for step in self._steps.values()]
+        count = self._n * len(by_step)
+        self._done.append(
+            _PromptScores(
+                prompt,
+                np.stack(previews),
+                self._scores(self._scorer, made.finished, prompt, seed, "the finished picture"),
+                None
+                if self._observer is None
+                else self._scores(self._observer, made.finished, prompt, seed, "the finished picture"),
+                np.array([made.evaluations[step] for step in self._steps.values()], dtype=np.float64),
+                made.total_evaluations,
+                (preview_seconds / count) / (made.seconds / made.total_evaluations),
+            )
+        )
+
+    def report(self) -> CalibrationReport:
+        """What the prompts so far say.
+
+        Raises:
+            ValueError: There are none yet.
+        """
+        done = self._done
+        if not done:
+            raise ValueError("Expected at least one finished prompt, got none. Call run() first.")
+        measured = Measured(
+            previews=np.stack([prompt.previews for prompt in done]),
+            final=np.stack([prompt.final for prompt in done]),
+            evaluations=np.mean([prompt.evaluations for prompt in done], axis=0),
+            total=float(np.mean([prompt.total for prompt in done])),
+        )
+        seen = [prompt.observed for prompt in done if prompt.observed is not None]
+        return make_report(
+            self._setting(),
+            self.done,
+            measured,
+            np.stack(seen) if seen else None,
+            float(np.median([prompt.preview_cost for prompt in done])),
+        )
+
+    def _setting(self) -> Setting:
+        steps = argument_of(self._pipe, self._arguments, "num_inference_steps")
+        plain = (str, int, float, bool, type(None))
+        return Setting(
+            pipeline=type(self._pipe).__name__,
+            scheduler=type(self._pipe.scheduler).__name__,
+            n=self._n,
+            steps=steps if isinstance(steps, int) else self._calls,
+            scheduler_calls=self._calls,
+            fractions=self._steps,
+            seed=self._seed,
+            arguments={k: v if isinstance(v, plain) else type(v).__name__ for k, v in self._arguments.items()},
+            preview=self._previewer.source,
+            scorer=_name_of(self._scorer),
+            observer=None if self._observer is None else _name_of(self._observer),
+            target_share=self._target_share,
+        )
+
+    def _generate(self, prompt: str, seed: int) -> _Made:
+        """All candidates of one prompt, in as few calls as memory allows."""
+        made = _Made()
+        while len(made.finished) < self._n:
+            first = len(made.finished)
+            try:
+                part = self._call(prompt, range(seed + first, seed + min(first + self._batch_size, self._n)))
+            except (MemoryError, RuntimeError) as error:
+                if self._batch_size == 1 or not is_out_of_memory(error):
+                    raise
+            else:
+                made.extend(part)
+                continue
+            self._batch_size //= 2  # out here: the error, and with it the tensors of its frames, is gone
+            logger.warning("memory ran out: going on with %d candidates at a time", self._batch_size)
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return made
+
+    def _call(self, prompt: str, seeds: range) -> _Made:
+        made = _Made()
+        watch, batch = StepWatch(self._pipe.scheduler), BatchShrink(self._pipe, self._family)
+
+        def look(pipe: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
+            if not made.calls:
+                made.calls = int(pipe.num_timesteps)
+                if made.calls < 2:
+                    raise ValueError(f"Expected at least 2 scheduler calls, got {made.calls}. Take more steps.")
+            if watch.calls in {_step_of(fraction, made.calls) for fraction in self._fractions}:
+                started = time.perf_counter()
+                assert watch.x0 is not None  # there was a call
+                decoded = self._previewer.pictures(batch.composed(watch.x0), batch.arguments)
+                made.previews[watch.calls] = [as_pil(picture) for picture in decoded]
+                made.evaluations[watch.calls] = batch.evaluations
+                made.preview_seconds += time.perf_counter() - started
+            return callback_kwargs
+
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        per_row = pictures_per_row(self._pipe, self._arguments)
+        pictures = {name: repeated(self._arguments[name], len(generators)) for name in per_row}
+        started = time.perf_counter()
+        try:
+            watch.install()
+            batch.install()
+            output = self._pipe(
+                prompt=prompt,
+                generator=generators,
+                callback_on_step_end=look,
+                output_type="pil",
+                **{self._count_name: len(generators)},
+                **{**self._arguments, **pictures},
+            )
+            made.total_evaluations = batch.evaluations
+        finally:
+            batch.remove()
+            watch.remove()
+        made.seconds = time.perf_counter() - started - made.preview_seconds
+        made.finished = [as_pil(picture) for picture in pictures_of(output)]
+        if len(made.finished) != len(generators):
+            raise ValueError(f"Expected {len(generators)} pictures, got {len(made.finished)} from {prompt!r}.")
+        return made
+
+    def _scores(self, scorer: Scorer, pictures: list[Any], prompt: str, seed: int, what: str) -> np.ndarray:
+        """(n,) float64."""
+        texts = [prompt] * len(pictures)
+        scores = as_scores(scorer.score(pictures, texts), len(pictures), scorer.info.name).double().numpy()
+        if not np.isfinite(scores).all():
+            bad = int(np.flatnonzero(~np.isfinite(scores))[0])
+            raise ValueError(
+                f"Expected finite scores from {scorer.info.name!r}, got {scores[bad]} for {what} of seed "
+                f"{seed + bad} and the prompt {prompt!r}."
+            )
+        return scores
+
+
+@dataclass(frozen=True, eq=False)
+class _PromptScores:
+    """What `Measured` has of one prompt; `preview_cost` as in the report."""
+
+    prompt: str
+    previews: np.ndarray
+    final: np.ndarray
+    observed: np.ndarray | None
+    evaluations: np.ndarray
+    total: int
+    preview_cost: float
+
+
+@dataclass(eq=False)
+class _Made:
+    """Candidates of one prompt: finished pictures, and by scheduler call previews and evaluations.
+
+    All pictures are of 8 bits a channel, so that a scorer sees previews and finished ones alike.
+    """
+
+    calls: int = 0
+    previews: dict[int, list[PIL.Image.Image]] = field(default_factory=dict)
+    evaluations: dict[int, int] = field(default_factory=dict)
+    finished: list[PIL.Image.Image] = field(default_factory=list)
+    total_evaluations: int = 0
+    seconds: float = 0.0
+    preview_seconds: float = 0.0
+
+    def extend(self, other: _Made) -> None:
+        """Adds a further batch."""
+        self.calls = other.calls
+        for step, pictures in other.previews.items():
+            self.previews.setdefault(step, []).extend(pictures)
+            self.evaluations[step] = self.evaluations.get(step, 0) + other.evaluations[step]
+        self.finished += other.finished
+        self.total_evaluations += other.total_evaluations
+        self.seconds += other.seconds
+        self.preview_seconds += other.preview_seconds
+
+
+def _checked(n: int, fractions: Sequence[float], target_share: float) -> list[float]:
+    if isinstance(n, int) and n == 1:
+        raise ValueError("Expected n of at least 2, got 1. With one candidate there is nothing to choose.")
+    if not 0 < target_share <= 1:
+        raise ValueError(f"Expected target_share above 0 and up to 1, got {target_share}. 0.9 is 90 % of the gain.")
+    distinct = sorted({float(fraction) for fraction in fractions})
+    if not distinct:
+        raise ValueError("Expected at least one fraction, got none.")
+    for fraction in distinct:
+        if not 0 < fraction < 1:  # NaN is not either
+            raise ValueError(f"Expected fractions between 0 and 1, got {fraction}. 0.4 is after 40 % of the steps.")
+    return distinct
+
+
+def _check_call(pipe: Any, n: int, seed: int, batch_size: int | None, arguments: Mapping[str, Any]) -> str:
+    """The name of the argument that says how many pictures; refuses what `best_of_n` refuses, and more."""
+    options = Options(n, 1, {0.5: 1}, seed, batch_size, None, 1, "best", "batch")
+    known = inspect.signature(type(pipe).__call__).parameters
+    if "callback_on_step_end" not in known:
+        raise ValueError(
+            f"Expected a pipeline with callback_on_step_end, got {type(pipe).__name__}: nobody can look at its "
+            "candidates on the way, and nothing can be dropped there."
+        )
+    count = check_pipeline(pipe, options, arguments)
+    for name in arguments:
+        if name in ("prompt", "output_type"):
+            raise ValueError(f"Expected no {name} among the pipeline's arguments, got one. calibrate sets it itself.")
+        if name not in known:  # also where there is a **kwargs: it only serves arguments of old
+            raise ValueError(f"Expected arguments of {type(pipe).__name__}, got {name!r}. Is it misspelt?")
+    if "prompt" not in known:
+        raise ValueError(f"Expected a pipeline that makes pictures from a prompt, got {type(pipe).__name__}.")
+    if count is None:
+        raise ValueError(
+            f"Expected arguments with which {type(pipe).__name__} makes several pictures in a call, got "
+            f"{', '.join(sorted(arguments)) or 'none'}. Leave out padding_mask_crop and masked_image_latents."
+        )
+    return count
+
+
+def _step_of(fraction: float, calls: int) -> int:
+    """After which scheduler call: never the last."""
+    return min(max(1, round(fraction * calls)), calls - 1)
+
+
+def _name_of(scorer: Scorer) -> str:
+    return f"{scorer.info.name}@{scorer.info.revision}" if scorer.info.revision else scorer.info.name

@@ -1,0 +1,95 @@
+"""A calibration for people: what was measured, a table, and what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..report.decimals import decimals_for
+
+if TYPE_CHECKING:
+    from .calibration_report import CalibrationReport
+
+FEW_PROMPTS = 20  # below, the intervals are too wide to tell one fraction from the next
+
+
+def text(report: CalibrationReport) -> str:
+    """Several lines, at most 120 characters wide for the usual numbers."""
+    return "\n".join([*_heading(report), "", *_table(report), "", *_advice(report)])
+
+
+def _heading(report: CalibrationReport) -> list[str]:
+    s = report.setting
+    score = _score_format(report)
+    lines = [
+        f"{s.pipeline} with {s.scheduler}, {s.steps} steps: {_count(report)}, best of {s.n} by {s.scorer}.",
+        f"One picture at random scores {score(report.random)}, the best of {s.n} {score(report.best)} "
+        f"({score(report.best - report.random, '+')}), for {report.network_evaluations:.0f} network evaluations.",
+    ]
+    if report.observed_random is not None and report.observed_best is not None:
+        lines.append(
+            f"{s.observer}, which only watches: {report.observed_random:.4g} and {report.observed_best:.4g} "
+            f"({report.observed_best - report.observed_random:+.3g})."
+        )
+    return lines
+
+
+def _table(report: CalibrationReport) -> list[str]:
+    """One line per fraction; of the keep counts one, a quarter and a half of n."""
+    n = report.setting.n
+    keeps = sorted({1, max(n // 4, 1), max(n // 2, 1)})
+    score = _score_format(report)
+    counts = "".join(f"{f'keep {keep}':>8}" for keep in keeps)
+    width = 8 * len(keeps)
+    titles = ("winner survives", "regret in score", "cost")
+    lines = [
+        f"{'pruned after':<17}{'rank correlation':<24}" + "".join(f"  {title:>{width}}" for title in titles),
+        f"{'':<17}{'preview and final':<24}" + f"  {counts:>{width}}" * 3,
+    ]
+    for row in report.table:
+        cells = (
+            "".join(f"{f'{row.winner_survives[keep]:.0%}':>8}" for keep in keeps),
+            "".join(f"{score(row.regret[keep]):>8}" for keep in keeps),
+            "".join(f"{f'{row.cost[keep]:.0%}':>8}" for keep in keeps),
+        )
+        after = f"{row.fraction:.0%} (step {row.step})"
+        correlation = _with_interval(row.rank_correlation, row.rank_correlation_interval, ".2f")
+        lines.append(f"{after:<17}{correlation:<24}" + "".join(f"  {cell:>{width}}" for cell in cells))
+    return [line.rstrip() for line in lines]
+
+
+def _advice(report: CalibrationReport) -> list[str]:
+    best = report.recommended
+    preview = f"A preview with its score takes as long as {report.preview_cost:.2g} network evaluations."
+    if not best.prune_at:
+        lines = [f"Recommended: prune nothing: {best.reason}."]
+    else:
+        share = _with_interval(best.share_of_gain, best.share_of_gain_interval, ".0%")
+        held_out = best.share_of_gain_held_out
+        new = "" if held_out is None else f", {held_out:.0%} on prompts left out of the choice"
+        lines = [
+            f"Recommended: prune_at={best.prune_at}",
+            f"It keeps {share} of the gain{new}, at {best.cost:.0%} of the network evaluations "
+            f"({best.network_evaluations:.0f} of {report.network_evaluations:.0f} for a prompt).",
+            f"It holds for n={best.n}, {best.steps} steps and {best.scheduler}, and for this scorer.",
+        ]
+    lines.append(preview)
+    if len(report.prompts) < FEW_PROMPTS:
+        lines.append(f"Only {_count(report)}: take {FEW_PROMPTS} or more before relying on these figures.")
+    return lines
+
+
+def _count(report: CalibrationReport) -> str:
+    return "1 prompt" if len(report.prompts) == 1 else f"{len(report.prompts)} prompts"
+
+
+def _score_format(report: CalibrationReport) -> Callable[..., str]:
+    digits = decimals_for(report.best - report.random)
+    return lambda value, sign="": f"{value:{sign}.{digits}f}"
+
+
+def _with_interval(value: float, interval: tuple[float, float] | None, form: str) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:{form}}" + ("" if interval is None else f" ({interval[0]:{form}} to {interval[1]:{form}})")

@@ -1,0 +1,144 @@
+"""What the callback is asked for and what its pipeline is called with; what of it is refused before the first step."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..scorer import Scorer
+from .families import Family, UnsupportedPipelineError, draws_noise
+
+_ATTENTION_ARGUMENTS = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")
+_ADAPTER_ENTRIES = ("ip_adapter_masks", "ip_adapter_image_embeds")  # known not to have rows, or where they have them
+
+
+def checked_stages(prune_at: Mapping[float, int]) -> list[tuple[float, int]]:
+    """Fractions with keep counts, ascending."""
+    check_is_schedule(prune_at)
+    stages = sorted(prune_at.items())
+    previous: int | None = None
+    for fraction, keep in stages:
+        if not 0 < fraction < 1:
+            raise ValueError(f"Expected fractions between 0 and 1 in prune_at, got {fraction}. Leave 0 and 1 out.")
+        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
+            raise ValueError(f"Expected whole numbers of at least 1 to keep, got {keep!r} at {fraction:g} in prune_at.")
+        if previous is not None and keep > previous:
+            raise ValueError(
+                f"Expected falling keep counts in prune_at, got {keep} after {previous} at {fraction:g}. Rows that are "
+                "gone do not come back."
+            )
+        previous = keep
+    return stages
+
+
+def check_is_schedule(prune_at: object) -> None:
+    if not isinstance(prune_at, Mapping) or not all(isinstance(key, int | float) for key in prune_at):
+        raise ValueError(
+            f"Expected prune_at as a dict of fractions of the steps with keep counts, got {prune_at!r}. Write "
+            "{0.4: 4, 0.7: 2}; of calibrate's report it is `report.recommended.prune_at`."
+        )
+
+
+def check_options(scorer: Scorer, stages: Sequence[object], min_score: float | None, strategy: str) -> None:
+    if not isinstance(scorer, Scorer):
+        raise ValueError(f"Expected a scorer with .info and .score, got {scorer!r}. Use load_scorer or CallableScorer.")
+    if strategy not in ("batch", "sequential"):
+        raise ValueError(f"Expected strategy 'batch' or 'sequential', got {strategy!r}.")
+    if min_score is not None:
+        if not math.isfinite(min_score):
+            raise ValueError(f"Expected a finite min_score, or None, got {min_score}. Leave it out to take all.")
+        if scorer.info.relative:
+            raise ValueError(
+                f"Expected a scorer with a scale of its own for min_score, got {scorer.info.name!r}, whose scores only "
+                "compare the rows of one call. Leave min_score out, or use another scorer."
+            )
+        if not stages:
+            raise ValueError(
+                f"Expected prune_at with min_score = {min_score:g}, got none. Say when rows may be dropped."
+            )
+    if strategy == "sequential" and scorer.info.relative:
+        raise ValueError(
+            f"Expected a scorer with a scale of its own for strategy='sequential', got {scorer.info.name!r}, whose "
+            "scores only compare the rows of one call. Use strategy='batch', or another scorer."
+        )
+
+
+def check_installed(call: Mapping[str, Any], wanted: Sequence[str]) -> None:
+    if call.get("callback_on_step_end") is None:
+        raise ValueError(
+            "Expected the callback in the pipeline call, got callback_on_step_end=None. Pass callback_on_step_end="
+            "callback."
+        )
+    given = call.get("callback_on_step_end_tensor_inputs") or ()
+    if missing := [name for name in wanted if name not in given]:
+        raise ValueError(
+            f"Expected callback_on_step_end_tensor_inputs with {', '.join(missing)}, got {list(given)}. Pass "
+            "callback_on_step_end_tensor_inputs=callback.tensor_inputs."
+        )
+
+
+def prompts_of(call: Mapping[str, Any]) -> tuple[list[str | None], int]:
+    """The call's prompts, None for each that is given as vectors, and the rows of each."""
+    prompt, vectors = call.get("prompt"), call.get("prompt_embeds")
+    if isinstance(prompt, str):
+        prompts: list[str | None] = [prompt]
+    elif prompt is not None:
+        prompts = list(prompt)
+    else:
+        prompts = [None] * (1 if vectors is None else len(vectors))
+    return prompts, int(call.get("num_images_per_prompt") or call.get("num_videos_per_prompt") or 1)
+
+
+def row_texts(given: str | Sequence[str] | None, called: Sequence[str | None], per_prompt: int) -> list[str] | None:
+    """A text per row for the scorer, or None."""
+    total = len(called) * per_prompt
+    if given is None:
+        texts = [text for text in called if isinstance(text, str)]
+        return [text for text in texts for _ in range(per_prompt)] if len(texts) == len(called) else None
+    if isinstance(given, str):
+        return [given] * total
+    if len(given) == total:
+        return list(given)
+    if len(given) == len(called):
+        return [text for text in given for _ in range(per_prompt)]
+    raise ValueError(
+        f"Expected one prompt, one for each of {len(called)} prompts or one for each of {total} rows, got "
+        f"{len(given)}. Leave prompts out to take those of the call."
+    )
+
+
+def check_randomness(pipe: Any, family: Family, call: Mapping[str, Any], total: int) -> None:
+    if not draws_noise(pipe.scheduler, float(call.get("eta") or 0.0)):
+        return
+    kind, generators = type(pipe.scheduler).__name__, call.get("generator")
+    if not family.generator_in_step:
+        raise UnsupportedPipelineError(
+            f"Expected a scheduler that draws no noise in its steps, got {kind} with these settings: "
+            f"{type(pipe).__name__} gives it no generators, so that a row's noise depends on the other rows. Use "
+            "another scheduler, or strategy='sequential'."
+        )
+    if not isinstance(generators, list) or len({id(generator) for generator in generators}) != total:
+        got = f"{len(generators)}" if isinstance(generators, list) else type(generators).__name__
+        raise ValueError(
+            f"Expected a list of {total} generators, one of its own for each row, because {kind} draws noise in its "
+            f"steps, got {got}. Pass generator=[torch.Generator('cpu').manual_seed(seed + i) for i in range({total})]."
+        )
+
+
+def check_attention_arguments(call: Mapping[str, Any]) -> None:
+    for name in _ATTENTION_ARGUMENTS:
+        for entry, value in (call.get(name) or {}).items():
+            if entry not in _ADAPTER_ENTRIES and _holds_tensor(value):
+                raise UnsupportedPipelineError(
+                    f"Expected {name} without tensors, got one in {entry!r}, which may have rows. Leave it out, or use "
+                    "strategy='sequential'."
+                )
+
+
+def _holds_tensor(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_tensor, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_tensor, value))
+    return isinstance(value, Tensor)

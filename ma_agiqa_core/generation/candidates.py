@@ -1,0 +1,301 @@
+"""One group of candidates of one prompt: made in batches that fit, pruned together, the finished ones given back."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+from ..batching import is_out_of_memory
+from ..scorer import Prompts, Scorer, as_scores
+from .callback import PruningStep, QualityFilterCallback
+from .denoiser_calls import counted
+from .spread import Processes
+from .together import Ended, Pause, light_copy, run_together
+
+logger = logging.getLogger(__name__)
+
+FIRST_BATCH = {"cuda": 16}
+FIRST_BATCH_ELSEWHERE = 4  # where memory is swapped, nothing says that it ran out
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be made.
+
+    Attributes:
+        pipe: The diffusers pipeline.
+        scorer: What chooses.
+        prompt: What the scorer is told; None if there is no text.
+        arguments: Of the pipeline call, all but those that differ from batch to batch.
+        rows_argument: Its argument for the number of pictures per prompt; None makes one picture a call.
+        per_row: Those of the arguments that are pictures to begin with. Given once, most pipelines would encode it with
+            the first row's generator, and the other rows would not be the pictures of their seeds.
+        prune_at: Fractions of the steps, ascending, with the number of candidates that go on.
+        preview: As in `QualityFilterCallback`.
+        seed: Of candidate 0.
+    """
+
+    pipe: Any
+    scorer: Scorer
+    prompt: str | None
+    arguments: Mapping[str, Any]
+    rows_argument: str | None
+    per_row: tuple[str, ...]
+    prune_at: Mapping[float, int]
+    preview: Any
+    seed: int
+
+    def call(self, pipe: Any, candidates: Sequence[int], **more: Any) -> list[Any]:
+        """The pictures of these candidates, or of those of them that survive."""
+        generators = [torch.Generator("cpu").manual_seed(self.seed + number) for number in candidates]
+        rows = {} if self.rows_argument is None else {self.rows_argument: len(generators)}
+        pictures = {name: repeated(self.arguments[name], len(generators)) for name in self.per_row}
+        return pictures_of(pipe(**{**self.arguments, **pictures}, **rows, **more, generator=generators))
+
+    def scores(self, scorer: Scorer, pictures: Mapping[int, PIL.Image.Image], what: str) -> dict[int, float]:
+        """The score of every candidate.
+
+        Raises:
+            ValueError: Another number of scores, or one that is not finite.
+        """
+        if not pictures:
+            return {}
+        name = scorer.info.name
+        scores = as_scores(scorer.score(list(pictures.values()), prompts=self.prompt), len(pictures), name).tolist()
+        for number, score in zip(pictures, scores, strict=True):
+            if score != score or abs(score) == float("inf"):
+                raise ValueError(
+                    f"Expected finite scores from {name!r}, got {score} for {what} of seed {self.seed + number}. "
+                    "Mend the scorer."
+                )
+        return dict(zip(pictures, scores, strict=True))
+
+
+@dataclass
+class BatchLimit:
+    """How many candidates at a time; `given` by the user, or found out by halving where memory runs out."""
+
+    size: int
+    given: bool
+
+    @classmethod
+    def of(cls, pipe: Any, batch_size: int | None) -> BatchLimit:
+        if batch_size is not None:
+            return cls(batch_size, given=True)
+        device = torch.device(getattr(pipe, "_execution_device", "cpu"))
+        return cls(FIRST_BATCH.get(device.type, FIRST_BATCH_ELSEWHERE), given=False)
+
+
+@dataclass(eq=False)
+class Made:
+    """What came of a group of candidates.
+
+    Attributes:
+        pictures: Those that this process finished, by candidate.
+        history: How the others were dropped.
+        evaluations: Rows times denoiser calls, in all processes.
+    """
+
+    pictures: dict[int, Any] = field(default_factory=dict)
+    history: list[PruningStep] = field(default_factory=list)
+    evaluations: int = 0
+
+
+def generate_together(request: Request, candidates: Sequence[int], limit: BatchLimit, processes: Processes) -> Made:
+    """Makes the candidates in batches that take turns; those of other processes take part in the pruning.
+
+    Raises:
+        RuntimeError: Out of memory with one candidate at a time, or with the batch size that was asked for.
+    """
+    mine = processes.share(candidates)
+    while True:
+        group = _Group(request, processes)
+        batches = [mine[start : start + limit.size] for start in range(0, len(mine), limit.size)]
+        try:
+            return group.generate(batches)
+        except (MemoryError, RuntimeError) as error:
+            largest = max(map(len, batches), default=0)
+            if limit.given or largest < 2 or not group.may_begin_anew or not is_out_of_memory(error):
+                raise
+            limit.size = largest // 2
+        logger.warning("memory ran out: beginning anew with %d candidates at a time", limit.size)
+        gc.collect()  # out here: the error, and with it the tensors of its frames, is gone
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What a batch has to say where it pauses: its pictures by candidate, as they will come out by this preview."""
+
+    step: int
+    stage: int
+    previews: dict[int, PIL.Image.Image]
+
+
+class _Gate:
+    """Stands for the scorer in the callback of one batch: previews go to where all batches are compared.
+
+    Attributes:
+        step: Where the batch is.
+    """
+
+    def __init__(self, scorer: Scorer, candidates: Sequence[int], pause: Pause) -> None:
+        self.info = scorer.info
+        self._candidates, self._pause = candidates, pause
+        self._previews: list[PIL.Image.Image] = []
+        self.step = 0
+
+    def score(
+        self, images: Any, prompts: Prompts = None, batch_size: int | None = None, on_error: str = "raise"
+    ) -> torch.Tensor:
+        """Puts the previews by; the numbers mean nothing."""
+        self._previews = [as_pil(image) for image in images]
+        return torch.zeros(len(self._previews))
+
+    def decide(self, stage: int, scores: Mapping[int, float]) -> list[int]:
+        """The rows that go on, among those of this batch: none ends it."""
+        previews = {self._candidates[row]: picture for row, picture in zip(scores, self._previews, strict=True)}
+        self._previews = []
+        kept = self._pause(_Report(self.step, stage, previews))
+        return [row for row in scores if self._candidates[row] in kept]
+
+
+class _Group:
+    def __init__(self, request: Request, processes: Processes) -> None:
+        self._request, self._processes = request, processes
+        self._made = Made()
+        self.may_begin_anew = True
+
+    def generate(self, batches: Sequence[Sequence[int]]) -> Made:
+        with counted(self._request.pipe) as calls:
+            finished = self._pruned(batches) if self._request.prune_at else map(self._unpruned, batches)
+            self._made.pictures = {number: picture for batch in finished for number, picture in batch.items()}
+        self.may_begin_anew = False
+        if self._request.prune_at:
+            while self._prune(None) is not None:
+                pass  # other processes still have candidates to drop
+        self._made.evaluations = sum(self._processes.exchange(calls.evaluations))
+        return self._made
+
+    def _unpruned(self, candidates: Sequence[int]) -> dict[int, Any]:
+        return dict(zip(candidates, self._request.call(self._request.pipe, candidates), strict=True))
+
+    def _pruned(self, batches: Sequence[Sequence[int]]) -> list[dict[int, Any]]:
+        pipe = self._request.pipe
+        try:
+            run = self._run_on_pipe if len(batches) == 1 else self._run_on_copy
+            return [batch for batch in run_together(batches, run, self._decide) if batch is not None]
+        finally:
+            if getattr(pipe, "_all_hooks", None):
+                pipe.maybe_free_model_hooks()  # copies have put hooks of their own on its models; an end skips it
+
+    def _run_on_pipe(self, candidates: Sequence[int], pause: Pause) -> dict[int, Any]:
+        return self._run(self._request.pipe, candidates, pause)
+
+    def _run_on_copy(self, candidates: Sequence[int], pause: Pause) -> dict[int, Any]:
+        first, last = (self._request.seed + number for number in (candidates[0], candidates[-1]))
+        progress = {"desc": f"seeds {first}-{last}" if first < last else f"seed {first}"}
+        return self._run(light_copy(self._request.pipe, progress=progress), candidates, pause)
+
+    def _run(self, pipe: Any, candidates: Sequence[int], pause: Pause) -> dict[int, Any]:
+        request = self._request
+        gate = _Gate(request.scorer, candidates, pause)
+        with QualityFilterCallback(
+            pipe,
+            gate,
+            prune_at=dict.fromkeys(request.prune_at, 1),
+            prompts=request.prompt,
+            preview=request.preview,
+            _decide=gate.decide,
+        ) as callback:
+
+            def on_step_end(pipe: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
+                pause(None)
+                gate.step = step
+                return callback(pipe, step, timestep, callback_kwargs)
+
+            pictures = request.call(
+                pipe,
+                candidates,
+                callback_on_step_end=on_step_end,
+                callback_on_step_end_tensor_inputs=callback.tensor_inputs,
+            )
+            return dict(zip((candidates[row] for row in callback.survivors), pictures, strict=True))
+
+    def _decide(self, reports: Sequence[_Report]) -> list[Any]:
+        """For each batch the candidates that go on, or its end."""
+        kept = self._prune(reports)
+        return [kept if kept and kept & report.previews.keys() else Ended() for report in reports]
+
+    def _prune(self, reports: Sequence[_Report] | None) -> set[int] | None:
+        """Drops candidates of all processes; None once no process has any more to drop."""
+        self.may_begin_anew = False
+        places = self._processes.exchange((reports[0].stage, reports[0].step) if reports else None)
+        place = next((place for place in places if place is not None), None)
+        if place is None:
+            return None
+        stage, step = place
+        fraction, keep = list(self._request.prune_at.items())[stage]
+        previews = {number: picture for report in reports or () for number, picture in report.previews.items()}
+        scores = group_scores(
+            self._request, self._request.scorer, previews, f"the preview at {fraction:g}", self._processes
+        )
+        kept = best(scores, keep)
+        dropped = tuple(number for number in scores if number not in kept)
+        self._made.history.append(PruningStep(step, fraction, scores, tuple(sorted(kept)), dropped))
+        return kept
+
+
+def group_scores(
+    request: Request, scorer: Scorer, mine: Mapping[int, PIL.Image.Image], what: str, processes: Processes
+) -> dict[int, float]:
+    """The scores of the candidates of all processes, by candidate in ascending order."""
+    if not scorer.info.relative:
+        parts = processes.exchange(request.scores(scorer, mine, what))
+    else:  # it must see all of them at once
+        pictures = {n: picture for part in processes.exchange(mine) for n, picture in part.items()}
+        pictures = dict(sorted(pictures.items()))
+        parts = processes.exchange(request.scores(scorer, pictures, what) if processes.index == 0 else {})[:1]
+    return dict(sorted((number, score) for part in parts for number, score in part.items()))
+
+
+def best(scores: Mapping[int, float], keep: int) -> set[int]:
+    """The best candidates; of equal ones those with the smaller number."""
+    return set(sorted(scores, key=lambda number: (-scores[number], number))[:keep])
+
+
+def pictures_of(output: Any) -> list[Any]:
+    """One picture per row of a pipeline's output; of a video pipeline its only frame."""
+    if hasattr(output, "images"):
+        return list(output.images)
+    return [row[0] for row in output.frames]
+
+
+def repeated(picture: Any, rows: int) -> Any:
+    """One picture, in whatever form a pipeline takes it, as many times."""
+    if getattr(picture, "ndim", 0) == 4:
+        return picture.repeat(rows, 1, 1, 1) if isinstance(picture, torch.Tensor) else np.repeat(picture, rows, axis=0)
+    return (list(picture) if isinstance(picture, list | tuple) else [picture]) * rows
+
+
+def as_pil(picture: Any) -> PIL.Image.Image:
+    """Any picture of a pipeline or a preview as the 8 bits a channel that a file will have.
+
+    Args:
+        picture: PIL, (H, W, 3) float in [0, 1] or uint8, or a tensor (3, H, W) in [0, 1].
+    """
+    if isinstance(picture, PIL.Image.Image):
+        return picture
+    if isinstance(picture, torch.Tensor):
+        picture = picture.float().movedim(0, -1).cpu().numpy()
+    if picture.dtype != np.uint8:
+        picture = (picture.clip(0, 1) * 255).round().astype(np.uint8)  # as diffusers' numpy_to_pil does
+    return PIL.Image.fromarray(picture)

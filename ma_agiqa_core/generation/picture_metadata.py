@@ -1,0 +1,98 @@
+"""The PNG text chunk `ma_agiqa`: how a picture was scored and, where known, how it was made.
+
+The chunk is JSON in ASCII, so that every reader of PNG text gets it right. Other chunks, such as ComfyUI's `prompt`
+and `workflow`, are left as they are.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+from PIL.PngImagePlugin import PngInfo
+
+from ..whole_file import replacing
+
+CHUNK = "ma_agiqa"
+FORMAT = 1
+_IF_KNOWN = ("seed", "pipeline", "steps", "guidance", "prompt")
+
+
+@dataclass(frozen=True)
+class PictureMetadata:
+    """What the chunk says.
+
+    Attributes:
+        score: Higher is better.
+        percentile: 0 to 100, or None if the scorer was not calibrated.
+        model: Name of the scorer.
+        revision: Of the scorer's weights and settings.
+        rank: Place among the pictures it was compared with; 1 is best.
+        index: Which of them it was, from 0 in the order in which they were made or given.
+        seed: Of the generator that the picture began with, as are the following None if not known.
+        pipeline: Class of the diffusers pipeline.
+        steps: Number of inference steps.
+        guidance: Guidance scale.
+        prompt: What the picture was to show.
+    """
+
+    score: float
+    percentile: float | None
+    model: str
+    revision: str
+    rank: int
+    index: int
+    seed: int | None = None
+    pipeline: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    prompt: str | None = None
+
+    def to_json(self) -> str:
+        """One ASCII line; what is not known of the picture's making is left out."""
+        known = {name: value for name, value in asdict(self).items() if value is not None or name not in _IF_KNOWN}
+        return json.dumps({"format": FORMAT, **known}, allow_nan=False)
+
+
+def add_metadata(chunks: PngInfo, metadata: PictureMetadata) -> PngInfo:
+    """Adds the chunk to those that are going to be written; gives `chunks` back."""
+    chunks.add_text(CHUNK, metadata.to_json())
+    return chunks
+
+
+def save_picture(image: PIL.Image.Image, path: str | os.PathLike[str], metadata: PictureMetadata) -> Path:
+    """Writes a PNG with the chunk; the file appears whole or not at all."""
+    path = Path(path)
+    with replacing(path) as temporary:
+        image.save(temporary, format="PNG", pnginfo=add_metadata(PngInfo(), metadata))
+    return path
+
+
+def read_metadata(image: str | os.PathLike[str] | PIL.Image.Image) -> PictureMetadata | None:
+    """What the chunk of a PNG says; None if it has none.
+
+    Raises:
+        ValueError: The chunk is not one of ours, or of a later format.
+    """
+    if isinstance(image, PIL.Image.Image):
+        text = image.info.get(CHUNK)
+    else:
+        with PIL.Image.open(image) as opened:
+            opened.load()  # text may stand behind the pixels
+            text = opened.info.get(CHUNK)
+    if text is None:
+        return None
+    try:
+        known: dict[str, Any] = json.loads(text)
+        found = known.pop("format")
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValueError(f"Expected JSON with a format in the chunk {CHUNK!r}, got {text!r:.80}.") from None
+    if found != FORMAT:
+        raise ValueError(f"Expected format {FORMAT} in the chunk {CHUNK!r}, got {found!r}. Update ma-agiqa.")
+    names = {field.name for field in fields(PictureMetadata)}
+    try:
+        return PictureMetadata(**{name: value for name, value in known.items() if name in names})
+    except TypeError as error:
+        raise ValueError(f"Expected score, model, rank and index in the chunk {CHUNK!r}, got {text!r:.200}.") from error

@@ -1,0 +1,74 @@
+"""Who goes on: the best of each prompt at every stage, of equal ones the earlier row."""
+
+from collections.abc import Hashable, Mapping, Sequence
+
+Scores = Mapping[int, float]
+
+
+def kept_rows(
+    scores: Scores, keep: int, *, groups: Mapping[int, Hashable] | None = None, min_score: float | None = None
+) -> list[int]:
+    """The rows that go on.
+
+    Args:
+        scores: By row.
+        keep: How many of each group.
+        groups: Which rows compete; None: all of them.
+        min_score: Rows below it go, but the best of a group stays even then.
+
+    Returns:
+        Ascending rows.
+    """
+    members: dict[Hashable, list[int]] = {}
+    for row in scores:
+        members.setdefault(None if groups is None else groups[row], []).append(row)
+    kept: list[int] = []
+    for rows in members.values():
+        rows.sort(key=lambda row: (-scores[row], row))
+        good = sum(min_score is None or scores[row] >= min_score for row in rows)
+        kept += rows[: max(1, min(keep, good))]
+    return sorted(kept)
+
+
+def is_out(
+    candidate: Sequence[float], earlier: Sequence[Sequence[float]], keep: int, min_score: float | None = None
+) -> bool:
+    """Whether a candidate cannot be kept at its last stage, whoever is still to come.
+
+    It is out if `keep` earlier candidates are at least as good at this stage and at every stage before: wherever it
+    had gone on, they would have gone on too, and stand before it now. Of those below `min_score` only the best of all
+    can stay, so that there one such candidate suffices.
+
+    Args:
+        candidate: Its scores at the stages so far.
+        earlier: Those of the candidates before it; one that was stopped has fewer.
+    """
+    better = sum(
+        len(scores) >= len(candidate) and all(other >= own for other, own in zip(scores, candidate, strict=False))
+        for scores in earlier
+    )
+    is_low = min_score is not None and candidate[-1] < min_score
+    return better >= (1 if is_low else keep)
+
+
+def kept_by_stage(
+    candidates: Sequence[Sequence[float]],
+    keep: Sequence[int],
+    *,
+    groups: Sequence[Hashable],
+    min_score: float | None = None,
+) -> list[tuple[dict[int, float], list[int]]]:
+    """What pruning all candidates together would have done, from candidates that were stopped only where `is_out`.
+
+    Returns:
+        Per stage that candidates have reached: the scores of those that came so far, and who of them goes on.
+    """
+    alive = list(range(len(candidates)))
+    stages = []
+    for stage, count in enumerate(keep):
+        scores = {row: candidates[row][stage] for row in alive if len(candidates[row]) > stage}
+        if not scores:
+            break
+        alive = kept_rows(scores, count, groups=dict(enumerate(groups)), min_score=min_score)
+        stages.append((scores, alive))
+    return stages

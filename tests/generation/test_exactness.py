@@ -1,0 +1,148 @@
+"""The matrix: families x schedulers x guidance x survivors, row by row against the call without pruning."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROWS = 4
+LIMIT = 1e-4
+SURVIVORS = {"one": (2,), "two": (0, 3), "all but one": (0, 2, 3)}
+Call = Callable[..., Any]
+Same = Callable[..., None]
+TEXT_TO_IMAGE = (
+    "sd",
+    "sd_lcm",
+    "lcm",
+    "sdxl",
+    "kolors",
+    "sd3",
+    "flux",
+    "flux2",
+    "flux2_klein",
+    "qwen_image",
+    "sana",
+    "wan",
+)
+OTHERS = (
+    "lcm_img2img",
+    "sd_img2img",
+    "sd_inpaint",
+    "sd_inpaint_9",
+    "sd_controlnet",
+    "sd_controlnet_img2img",
+    "sd_controlnet_inpaint",
+    "sdxl_img2img",
+    "sdxl_inpaint",
+    "sdxl_inpaint_9",
+    "sdxl_controlnet",
+    "sdxl_controlnet_img2img",
+    "sdxl_controlnet_inpaint",
+    "kolors_img2img",
+    "sd3_img2img",
+    "sd3_inpaint",
+    "flux_img2img",
+    "flux_inpaint",
+    "flux2_reference",
+    "flux2_klein_reference",
+    "qwen_image_img2img",
+    "qwen_image_inpaint",
+    "wan_two",
+    "sd_ip_adapter",
+    "sdxl_ip_adapter",
+    "flux_ip_adapter",
+)
+STABLE = (
+    "ddim",
+    "euler",
+    "euler_ancestral",
+    "heun",
+    "dpm_2m",
+    "dpm_sde",
+    "unipc",
+    "deis",
+    "pndm",
+    "pndm_prk",
+    "lcm",
+)
+FLOW = ("flow_euler", "flow_heun", "flow_dpm", "flow_unipc")
+PAIRS = (
+    *(("sd", scheduler) for scheduler in STABLE),
+    *(("sdxl", scheduler) for scheduler in STABLE),
+    *(("sd_inpaint", scheduler) for scheduler in STABLE),
+    *(("sdxl_img2img", scheduler) for scheduler in ("ddim", "heun", "unipc", "lcm")),
+    *(("kolors", scheduler) for scheduler in ("ddim", "euler_ancestral", "dpm_sde", "unipc")),
+    *(("sd3", scheduler) for scheduler in FLOW),
+    *(("sana", scheduler) for scheduler in FLOW),
+    *(("wan", scheduler) for scheduler in FLOW),
+    ("sd3_img2img", "flow_heun"),
+    ("flux", "flow_euler"),
+    ("flux_inpaint", "flow_euler"),
+    ("qwen_image", "flow_unipc"),
+    ("flux2", "flow_unipc"),
+)
+
+
+@pytest.mark.parametrize("guidance", [True, False], ids=["guided", "unguided"])
+@pytest.mark.parametrize("name", [*TEXT_TO_IMAGE, *OTHERS])
+def test_survivors_are_the_same_pictures_in_every_family(
+    call: Call, unpruned: Call, assert_same: Same, tiny_pipelines: ModuleType, name: str, guidance: bool
+) -> None:
+    if guidance and tiny_pipelines.FAMILIES[name].guided is None:
+        pytest.skip("this family has no guidance")
+    full = unpruned(name, guidance=guidance)
+    for rows in SURVIVORS.values():
+        pruned = call(name, prunings={1: rows}, guidance=guidance)
+        assert_same(pruned, full, rows)
+        share = (1 + (full.calls - 1) * len(rows) / ROWS) / full.calls
+        assert pruned.evaluations == pytest.approx(full.evaluations * share)
+
+
+@pytest.mark.parametrize(("name", "scheduler"), PAIRS)
+def test_survivors_are_the_same_pictures_with_every_scheduler(
+    call: Call, unpruned: Call, assert_same: Same, name: str, scheduler: str
+) -> None:
+    """After every call at which pruning may happen: Heun, PNDM and the multistep schedulers then keep other history."""
+    full = unpruned(name, scheduler)
+    for after in range(1, full.calls):
+        row = after % ROWS
+        assert_same(call(name, scheduler, {after: [row]}), full, [row])
+    for rows in (SURVIVORS["two"], SURVIVORS["all but one"]):
+        assert_same(call(name, scheduler, {full.calls // 2: rows}), full, rows)
+
+
+@pytest.mark.parametrize("name", [*TEXT_TO_IMAGE, *OTHERS])
+def test_two_prunings_with_two_prompts(call: Call, unpruned: Call, assert_same: Same, name: str) -> None:
+    """The first leaves three rows, another number of each prompt's; the second leaves one."""
+    full = unpruned(name, prompts=2, steps=6)
+    assert full.calls >= 3
+    assert_same(call(name, prunings={1: [1, 3, 6], 2: [6]}, prompts=2, steps=6), full, [6])
+    assert_same(call(name, prunings={1: [0, 2, 4, 7], 2: [2, 7]}, prompts=2, steps=6), full, [2, 7])
+
+
+@pytest.mark.parametrize("scheduler", ["euler_ancestral", "heun", "dpm_sde", "unipc", "pndm", "lcm"])
+def test_pruning_after_every_call(call: Call, unpruned: Call, assert_same: Same, scheduler: str) -> None:
+    full = unpruned("sdxl", scheduler, steps=4)
+    prunings = {1: (0, 2, 3), 2: (2, 3), 3: (2,)}
+    assert_same(call("sdxl", scheduler, prunings, steps=4), full, [2])
+
+
+@pytest.mark.parametrize("name", [*TEXT_TO_IMAGE, *OTHERS])
+def test_these_pipelines_would_show_a_mix_up(unpruned: Call, tiny_pipelines: ModuleType, name: str) -> None:
+    """Rows, prompts and guidance matter in the tiny pipelines, far above the limit."""
+    family = tiny_pipelines.FAMILIES[name]
+    two = unpruned(name, prompts=2, steps=6)
+    for row in range(2 * ROWS):
+        others = [other for other in range(2 * ROWS) if other != row]
+        assert min((two.pictures[row] - two.pictures[other]).abs().max() for other in others) > 10 * LIMIT
+    if family.guided is not None:
+        difference = unpruned(name, guidance=True).pictures - unpruned(name, guidance=False).pictures
+        assert difference.abs().flatten(1).max(1).values.min() > 10 * LIMIT
+
+
+def test_every_tiny_family_and_scheduler_is_in_the_matrix(tiny_pipelines: ModuleType) -> None:
+    assert {*TEXT_TO_IMAGE, *OTHERS} == set(tiny_pipelines.FAMILIES)
+    usual = {family.usual for family in tiny_pipelines.FAMILIES.values()}
+    refused = {"flow_euler_stochastic"}
+    assert {scheduler for _, scheduler in PAIRS} | usual | refused == set(tiny_pipelines.SCHEDULERS)
