@@ -47,9 +47,8 @@ class Schedule(click.ParamType):
 @click.option(
     "--prune-at",
     type=Schedule(),
-    default="0.5:4,0.75:2",
-    show_default=True,
-    help='Fractions of the steps with the number of candidates that go on; "" finishes all.',
+    help='Fractions of the steps with the number of candidates that go on; "" finishes all.  '
+    "[default: half of N at 0.5, a quarter at 0.75, never below --keep]",
 )
 @click.option("--seed", default=0, show_default=True, help="Candidate i has the seed SEED + i.")
 @click.option("--batch-size", type=int, help="Candidates at a time; without it, as many as fit.")
@@ -86,6 +85,9 @@ def main(
         settings = {"num_inference_steps": steps, "guidance_scale": guidance}
         settings |= {name: options.pop(name) for name in ("negative_prompt", "width", "height")}
 
+        if options["prune_at"] is None:
+            options["prune_at"] = halving(options["n"], options["keep"])
+
         from ma_agiqa_core.generation import best_of_n
 
         results = best_of_n(
@@ -101,6 +103,12 @@ def main(
         raise click.ClickException(str(error)) from None
     for prompt, result in zip(prompts, results, strict=True):
         report(prompt, result)
+
+
+def halving(n: int, keep: int) -> dict[float, int]:
+    """Half of the candidates go on at half of the steps, a quarter at three quarters; at least `keep`."""
+    counts = {0.5: max(n // 2, keep), 0.75: max(n // 4, keep)}
+    return {fraction: count for fraction, count in counts.items() if 0 < count < n}
 
 
 def load(
