@@ -14,7 +14,7 @@ import torch
 
 from .hub import hub_file, hub_folder, is_hub_id, split_hub_id
 from .semantic.chat_model_files import damaged_files, dtype_option, first_line
-from .semantic.model_files import read_json, weight_files
+from .semantic.model_files import has_model, read_json, weight_files
 
 MODEL_CLASSES = {"clip": "CLIPModel", "siglip": "SiglipModel"}  # by model_type; those of transformers 4.51
 PICKSCORE = "pickscore"  # in the name of a model, or of the one that it was tuned from
@@ -60,7 +60,7 @@ def find_clip(
     """
     if is_hub_id(model):
         name = split_hub_id(str(model))[0]
-        folder = hub_folder(str(model), _has_weights, revision=revision, local_files_only=local_files_only)
+        folder = hub_folder(str(model), has_model, revision=revision, local_files_only=local_files_only)
     else:
         folder = Path(model).expanduser()
         name = folder.resolve().name
@@ -154,11 +154,3 @@ def _processor_folder(folder: Path, is_pickscore: bool, local_files_only: bool) 
 def _lacks_of_a_processor(folder: Path) -> list[str]:
     needed = (_PREPROCESSING, _TOKENIZERS)
     return [names[0] for names in needed if not any((folder / name).is_file() for name in names)]
-
-
-def _has_weights(folder: Path) -> bool:
-    try:
-        weight_files(folder)
-    except ValueError:
-        return False
-    return (folder / "config.json").is_file()

@@ -5,10 +5,9 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .clip_files import MODEL_CLASSES
-from .semantic.model_files import fingerprint, read_json, weight_files
+from .semantic.model_files import MPLUG_OWL2, fingerprint, has_model, image_text_kind, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +143,7 @@ def _image_text_model(kind: str, name: str, source: str, folder: Path, size: int
         str(folder),
         size,
         revision,
-        LLAMA_2 if kind == "mplug_owl2" else SEE_SOURCE,
+        LLAMA_2 if kind == MPLUG_OWL2 else SEE_SOURCE,
         f"Says how well pictures fit their prompts: --model clip:{model}"
         if is_scorer
         else f"A {kind} image-text model.",
@@ -154,9 +153,6 @@ def _image_text_model(kind: str, name: str, source: str, folder: Path, size: int
 def _image_text_kind(folder: Path) -> str | None:
     """The type of an image-text model whose files are complete, else None."""
     try:
-        config: dict[str, Any] = read_json(folder / "config.json")
-        weight_files(folder)
+        return image_text_kind(read_json(folder / "config.json")) if has_model(folder) else None
     except ValueError:
         return None
-    looks_at_pictures = "vision_config" in config or config.get("model_type") == "mplug_owl2"
-    return str(config.get("model_type")) if looks_at_pictures else None

@@ -22,7 +22,15 @@ from ..images import Picture, PictureError, as_picture_list, iterate_pictures
 from ..preprocess import to_bytes
 from ..scorer import Pictures, UnusableModelError, check_score_options, resolve_device, resolve_dtype
 from .cache import SemanticCache
-from .model_files import check_shards, display_name, fingerprint, model_folder, read_json
+from .model_files import (
+    MPLUG_OWL2,
+    check_shards,
+    display_name,
+    fingerprint,
+    image_text_kind,
+    model_folder,
+    read_json,
+)
 from .quantization import quantization_library
 from .questions import QUESTIONS
 
@@ -117,11 +125,6 @@ class SemanticExtractor:
         return commit_of(self.folder) or self._fingerprint[:12]
 
     @cached_property
-    def identity(self) -> str:
-        """What the answers depend on besides picture and question: the model's files and its precision."""
-        return self._identity(self.dtype)
-
-    @cached_property
     def hidden_size(self) -> int:
         """The width of the vectors, from the model's config."""
         text = self._config.get("text_config")
@@ -207,12 +210,15 @@ class SemanticExtractor:
         )
 
     def _identity(self, dtype: torch.dtype) -> str:
+        """What the answers depend on besides picture and question: the model's files and its precision."""
         precision = str(dtype).removeprefix("torch.")
         quantized = f";{self.quantization} by {self._quantized_by}" if self.quantization else ""
         return f"{self._fingerprint};{precision}{quantized}{self._library}"
 
-    def _keys(self, pixels: Tensor, identity: str | None = None) -> _Keys:
-        return tuple(SemanticCache.keys(pixels, identity or self.identity, self.questions).values())
+    def _keys(self, pixels: Tensor, dtype: torch.dtype | None = None) -> _Keys:
+        """Without a cache they only tell pictures apart: the model's files need not be read for that."""
+        identity = "" if self._cache is None else self._identity(dtype or self.dtype)
+        return tuple(SemanticCache.keys(pixels, identity, self.questions).values())
 
     def _recall(self, keys: _Keys, pixels: Tensor) -> dict[str, Tensor] | None:
         """The vectors of a picture that was seen before, in this precision or in one that serves as well."""
@@ -220,7 +226,7 @@ class SemanticExtractor:
             return None
         if (vectors := self._kept(keys)) is not None:
             return vectors
-        others = (self._kept(self._keys(pixels, self._identity(dtype))) for dtype in self._other_precisions)
+        others = (self._kept(self._keys(pixels, dtype)) for dtype in self._other_precisions)
         return next((vectors for vectors in others if vectors is not None), None)
 
     def _kept(self, keys: _Keys) -> dict[str, Tensor] | None:
@@ -241,7 +247,7 @@ class SemanticExtractor:
             pixels,
             lambda batch: model.features(batch, self.questions),
             device=self.device,
-            what=("semantic", self.identity),
+            what=("semantic", self.folder, self.dtype, self.quantization),
             batch_size=batch_size,
         )
         return [{name: answers[name][row] for name in self.questions} for row in range(len(pixels))]
@@ -283,8 +289,7 @@ class SemanticExtractor:
 
     @property
     def _is_owl(self) -> bool:
-        visual = self._config.get("visual_config")
-        return self._config.get("model_type", "mplug_owl2" if isinstance(visual, dict) else None) == "mplug_owl2"
+        return image_text_kind(self._config) == MPLUG_OWL2
 
     @cached_property
     def _library(self) -> str:

@@ -12,7 +12,7 @@ import logging
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MPLUG_OWL2 = "mplug_owl2"  # its model_type
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in order of preference; each may be sharded
 _DESCRIBING = (  # the small files that, with the weights, decide what a model answers
     "added_tokens.json",
@@ -87,6 +88,24 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"Expected a JSON object in {str(path)!r}, got {type(content).__name__}.")
     return content
+
+
+def image_text_kind(config: Mapping[str, Any]) -> str | None:
+    """The `model_type` of a config.json of a model that sees pictures, else None.
+
+    mPLUG-Owl2's has a `visual_config`, and sometimes no type.
+    """
+    kind = config.get("model_type", MPLUG_OWL2 if isinstance(config.get("visual_config"), dict) else None)
+    return str(kind) if "vision_config" in config or kind == MPLUG_OWL2 else None
+
+
+def has_model(folder: Path) -> bool:
+    """Whether config.json and all files that hold the weights are there."""
+    try:
+        weight_files(folder)
+    except ValueError:
+        return False
+    return (folder / "config.json").is_file()
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -156,12 +175,8 @@ def fingerprint(folder: Path) -> str:
 
 
 def _is_complete(folder: Path) -> bool:
-    try:
-        weight_files(folder)
-    except ValueError:
-        return False
     has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.model", "tokenizer.json", "vocab.json"))
-    return has_tokenizer and (folder / "config.json").is_file()
+    return has_tokenizer and has_model(folder)
 
 
 def _shards(index: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..preprocess import ClipPreprocessing
 from .model_files import read_json
 from .mplug_owl2 import MplugOwl2
+from .mplug_owl2.config import OwlConfig
 from .placement import check_fits, device_of, dispatch, plan_device_map
 from .quantization import quantize_linears
 from .weight_loading import fill
@@ -70,7 +71,8 @@ class PublishedMplugOwl2:
         Raises:
             ValueError: A file is missing, damaged or another model's; too little memory.
         """
-        network, preprocessing, tokenize, bos_token_id = read_all_but_weights(folder)
+        preprocessing, tokenize, bos_token_id = read_all_but_weights(folder)
+        network = MplugOwl2.empty(read_json(folder / "config.json"))
         if device_map is None:
             check_fits(network, device, dtype, quantization, what="mPLUG-Owl2", skip=NOT_QUANTIZED)
             plan = {"": device}
@@ -119,22 +121,22 @@ class PublishedMplugOwl2:
         return {name: vectors.cpu() for name, vectors in self.network.features(pixels, prompts).items()}
 
 
-def read_all_but_weights(folder: Path) -> tuple[MplugOwl2, ClipPreprocessing, Tokenize, int]:
-    """The network without its weights, the preprocessing, the tokenizer and the id of a sequence's beginning.
+def read_all_but_weights(folder: Path) -> tuple[ClipPreprocessing, Tokenize, int]:
+    """The preprocessing, the tokenizer and the id of a sequence's beginning; config.json is checked as well.
 
     Cheap: it finds what is wrong with a folder before 16 GB are read.
 
     Raises:
         ValueError: A file is missing, damaged or another model's.
     """
-    network = _empty_network(folder)
+    config = _read_config(folder)
     tokenize, bos_token_id, size = read_tokenizer(folder)
-    if size > network.config.vocab_size:
+    if size > config.vocab_size:
         raise ValueError(
-            f"Expected a tokenizer of at most {network.config.vocab_size} tokens in {str(folder)!r}, got {size}. "
+            f"Expected a tokenizer of at most {config.vocab_size} tokens in {str(folder)!r}, got {size}. "
             "Use the one that came with the model."
         )
-    return network, _read_preprocessing(folder, network.config.vision.image_size), tokenize, bos_token_id
+    return _read_preprocessing(folder, config.vision.image_size), tokenize, bos_token_id
 
 
 def read_tokenizer(folder: Path) -> tuple[Tokenize, int, int]:
@@ -177,10 +179,10 @@ def read_tokenizer(folder: Path) -> tuple[Tokenize, int, int]:
     )
 
 
-def _empty_network(folder: Path) -> MplugOwl2:
+def _read_config(folder: Path) -> OwlConfig:
     config = read_json(folder / "config.json")
     try:
-        return MplugOwl2.empty(config)
+        return OwlConfig.from_published(config)
     except (ValueError, TypeError) as error:
         raise ValueError(f"Expected the config of an mPLUG-Owl2 in {str(folder / 'config.json')!r}: {error}") from error
 

@@ -105,6 +105,13 @@ def test_another_model_precision_or_question_is_another_entry(owl_folder, noise_
     assert sum(asked) == 4
 
 
+def test_without_a_cache_the_weights_are_not_read_for_a_fingerprint(owl_folder, noise_pictures, monkeypatch):
+    from ma_agiqa_core.semantic import extractor as module
+
+    monkeypatch.setattr(module, "fingerprint", None)
+    assert SemanticExtractor(owl_folder, device="cpu").extract(noise_pictures)["coherence"].isfinite().all()
+
+
 def test_what_a_graphics_card_made_in_half_precision_serves_where_any_precision_will_do(
     owl_folder, noise_pictures, tmp_path, asked
 ):
@@ -156,7 +163,9 @@ def test_a_vector_that_is_not_finite_is_an_error_of_that_picture_and_not_cached(
     assert extractor.extract(noise_pictures)["coherence"].isfinite().all(), "the failure was not kept"
 
 
-def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(owl_folder, noise_pictures, monkeypatch, extractor):
+def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(
+    owl_folder, noise_pictures, monkeypatch, extractor, tmp_path
+):
     expected = extractor.extract(noise_pictures)
     features = PublishedMplugOwl2.features
     tried = []
@@ -168,8 +177,7 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(owl_folder, n
         return features(self, pictures, questions)
 
     monkeypatch.setattr(PublishedMplugOwl2, "features", small)
-    limited = SemanticExtractor(owl_folder, device="cpu", questions={**QUESTIONS})
-    monkeypatch.setattr(type(limited), "identity", "a model of which little fits")
+    limited = SemanticExtractor(shutil.copytree(owl_folder, tmp_path / "large"), device="cpu")
     for name, matrix in limited.extract(noise_pictures).items():
         torch.testing.assert_close(matrix, expected[name])
     assert tried[:2] == [4, 2]
