@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from itertools import islice
 from typing import Any
 
 import PIL.Image
@@ -24,10 +23,10 @@ from torch.nn import functional as F
 
 from .batching import run_in_batches
 from .clip_files import ClipFiles, find_clip, load_clip, load_clip_processor
-from .images import Picture, PictureError, as_picture_list, iterate_pictures
+from .images import Picture, as_picture_list
 from .preprocess import to_bytes
+from .score_loop import Outcome, outcomes, score_in_groups
 from .scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_device, resolve_dtype, resolve_prompts
-from .semantic.extractor import PICTURES_AT_ONCE
 from .semantic.model_files import fingerprint
 
 logger = logging.getLogger(__name__)
@@ -138,50 +137,36 @@ class ClipScorer:
         check_score_options(batch_size, on_error)
         inputs = as_picture_list(images)
         texts = resolve_prompts(prompts, len(inputs), needs_prompt=True) or []
-        scores = torch.full((len(inputs),), torch.nan)
         if not inputs:
-            return scores
+            return torch.empty(0)
         distinct = list(dict.fromkeys(texts))
         embeddings = dict(zip(distinct, self._text_embeddings(distinct, batch_size), strict=True))
-        pictures = iterate_pictures(inputs)
-        while some := list(islice(pictures, PICTURES_AT_ONCE)):
-            wanted = torch.stack([embeddings[texts[picture.index]] for picture in some])
-            errors = self._score_some(some, wanted, batch_size, scores)
-            for picture, error in zip(some, errors, strict=True):
-                if error is not None and on_error == "raise":
-                    raise PictureError(picture.index, picture.path, error)
-        return scores
 
-    def _score_some(
-        self, pictures: list[Picture], texts: Tensor, batch_size: int | None, scores: Tensor
-    ) -> list[str | None]:
-        """Writes the scores of pictures that have one; for each of the others says why not."""
+        def score_group(group: list[Picture]) -> list[Outcome]:
+            return self._score_group(group, [embeddings[texts[picture.index]] for picture in group], batch_size)
+
+        return score_in_groups(inputs, score_group, on_error)
+
+    def _score_group(self, pictures: list[Picture], texts: list[Tensor], batch_size: int | None) -> list[Outcome]:
         errors = [picture.error for picture in pictures]
-        rows = []
         pixels: dict[int, Tensor] = {}
         for row, picture in enumerate(pictures):
             if picture.pixels is not None:
                 try:
                     pixels[row] = self._pixel_values(picture.pixels)
-                    rows.append(row)
                 except (ValueError, ZeroDivisionError, RuntimeError) as error:  # e.g. 1 pixel high, 5000 wide
                     errors[row] = f"its shape is refused by {type(self._processor).__name__}: {error}".rstrip(".")
-        if not rows:
-            return errors
+        if not pixels:
+            return outcomes(errors, ())
         embedded = run_in_batches(
-            rows,
-            lambda batch: self._picture_embeddings(torch.stack([pixels[row] for row in batch])),
+            list(pixels.values()),
+            lambda batch: self._picture_embeddings(torch.stack(list(batch))),
             device=self._device,
             what=("clip pictures", self._info.name, self._dtype),
             batch_size=batch_size,
         )
-        values = self._score_of((embedded * texts[rows]).sum(1))
-        for row, score in zip(rows, values.tolist(), strict=True):
-            if score == score and abs(score) != float("inf"):
-                scores[pictures[row].index] = score
-            else:
-                errors[row] = f"its score is {score}: use dtype 'float32'"
-        return errors
+        cosines = (embedded * torch.stack([texts[row] for row in pixels])).sum(1)
+        return outcomes(errors, self._score_of(cosines).tolist())
 
     def _score_of(self, cosines: Tensor) -> Tensor:
         if self.formula == "clipscore":

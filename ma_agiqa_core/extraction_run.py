@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from .images import Picture, iterate_pictures, path_text
+from .images import Picture, path_text
+from .score_loop import picture_groups
 from .scoring_run import BATCH_SIZE, work_through
 from .semantic.extractor import SemanticExtractor
 
@@ -27,5 +27,4 @@ def extract_pictures(
         errors = extractor.vectors(batch, batch_size).errors
         return [Extracted(path_text(p.path) or "", error) for p, error in zip(batch, errors, strict=True)]
 
-    pictures = iterate_pictures(paths)
-    return work_through(iter(lambda: list(islice(pictures, batch_size or BATCH_SIZE)), []), extract)
+    return work_through(picture_groups(paths, batch_size or BATCH_SIZE), extract)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ from torch import Tensor
 
 from .batching import run_in_batches
 from .checkpoint import CheckpointFacts, load_checkpoint, read_facts
-from .images import Picture, PictureError, as_picture_list, iterate_pictures
+from .images import Picture, as_picture_list
 from .model import MaAgiqa
 from .preprocess import visual_pixels_of
+from .score_loop import Outcome, outcomes, score_in_groups
 from .scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_device, resolve_dtype, resolve_prompts
-from .semantic.extractor import PICTURES_AT_ONCE, SemanticExtractor, SemanticVectors
+from .semantic.extractor import SemanticExtractor, SemanticVectors
 from .semantic.questions import QUESTIONS
 
 _DESCRIPTION = "MA-AGIQA (Wang et al. 2024): quality features of a vision transformer"
@@ -124,22 +124,14 @@ class MaAgiqaScorer:
         check_score_options(batch_size, on_error)
         inputs = as_picture_list(images)
         resolve_prompts(prompts, len(inputs), needs_prompt=False)
-        scores = torch.full((len(inputs),), torch.nan)
-        pictures = iterate_pictures(inputs)
-        while some := list(islice(pictures, PICTURES_AT_ONCE)):
-            errors = self._score_some(some, batch_size, scores)
-            for picture, error in zip(some, errors, strict=True):
-                if error is not None and on_error == "raise":
-                    raise PictureError(picture.index, picture.path, error)
-        return scores
+        return score_in_groups(inputs, lambda group: self._score_group(group, batch_size), on_error)
 
-    def _score_some(self, pictures: list[Picture], batch_size: int | None, scores: Tensor) -> list[str | None]:
-        """Writes the scores of pictures that have one; for each of the others says why not."""
+    def _score_group(self, pictures: list[Picture], batch_size: int | None) -> list[Outcome]:
         semantic = None if self.extractor is None else self.extractor.vectors(pictures, batch_size)
-        errors = [picture.error for picture in pictures] if semantic is None else list(semantic.errors)
+        errors = [picture.error for picture in pictures] if semantic is None else semantic.errors
         rows = [row for row, error in enumerate(errors) if error is None]
         if not rows:
-            return errors
+            return outcomes(errors, ())
         results = run_in_batches(
             rows,
             lambda batch: self._score_batch([pictures[row] for row in batch], batch, semantic),
@@ -147,12 +139,7 @@ class MaAgiqaScorer:
             what=("ma-agiqa", self.model.config, self._dtype),
             batch_size=batch_size,
         )
-        for row, score in zip(rows, results.tolist(), strict=True):
-            if score == score and abs(score) != float("inf"):
-                scores[pictures[row].index] = score
-            else:
-                errors[row] = f"its score is {score}: use dtype 'float32'"
-        return errors
+        return outcomes(errors, results.tolist())
 
     def _score_batch(self, pictures: list[Picture], rows: Any, semantic: SemanticVectors | None) -> Tensor:
         pixels = visual_pixels_of(

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 
-from .images import PictureError, PictureInput, as_picture_list, decode, path_text
+from .images import PictureInput, as_picture_list, decode, path_text
+from .score_loop import score_again
 from .scorer import Pictures, Prompts, Scorer, as_scores
 
 
@@ -82,14 +82,9 @@ def _why_not(scorer: Scorer, picture: PictureInput, prompts: Prompts, index: int
     """The reason for a score of NaN, asked for once more: of the file, else of the scorer."""
     if (reason := decode(picture, index).error) is not None:
         return reason
-    if not scorer.info.relative:
-        prompt = prompts if prompts is None or isinstance(prompts, str) else prompts[index]
-        with suppress(ValueError):  # of scorers that have no reasons
-            try:
-                scorer.score([picture], prompts=prompt, on_error="raise")
-            except PictureError as error:
-                return error.reason
-    return "the scorer returned NaN"
+    prompt = prompts if prompts is None or isinstance(prompts, str) else prompts[index]
+    outcome = score_again(scorer, picture, prompt)
+    return outcome if isinstance(outcome, str) else "the scorer returned NaN"
 
 
 def order_by_score(

@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -19,9 +18,10 @@ import numpy as np
 import torch
 
 from .batching import is_out_of_memory
-from .images import Picture, PictureError, iterate_pictures
+from .images import Picture, iterate_pictures
 from .prompt_file import read_prompts
 from .records import Record, path_key, path_text
+from .score_loop import score_again
 from .scorer import Scorer, UnusableModelError, load_scorer
 
 BATCH_SIZE = 8  # small, since a killed run loses the batch it was in
@@ -176,7 +176,7 @@ def _score_images(scorer: Scorer, images: Sequence[np.ndarray], prompts: Sequenc
         try:
             scores = scorer.score(images, prompts, batch_size=batch_size, on_error="nan").tolist()
             return [
-                _why_not(scorer, images[i], None if prompts is None else prompts[i]) if math.isnan(score) else score
+                score_again(scorer, images[i], None if prompts is None else prompts[i]) if math.isnan(score) else score
                 for i, score in enumerate(scores)
             ]
         except UnusableModelError:  # none of the pictures can be scored
@@ -189,17 +189,6 @@ def _score_images(scorer: Scorer, images: Sequence[np.ndarray], prompts: Sequenc
             batch_size = batch_size // 2 if is_out_of_memory(error) else 0
     alone = [slice(i, i + 1) for i in range(len(images))]
     return [_score_images(scorer, images[i], None if prompts is None else prompts[i])[0] for i in alone]
-
-
-def _why_not(scorer: Scorer, image: np.ndarray, prompt: str | None) -> float | str:
-    """The reason that the scorer has for a picture that it scored NaN; NaN if it has none."""
-    if not scorer.info.relative:
-        with suppress(ValueError):  # of scorers that have no reasons
-            try:
-                return scorer.score([image], prompt, on_error="raise").item()
-            except PictureError as error:
-                return error.reason
-    return math.nan
 
 
 def _reason(error: Exception) -> str:

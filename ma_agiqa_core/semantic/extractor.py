@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +17,9 @@ from torch import Tensor
 
 from ..batching import run_in_batches
 from ..hub import commit_of
-from ..images import Picture, PictureError, as_picture_list, iterate_pictures
+from ..images import Picture, PictureError, as_picture_list
 from ..preprocess import to_bytes
+from ..score_loop import picture_groups
 from ..scorer import Pictures, UnusableModelError, check_score_options, resolve_device, resolve_dtype
 from .cache import SemanticCache
 from .model_files import (
@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 _PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)  # the most exact first
 _Keys = tuple[str, ...]  # of a picture in the cache, one for each question
-PICTURES_AT_ONCE = 32  # decoded and in memory; how many of them the model sees at a time is found out
 
 
 class SemanticModel(Protocol):
@@ -168,10 +167,9 @@ class SemanticExtractor:
         check_score_options(batch_size, on_error)
         inputs = as_picture_list(images)
         result = {name: torch.full((len(inputs), self.hidden_size), torch.nan) for name in self.questions}
-        pictures = iterate_pictures(inputs)
-        while some := list(islice(pictures, PICTURES_AT_ONCE)):
-            semantic = self.vectors(some, batch_size)
-            for row, (picture, error) in enumerate(zip(some, semantic.errors, strict=True)):
+        for group in picture_groups(inputs):
+            semantic = self.vectors(group, batch_size)
+            for row, (picture, error) in enumerate(zip(group, semantic.errors, strict=True)):
                 if error is not None and on_error == "raise":
                     raise PictureError(picture.index, picture.path, error)
                 for name, vectors in semantic.vectors.items():
