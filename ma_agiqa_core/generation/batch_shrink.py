@@ -139,7 +139,7 @@ class BatchShrink:
         given, mask = variables.get("image_latents"), variables.get("init_mask")
         if "image_latents" not in self.family.blended or not isinstance(given, Tensor) or not isinstance(mask, Tensor):
             return x0
-        return (1 - mask.to(x0)) * given.to(x0) + mask.to(x0) * x0
+        return blended(x0, given, mask)
 
     def _hook(self, *, counted: bool) -> Callable[..., Any]:
         def before_forward(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -239,6 +239,11 @@ class BatchShrink:
                 )
             found[id(value)] = value
         return [(tensor, tensor.data) for tensor in found.values()]
+
+
+def blended(x0: Tensor, given: Tensor, mask: Tensor) -> Tensor:
+    """The estimate where the mask is 1, the given picture where it is 0."""
+    return (1 - mask.to(x0)) * given.to(x0) + mask.to(x0) * x0
 
 
 def pipeline_frame(pipe: Any) -> FrameType | None:

@@ -19,12 +19,14 @@ import PIL.Image
 import torch
 
 from ..batching import is_out_of_memory
-from ..scorer import Scorer, as_scores
+from ..scorer import Scorer
 from .batch_shrink import BatchShrink
 from .calibration_report import CalibrationReport, Setting, make_report
 from .candidates import as_pil, pictures_of, repeated
 from .families import family_of
+from .finite_scores import finite_scores
 from .preview import Previewer
+from .pruning_rule import call_of
 from .pruning_schedules import Measured
 from .request_checks import Options, argument_of, check_pipeline, check_scorers, pictures_per_row
 from .step_watch import StepWatch
@@ -152,7 +154,7 @@ class Calibration:
     def _add(self, prompt: str) -> None:
         seed = self._seed + self._n * self.done.count(prompt)
         made = self._generate(prompt, seed)
-        self._calls, self._steps = made.calls, {f: _step_of(f, made.calls) for f in self._fractions}
+        self._calls, self._steps = made.calls, {f: call_of(f, made.calls) for f in self._fractions}
         started = time.perf_counter()
         by_step = {
             step: self._scores(self._scorer, pictures, prompt, seed, f"the preview after step {step}")
@@ -246,7 +248,7 @@ class Calibration:
                 made.calls = int(pipe.num_timesteps)
                 if made.calls < 2:
                     raise ValueError(f"Expected at least 2 scheduler calls, got {made.calls}. Take more steps.")
-            if watch.calls in {_step_of(fraction, made.calls) for fraction in self._fractions}:
+            if watch.calls in {call_of(fraction, made.calls) for fraction in self._fractions}:
                 started = time.perf_counter()
                 assert watch.x0 is not None  # there was a call
                 decoded = self._previewer.pictures(batch.composed(watch.x0), batch.arguments)
@@ -282,15 +284,8 @@ class Calibration:
 
     def _scores(self, scorer: Scorer, pictures: list[Any], prompt: str, seed: int, what: str) -> np.ndarray:
         """(n,) float64."""
-        texts = [prompt] * len(pictures)
-        scores = as_scores(scorer.score(pictures, texts), len(pictures), scorer.info.name).double().numpy()
-        if not np.isfinite(scores).all():
-            bad = int(np.flatnonzero(~np.isfinite(scores))[0])
-            raise ValueError(
-                f"Expected finite scores from {scorer.info.name!r}, got {scores[bad]} for {what} of seed "
-                f"{seed + bad} and the prompt {prompt!r}."
-            )
-        return scores
+        names = [f"{what} of seed {seed + number} and the prompt {prompt!r}" for number in range(len(pictures))]
+        return np.array(finite_scores(scorer, pictures, [prompt] * len(pictures), names))
 
 
 @dataclass(frozen=True, eq=False)
@@ -370,11 +365,6 @@ def _check_call(pipe: Any, n: int, seed: int, batch_size: int | None, arguments:
             f"{', '.join(sorted(arguments)) or 'none'}. Leave out padding_mask_crop and masked_image_latents."
         )
     return count
-
-
-def _step_of(fraction: float, calls: int) -> int:
-    """After which scheduler call: never the last."""
-    return min(max(1, round(fraction * calls)), calls - 1)
 
 
 def _name_of(scorer: Scorer) -> str:

@@ -4,7 +4,6 @@ What stays is the same picture as without the filter; see batch_shrink.py for ho
 """
 
 import functools
-import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,7 +13,7 @@ import torch
 from diffusers.callbacks import PipelineCallback
 from torch import Tensor
 
-from ..scorer import Scorer, as_scores
+from ..scorer import Scorer
 from .batch_shrink import BatchShrink, pipeline_frame
 from .callback_checks import (
     check_attention_arguments,
@@ -26,8 +25,9 @@ from .callback_checks import (
     row_texts,
 )
 from .families import Family, UnsupportedPipelineError, check_exact, family_of
+from .finite_scores import finite_scores
 from .preview import Preview, Previewer
-from .pruning_rule import is_out, kept_by_stage, kept_rows
+from .pruning_rule import call_of, is_out, kept_by_stage, kept_rows
 from .step_watch import StepWatch
 
 _OUTSIDE = "Expected the callback inside its `with`, got a call outside. Write `with ... as callback:`."
@@ -332,13 +332,17 @@ class QualityFilterCallback(PipelineCallback):
 
     def _stage_at(self, step: int) -> int | None:
         """The stage that is decided after this step; where several fall together, the last of them."""
-        calls = int(self._pipe.num_timesteps)
+        calls = self._scheduler_calls()
         due = [
             stage
             for stage, (fraction, _) in enumerate(self._stages)
-            if calls > 1 and min(max(1, round(fraction * calls)), calls - 1) == step + 1
+            if calls > 1 and call_of(fraction, calls) == step + 1
         ]
         return due[-1] if due else None
+
+    def _scheduler_calls(self) -> int:
+        """Those that happen in this pipeline call."""
+        return int(self._pipe.num_timesteps)
 
     def _kept(self, stage: int, scores: dict[int, float]) -> list[int]:
         if self._decide is not None:
@@ -385,16 +389,10 @@ class QualityFilterCallback(PipelineCallback):
         return {row: scores[row] for row in rows}
 
     def _part_scores(self, pictures: Tensor, rows: Sequence[int]) -> dict[int, float]:
-        name = self._scorer.info.name
         prompts = None if self._texts is None else [self._texts[row] for row in rows]
-        scores = as_scores(self._scorer.score(pictures, prompts=prompts), len(rows), name).tolist()
-        for row, score in zip(rows, scores, strict=True):
-            if not math.isfinite(score):
-                raise ValueError(
-                    f"Expected finite scores from {name!r}, got {score} for the preview of row {row}. Mend the scorer; "
-                    "nothing has been dropped."
-                )
-        return dict(zip(rows, scores, strict=True))
+        names = [f"the preview of row {row}" for row in rows]
+        advice = "Mend the scorer; nothing has been dropped."
+        return dict(zip(rows, finite_scores(self._scorer, pictures, prompts, names, advice), strict=True))
 
 
 def _pruning_step(step: int, fraction: float, scores: dict[int, float], kept: Sequence[int]) -> PruningStep:

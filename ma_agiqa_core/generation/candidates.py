@@ -13,9 +13,10 @@ import PIL.Image
 import torch
 
 from ..batching import is_out_of_memory
-from ..scorer import Prompts, Scorer, as_scores
+from ..scorer import Prompts, Scorer
 from .callback import PruningStep, QualityFilterCallback
 from .denoiser_calls import counted
+from .finite_scores import finite_scores
 from .spread import Processes
 from .together import Ended, Pause, light_copy, run_together
 
@@ -67,15 +68,8 @@ class Request:
         """
         if not pictures:
             return {}
-        name = scorer.info.name
-        scores = as_scores(scorer.score(list(pictures.values()), prompts=self.prompt), len(pictures), name).tolist()
-        for number, score in zip(pictures, scores, strict=True):
-            if score != score or abs(score) == float("inf"):
-                raise ValueError(
-                    f"Expected finite scores from {name!r}, got {score} for {what} of seed {self.seed + number}. "
-                    "Mend the scorer."
-                )
-        return dict(zip(pictures, scores, strict=True))
+        names = [f"{what} of seed {self.seed + number}" for number in pictures]
+        return dict(zip(pictures, finite_scores(scorer, list(pictures.values()), self.prompt, names), strict=True))
 
 
 @dataclass

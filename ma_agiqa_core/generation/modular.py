@@ -19,7 +19,7 @@ from diffusers.modular_pipelines.modular_pipeline_utils import InputParam
 from torch import Tensor
 
 from ..scorer import Scorer
-from .batch_shrink import BatchShrink
+from .batch_shrink import BatchShrink, blended
 from .callback import QualityFilterCallback
 from .families import FAMILIES, Family, UnsupportedPipelineError, check_exact
 from .preview import Preview
@@ -149,13 +149,8 @@ class ModularQualityFilter(QualityFilterCallback):
         while self._loops:
             self._loops.pop().sub_blocks.pop(_BLOCK, None)
 
-    def _stage_at(self, step: int) -> int | None:
-        due = [
-            stage
-            for stage, (fraction, _) in enumerate(self._stages)
-            if self._calls > 1 and min(max(1, round(fraction * self._calls)), self._calls - 1) == step + 1
-        ]
-        return due[-1] if due else None
+    def _scheduler_calls(self) -> int:
+        return self._calls
 
     def before_step(self, loop: str, state: Any, step: int) -> None:
         """What the block does at the front of each step: at the first it checks the call, then it ends the last one.
@@ -200,7 +195,7 @@ class _LoopShrink(BatchShrink):
         given, mask = (getattr(self.state, name, None) for name in ("image_latents", "mask"))
         if not isinstance(given, Tensor) or not isinstance(mask, Tensor) or given.shape[1:] != x0.shape[1:]:
             return x0
-        return (1 - mask.to(x0)) * given.to(x0) + mask.to(x0) * x0
+        return blended(x0, given, mask)
 
 
 class _FilterBlock(ModularPipelineBlocks):

@@ -1,8 +1,13 @@
-"""Who goes on: the best of each prompt at every stage, of equal ones the earlier row."""
+"""When is pruned, and who goes on: the best of each prompt at every stage, of equal ones the earlier row."""
 
 from collections.abc import Hashable, Mapping, Sequence
 
 Scores = Mapping[int, float]
+
+
+def call_of(fraction: float, calls: int) -> int:
+    """After which of the scheduler calls a fraction of them is done: at least 1, never the last."""
+    return min(max(1, round(fraction * calls)), calls - 1)
 
 
 def kept_rows(

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from ..scorer import Scorer, as_scores
+from ..scorer import Scorer
 from .families import SCHEDULERS, UnsupportedPipelineError, check_exact, draws_noise, family_of
+from .finite_scores import finite_scores
 from .preview import Previewer
 
 ROWS_ARGUMENTS = ("num_images_per_prompt", "num_videos_per_prompt")
@@ -128,13 +129,9 @@ def check_scorers(scorer: Scorer, observe: Scorer | None, prompts: Sequence[str 
 
 def _try(scorer: Scorer, prompt: str | None) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    scores = as_scores(scorer.score([PIL.Image.fromarray(p) for p in noise], prompts=prompt), 2, scorer.info.name)
-    for score in scores.tolist():
-        if not math.isfinite(score):
-            raise ValueError(
-                f"Expected finite scores from {scorer.info.name!r}, got {score} for a picture of noise. Mend the "
-                "scorer: nothing can be ranked by that."
-            )
+    pictures = [PIL.Image.fromarray(picture) for picture in noise]
+    advice = "Mend the scorer: nothing can be ranked by that."
+    finite_scores(scorer, pictures, prompt, ["a picture of noise"] * 2, advice)
 
 
 def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) -> str | None:

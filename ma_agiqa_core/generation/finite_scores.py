@@ -1,0 +1,29 @@
+"""Scores that something can be decided by: one finite number for each picture."""
+
+import math
+from collections.abc import Sequence
+
+from ..scorer import Pictures, Prompts, Scorer, as_scores
+
+
+def finite_scores(
+    scorer: Scorer, pictures: Pictures, prompts: Prompts, names: Sequence[str], advice: str = "Mend the scorer."
+) -> list[float]:
+    """A score for every picture.
+
+    Args:
+        scorer: Any `Scorer`.
+        pictures: As for `Scorer.score`.
+        prompts: As for `Scorer.score`.
+        names: What to call each picture in an error.
+        advice: What to do, as sentences.
+
+    Raises:
+        ValueError: Another number of scores, or one that is not finite.
+    """
+    name = scorer.info.name
+    scores = as_scores(scorer.score(pictures, prompts=prompts), len(names), name).tolist()
+    for score, picture in zip(scores, names, strict=True):
+        if not math.isfinite(score):
+            raise ValueError(f"Expected finite scores from {name!r}, got {score} for {picture}. {advice}")
+    return scores
