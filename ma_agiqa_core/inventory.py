@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .clip_files import MODEL_CLASSES
+from .file_digest import file_digest
 from .semantic.model_files import MPLUG_OWL2, fingerprint, has_model, image_text_kind, read_json
 
 logger = logging.getLogger(__name__)
@@ -85,8 +86,6 @@ def _lite() -> InstalledModel:
 
 def _scorer_file(file: Path, source: str, name: str) -> InstalledModel | None:
     """A checkpoint of ours, or None for any other file."""
-    import hashlib
-
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -95,7 +94,7 @@ def _scorer_file(file: Path, source: str, name: str) -> InstalledModel | None:
         if metadata.get("ma_agiqa.format") != "1":
             return None
         needed = json.loads(metadata.get("ma_agiqa.semantic", "{}")).get("model")
-        content = file.read_bytes()
+        size, digest = file.stat().st_size, file_digest(file)
     except (SafetensorError, OSError, ValueError, AttributeError) as error:
         logger.info("left out %s: %s", file, error)
         return None
@@ -104,8 +103,8 @@ def _scorer_file(file: Path, source: str, name: str) -> InstalledModel | None:
         "scorer",
         source,
         str(file),
-        len(content),
-        hashlib.sha256(content).hexdigest()[:12],
+        size,
+        digest[:12],
         UNSTATED if metadata.get("ma_agiqa.name") == PUBLISHED else SEE_SOURCE,
         f"A {metadata.get('ma_agiqa.kind', 'lite')} scorer.",
         metadata.get("ma_agiqa.trained_on", ""),

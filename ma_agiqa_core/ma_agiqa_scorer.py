@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from .batching import run_in_batches
 from .checkpoint import CheckpointFacts, load_checkpoint, read_facts
+from .file_digest import file_digest
 from .images import Picture, as_picture_list
 from .model import MaAgiqa
 from .preprocess import visual_pixels_of
@@ -93,7 +93,7 @@ class MaAgiqaScorer:
             _refuse_semantic_options(path, semantic=semantic, quantization=quantization, device_map=device_map)
         is_auto = dtype == "auto"
         model = model.to(where, torch.float32 if is_auto else resolve_dtype(dtype, where)).eval()
-        revision = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        revision = file_digest(path)[:12]
         info = ScorerInfo(
             name=facts.name,
             revision=revision,

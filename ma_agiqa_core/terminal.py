@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from .extraction_run import Extracted
-from .inventory import InstalledModel
 from .ranking import RankedPicture, Ranking, order_by_score
 from .records import Record
 from .report.decimals import decimals_for
@@ -22,7 +20,9 @@ from .scorer import ScorerInfo
 from .scoring_run import ScoringRun, score_pictures
 
 if TYPE_CHECKING:
+    from .extraction_run import Extracted
     from .generation.calibration import Calibration
+    from .inventory import InstalledModel
 
 ERRORS_SHOWN = 10  # of those that the output holds anyway
 
@@ -68,7 +68,7 @@ def score_with_progress(
     return errors
 
 
-def extract_with_progress(batches: Iterable[Sequence[Extracted]], total: int, closing: str) -> int:
+def extract_with_progress(batches: "Iterable[Sequence[Extracted]]", total: int, closing: str) -> int:
     """Shows progress and errors while vectors are made, and prints closing lines on stderr.
 
     Returns:
@@ -126,7 +126,7 @@ def _save_calibration(calibration: "Calibration", out: Path | None, plot: Path |
     return f" Written: {', '.join(written)}" if written else ""
 
 
-def model_list(models: Iterable[InstalledModel]) -> str:
+def model_list(models: "Iterable[InstalledModel]") -> str:
     """Models one below the other, a line for each fact."""
     blocks = []
     for model in models:

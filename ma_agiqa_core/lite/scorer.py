@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import load_file, safe_open
 from torch import Tensor
 
 from ..batching import is_out_of_memory
+from ..file_digest import file_digest
 from ..images import Picture, PictureError, as_picture_list, iterate_pictures
 from ..scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_prompts
 from .network import LiteNetwork
@@ -64,7 +64,7 @@ class LiteScorer:
             network = LiteNetwork.from_state_dict(load_file(path)).to(device)
             info = ScorerInfo(
                 name=metadata.get("ma_agiqa.name", "lite"),
-                revision=hashlib.sha256(path.read_bytes()).hexdigest()[:12],
+                revision=file_digest(path)[:12],
                 low=0.0,
                 high=2 * MIDDLE,
                 trained_on=metadata.get("ma_agiqa.trained_on", ""),

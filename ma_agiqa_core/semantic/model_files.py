@@ -13,10 +13,11 @@ import os
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..file_digest import file_digest
 from ..hub import hub_folder, is_hub_id, split_hub_id
 from ..refused_pickle import why_refused
 
@@ -164,13 +165,12 @@ def check_shards(folder: Path) -> None:
 def fingerprint(folder: Path) -> str:
     """SHA-256 over all files that decide what a model answers: another fingerprint, another model.
 
-    The digests of large files are remembered with their path, size and time of change, in the Hub's cache of
-    assets, so that 16 GB are read once and not in every run.
+    16 GB are read once and not in every run: see `file_digest`.
     """
     digest = hashlib.sha256()
     describing = [folder / name for name in _DESCRIBING if (folder / name).is_file()]
     for path in [*describing, *weight_files(folder)]:
-        digest.update(f"{path.name}:{_file_digest(path)}\n".encode())
+        digest.update(f"{path.name}:{file_digest(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -234,35 +234,3 @@ def _damaged() -> tuple[type[Exception], ...]:
 
 
 _DAMAGED = _damaged()
-
-
-def _file_digest(path: Path) -> str:
-    remembered = None
-    found = path.stat()
-    place = str(path.resolve())
-    state = [place, found.st_size, found.st_mtime_ns]
-    if found.st_size > 2**24:
-        from huggingface_hub import cached_assets_path
-
-        with suppress(OSError):
-            folder = cached_assets_path("ma-agiqa", namespace="fingerprints")
-            remembered = folder / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.json"
-            with suppress(OSError, ValueError):
-                *known, digest = json.loads(remembered.read_text(encoding="utf-8"))
-                if known == state:
-                    return digest
-    digest = _sha256(path)
-    if remembered is not None:
-        from ..whole_file import replacing
-
-        with suppress(OSError), replacing(remembered) as temporary:
-            temporary.write_text(json.dumps([*state, digest]), encoding="utf-8")
-    return digest
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**22):
-            digest.update(block)
-    return digest.hexdigest()

@@ -140,7 +140,7 @@ def test_the_fingerprint_follows_content_and_not_place(tmp_path, weights):
 def test_digests_of_large_files_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
     import huggingface_hub
 
-    from ma_agiqa_core.semantic import model_files
+    from ma_agiqa_core import file_digest
 
     def assets(library_name: str, namespace: str) -> Path:
         (folder := tmp_path / "assets" / library_name / namespace).mkdir(parents=True, exist_ok=True)
@@ -148,13 +148,13 @@ def test_digests_of_large_files_are_remembered_until_the_file_changes(tmp_path, 
 
     monkeypatch.setattr(huggingface_hub, "cached_assets_path", assets)
     hashed: list[str] = []
-    read = model_files._sha256
+    read = file_digest._sha256
 
     def counted(path: Path) -> str:
         hashed.append(path.name)
         return read(path)
 
-    monkeypatch.setattr(model_files, "_sha256", counted)
+    monkeypatch.setattr(file_digest, "_sha256", counted)
     (tmp_path / "config.json").write_text("{}")
     large = tmp_path / "pytorch_model.bin"
     large.write_bytes(bytes(2**24 + 1))
