@@ -31,6 +31,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ma_agiqa_core.model import MaAgiqa
 from ma_agiqa_core.semantic.mplug_owl2 import MplugOwl2
+from ma_agiqa_core.semantic.placement import module_bytes
+from ma_agiqa_core.semantic.published_mplug_owl2 import NOT_QUANTIZED
 
 from . import visual
 from .machine import machine
@@ -123,6 +125,7 @@ def main(true_size: bool, batch: int, turns: int, threads: int, peak: str) -> No
         return
     print(speed_table(batch or 4, turns, threads), flush=True)
     print(flops_table())
+    print(weights_table())
 
 
 # ------------------------------------------------------------------------------------------------------ reduced scale
@@ -253,6 +256,20 @@ def flops_table() -> str:
     ratio = true[0] / true[1]
     verdict = "met" if ratio >= FLOPS_BAR else "MISSED"
     lines.append(f"\nBar, semantic branch at true size at least {FLOPS_BAR} times fewer: {ratio:.2f}, {verdict}.")
+    return "\n".join(lines)
+
+
+def weights_table() -> str:
+    """What the true size takes in memory, counted on the meta device."""
+    lines = ["\nWeights of the true size in memory.\n", "| precision | GB |", "|---|---|"]
+    owl = MplugOwl2.empty(TRUE)
+    for what, dtype, quantization in (
+        ("float32", torch.float32, None),
+        ("bfloat16 or float16", torch.bfloat16, None),
+        ("int8, the rest bfloat16", torch.bfloat16, "int8"),
+        ("nf4, the rest bfloat16", torch.bfloat16, "nf4"),
+    ):
+        lines.append(f"| {what} | {module_bytes(owl, dtype, quantization, NOT_QUANTIZED) / 1e9:.1f} |")
     return "\n".join(lines)
 
 
