@@ -14,6 +14,7 @@ from torch import Tensor
 from ..batching import is_out_of_memory
 from ..file_digest import file_digest
 from ..images import Picture, PictureError, as_picture_list, iterate_pictures
+from ..score_progress import tick
 from ..scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_prompts
 from .network import LiteNetwork
 
@@ -104,6 +105,11 @@ class LiteScorer:
         return scores
 
     @property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """What holds its weights; it computes wherever these are at each call."""
+        return (self.network,)
+
+    @property
     def _device(self) -> torch.device:
         return self.network.weight.device
 
@@ -117,6 +123,7 @@ class LiteScorer:
             pixels = torch.stack([_unit_range(picture.pixels, self._device) for picture in batch])
             with torch.inference_mode():
                 scores[[picture.index for picture in batch]] = on_scale(self.network(pixels)).cpu()
+            tick(len(batch))
             return
         except (MemoryError, RuntimeError) as error:
             if len(batch) == 1 or not is_out_of_memory(error):
