@@ -26,6 +26,23 @@ _OF_COMFYUI = ("comfy", "comfy_api", "comfy_execution", "folder_paths")
 collect_ignore = ["fakes"]
 
 
+def load_beside(name: str) -> ModuleType:
+    """A module of this folder: it is no package."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def published_archive() -> ModuleType:
+    """Which files the registry's archive holds; `copy_published(folder)` installs it there."""
+    return load_beside("published_archive")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fakes_only: looks into the fakes, so it cannot run against the real ComfyUI")
 
