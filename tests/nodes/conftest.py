@@ -43,6 +43,25 @@ def published_archive() -> ModuleType:
     return load_beside("published_archive")
 
 
+@pytest.fixture(scope="session")
+def comfyui(
+    tmp_path_factory: pytest.TempPathFactory, tiny_models: ModuleType, published_archive: ModuleType
+) -> Iterator[Any]:
+    """A running ComfyUI with the published pack and small random models; see `comfyui_server.ComfyuiServer`."""
+    if "COMFYUI_PATH" not in os.environ:
+        pytest.skip("COMFYUI_PATH names no checkout of ComfyUI")
+    pytest.importorskip("aiohttp", reason="ComfyUI's requirements are not installed: there is no aiohttp")
+    base = tmp_path_factory.mktemp("comfyui")
+    models = base / "models"
+    load_beside("tiny_checkpoint").write_tiny_checkpoint(models / "checkpoints" / "tiny.safetensors")
+    load_beside("tiny_checkpoint").write_tiny_taesd(models / "vae_approx")
+    tiny_models.write_clip(models / "ma_agiqa" / "tiny-clip")
+    tiny_models.write_checkpoint(models / "ma_agiqa" / "visual.safetensors", semantic_dim=0)
+    checkout = Path(os.environ["COMFYUI_PATH"]).resolve()
+    with load_beside("comfyui_server").comfyui_server(checkout, base, published_archive.copy_published) as server:
+        yield server
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fakes_only: looks into the fakes, so it cannot run against the real ComfyUI")
 
