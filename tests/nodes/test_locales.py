@@ -1,11 +1,10 @@
 """What users read on the nodes: every input and output has a label and a tooltip, in English and in Chinese.
 
-ComfyUI 0.3.64 takes labels of inputs from locales/ alone, newer versions from the schema too, so that the English file
-repeats the schema. `MA_AGIQA_WRITE_LOCALES=1 pytest tests/nodes/test_locales.py` writes it.
+The English texts stand in locales/en alone: `nodes/schema.py` puts them into the schemas, and ComfyUI 0.3.64 takes the
+labels of inputs from there.
 """
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,12 +39,9 @@ def test_every_input_and_output_has_a_label_and_a_tooltip(schemas):
     assert {schema.category for schema in schemas} == {"MA-AGIQA"}
 
 
-def test_english_repeats_the_schemas(schemas):
-    texts = {schema.node_id: _texts(schema) for schema in schemas}
-    path = LOCALES / "en" / "nodeDefs.json"
-    if "MA_AGIQA_WRITE_LOCALES" in os.environ:
-        path.write_text(json.dumps(texts, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    assert json.loads(path.read_text("utf-8")) == texts
+def test_english_file_is_what_the_schemas_say(schemas):
+    english = json.loads((LOCALES / "en" / "nodeDefs.json").read_text("utf-8"))
+    assert english == {schema.node_id: _texts(schema) for schema in schemas}
 
 
 def test_chinese_says_all_that_english_says(schemas, chinese):
