@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 FAKES = Path(__file__).parent / "fakes"
 PACK = "ma_agiqa_pack"  # the name of the package that ComfyUI would make of the folder's path
 IS_REAL = os.environ.get("MA_AGIQA_TEST_NODES_AGAINST") == "comfyui"
-_OF_COMFYUI = ("comfy", "comfy_api", "comfy_execution", "folder_paths")
+_OF_COMFYUI = ("comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview")
 
 collect_ignore = ["fakes"]
 
@@ -139,6 +139,14 @@ def run_node(comfy_modules: str) -> Callable[..., Any]:
             return make_locked_method_func(node, "EXECUTE_NORMALIZED", clone)(**inputs)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_diffusion(comfy_modules: str) -> ModuleType:
+    """A diffusion model of random numbers for ComfyUI's sampler, its conditioning and its VAE."""
+    module = load_beside("tiny_diffusion")
+    module.IS_REAL = comfy_modules == "comfyui"
+    return module
 
 
 @pytest.fixture
