@@ -7,6 +7,7 @@ unchanged, alpha included; only what a scorer sees is made RGB in 0..1 (`for_cor
 from collections.abc import Sequence
 from typing import Any
 
+import PIL.Image
 import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
@@ -103,6 +104,12 @@ def as_image_output(pictures: Sequence[Tensor]) -> list[Tensor] | ExecutionBlock
     if len({picture.shape for picture in pictures}) == 1:
         return [torch.stack(list(pictures))]
     return [picture[None] for picture in pictures]
+
+
+def as_pil(picture: Tensor) -> PIL.Image.Image:
+    """One picture [H, W, C] as ComfyUI saves it, alpha included."""
+    pixels = (picture.float() * 255).clamp(0, 255).byte().cpu()
+    return PIL.Image.fromarray((pixels if pixels.shape[-1] > 1 else pixels.expand(-1, -1, 3)).numpy())
 
 
 def _as_rgb(picture: Tensor) -> Tensor:
