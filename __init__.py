@@ -1,21 +1,38 @@
-"""ComfyUI's door to the nodes. Nothing else is imported here, so that it opens wherever this repository lies."""
+"""ComfyUI's door to the nodes.
+
+Nothing of ours is imported before ComfyUI asks for it, since pytest imports this file as well. What fails then is
+logged with its own traceback and with what to install, and ComfyUI goes on without these nodes.
+"""
 
 import logging
+import sys
+from pathlib import Path
 
 WEB_DIRECTORY = "web"
 
+_logger = logging.getLogger(__name__)
+
 
 async def comfy_entrypoint():
-    """The nodes as ComfyUI asks for them; where they cannot be imported, none, and the log says what to install."""
-    from comfy_api.latest import ComfyExtension
+    """The extension that ComfyUI asks for its nodes."""
+    from comfy_api.latest import ComfyExtension  # noqa: TID251 (this is the door)
 
-    class MaAgiqa(ComfyExtension):
+    class MaAgiqaExtension(ComfyExtension):
         async def get_node_list(self):
-            try:
-                from .nodes import NODES
-            except Exception:
-                logging.exception("[ma-agiqa] its nodes are missing")
-                return []
-            return list(NODES)
+            return _nodes()
 
-    return MaAgiqa()
+    return MaAgiqaExtension()
+
+
+def _nodes():
+    try:
+        from .nodes import NODES
+    except Exception:
+        _logger.exception(
+            "[ma-agiqa] its nodes are missing. Install what they need with ComfyUI's own Python, then restart ComfyUI: "
+            '"%s" -m pip install -r "%s"',
+            sys.executable,
+            Path(__file__).with_name("requirements.txt"),
+        )
+        return []
+    return list(NODES)

@@ -2,26 +2,41 @@
 
 from comfy_api.latest import io
 
-from ..ma_agiqa_core import load_scorer
-from .managed_scorer import ManagedScorer
-from .model_folder import LITE, register, scorer_names
+from .model_folder import FROM_CHECKPOINT, LITE, scorer_file, scorer_names, semantic_names
 from .schema import Scorer, schema
-
-register()
+from .scorer_loading import DEVICES, PRECISIONS, file_states, managed_scorer
 
 
 class LoadScorer(io.ComfyNode):
     @classmethod
-    def define_schema(cls) -> io.Schema:
+    def define_schema(cls):
         return schema(
             node_id="MaAgiqaLoadScorer",
-            display_name="Load Image Scorer",
             category="MA-AGIQA",
-            inputs=[io.Combo.Input("model", options=scorer_names(), default=LITE)],
-            outputs=[Scorer.Output("loaded_scorer", display_name="scorer")],
+            search_aliases=[
+                "image quality",
+                "aesthetic score",
+                "IQA",
+                "quality model",
+                "scorer loader",
+                "CLIP score",
+                "PickScore",
+            ],
+            inputs=[
+                io.Combo.Input("model", options=scorer_names(), default=LITE),
+                io.Combo.Input("semantic_model", options=semantic_names(), default=FROM_CHECKPOINT),
+                io.Combo.Input("precision", options=PRECISIONS, default="auto"),
+                io.Combo.Input("device", options=DEVICES, default="default"),
+                io.Boolean.Input("cache_vectors", default=True),
+            ],
+            outputs=[Scorer.Output("scorer")],
         )
 
     @classmethod
-    def execute(cls, model: str) -> io.NodeOutput:
-        scorer = load_scorer(model, device="cpu")
-        return io.NodeOutput(ManagedScorer(scorer, f"{scorer.info.name}@{scorer.info.revision}"))
+    def fingerprint_inputs(cls, model, **_):
+        """A file that was written anew under its old name is loaded anew."""
+        return model if model == LITE else file_states(scorer_file(model))
+
+    @classmethod
+    def execute(cls, model, semantic_model, precision, device, cache_vectors):
+        return io.NodeOutput(managed_scorer(model, semantic_model, precision, device, cache_vectors))

@@ -5,19 +5,28 @@ It is a core `Scorer` itself (`info`, `score`), so ensembles, rankings and the s
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from comfy import model_management
+from comfy.utils import ProgressBar
 from torch import Tensor
 
+from ..ma_agiqa_core.batching import is_out_of_memory
 from ..ma_agiqa_core.images import PictureError, as_picture_list
 from ..ma_agiqa_core.score_progress import tick, watching
 from ..ma_agiqa_core.scorer import Scorer, check_score_options, resolve_prompts
-from .network_memory import ManagedNetworks
+from .network_memory import LanguageModelMemory, ManagedNetworks
 from .pictures import for_core
 from .score_memo import ScoreMemo, picture_key
+
+logger = logging.getLogger(__name__)
+
+WORK_PER_PIXEL = 240  # bytes: about sixty maps in float32, which is what `lite` needs; the others need less
+MOST_PIXELS = 16_000_000  # at a time
 
 
 class ManagedScorer:
@@ -27,7 +36,7 @@ class ManagedScorer:
         scorer: Of the core, with its networks on the CPU; or an ensemble of managed scorers.
         identity: Weights and settings in one string: equal identities give equal scores.
         device: Where to compute; None leaves it to ComfyUI.
-        passes: How many networks see each picture, which is how often `tick` counts it.
+        passes: How many networks see each picture, which is how often progress counts it.
 
     Attributes:
         info: What the scorer says about itself.
@@ -39,6 +48,9 @@ class ManagedScorer:
         self._scorer = scorer
         self._networks = ManagedNetworks(getattr(scorer, "networks", ()), device)
         self._memo = ScoreMemo()
+        if (extractor := getattr(scorer, "extractor", None)) is not None:
+            extractor.hand_over(LanguageModelMemory(self._networks, extractor.drop_model))
+            self.passes += 1
 
     def score(self, images: Any, prompts: Any = None, batch_size: int | None = None, on_error: str = "raise") -> Tensor:
         """Scores pictures; see the core's `Scorer.score`. A picture scored before, with its prompt, is not again."""
@@ -47,14 +59,13 @@ class ManagedScorer:
         texts = resolve_prompts(prompts, len(pictures), self.info.needs_prompt)
         if self.info.relative:  # its members remember
             return self._compute(pictures, texts, batch_size, on_error)
-        keys = [
-            picture_key(p, texts[row] if texts and self.info.needs_prompt else None) for row, p in enumerate(pictures)
-        ]
+        read = texts if texts and self.info.needs_prompt else [None] * len(pictures)
+        keys = [picture_key(picture, text) for picture, text in zip(pictures, read, strict=True)]
         known = self._memo.known(keys)
         first = {key: row for row, key in reversed(list(enumerate(keys)))}  # equal pictures are scored once
         new = [row for row, key in enumerate(keys) if key is None or (key not in known and first[key] == row)]
         tick(self.passes * (len(pictures) - len(new)))
-        scores = torch.tensor([known.get(key, torch.nan) for key in keys])
+        scores = torch.full((len(pictures),), math.nan)
         if new:
             try:
                 scores[new] = self._compute(
@@ -62,24 +73,31 @@ class ManagedScorer:
                 )
             except PictureError as error:  # counted among the new ones
                 raise PictureError(new[error.index], error.path, error.reason) from error
-            fresh = {keys[row]: scores[row].item() for row in new if keys[row] is not None}
-            self._memo.remember({key: score for key, score in fresh.items() if math.isfinite(score)})
-            for row, key in enumerate(keys):
-                if key in fresh:
-                    scores[row] = fresh[key]
-        return scores
+        fresh = {keys[row]: scores[row].item() for row in new}
+        self._memo.remember({key: score for key, score in fresh.items() if key is not None and math.isfinite(score)})
+        known.update(fresh)
+        return torch.tensor([scores[row] if key is None else known[key] for row, key in enumerate(keys)])
 
     def _compute(self, pictures: list[Any], texts: list[str] | None, batch_size: int | None, on_error: str) -> Tensor:
-        # ComfyUI runs nodes in inference mode: weights loaded in it could not be moved outside
+        pixels = sum(picture.shape[-1] * picture.shape[-2] for picture in pictures if isinstance(picture, Tensor))
+        # ComfyUI runs nodes in inference mode; weights that are loaded in it are tensors of another kind
         with torch.inference_mode(False), torch.no_grad():
+            self._networks.load(WORK_PER_PIXEL * min(pixels, MOST_PIXELS))
+            try:
+                return self._scorer.score(pictures, texts, batch_size, on_error)
+            except (MemoryError, RuntimeError) as error:  # with a single picture: before, batches became smaller
+                if not is_out_of_memory(error):
+                    raise
+            logger.warning("out of memory: scoring once more, one by one, with all other models unloaded")
+            self._networks.make_room()
             self._networks.load()
-            return self._scorer.score(pictures, texts, batch_size, on_error)
+            return self._scorer.score(pictures, texts, 1, on_error)
 
 
 def scores_of(
     scorer: Scorer, pictures: Sequence[Tensor], prompt: str | list[str] | None = None, node_id: str | None = None
 ) -> list[float]:
-    """The score of every picture, with progress on the node.
+    """The score of every picture, with progress on the node. The interrupt button ends it within a picture.
 
     Args:
         scorer: From a SCORER link.
@@ -90,8 +108,6 @@ def scores_of(
     Raises:
         ValueError: The scorer needs a prompt, or a picture has no score.
     """
-    from comfy.utils import ProgressBar
-
     if scorer.info.needs_prompt and not prompt:
         raise ValueError(
             f"Expected a prompt for {scorer.info.name}, which compares pictures with their text, got none. "
@@ -99,7 +115,13 @@ def scores_of(
         )
     total = len(pictures) * getattr(scorer, "passes", 1)
     bar = ProgressBar(total, node_id=node_id)
-    with watching(bar.update):
+
+    def seen(count: int) -> None:
+        model_management.throw_exception_if_processing_interrupted()
+        if count:
+            bar.update(count)
+
+    with watching(seen):
         scores = scorer.score(for_core(pictures), prompt)
     bar.update_absolute(total)
     return scores.tolist()

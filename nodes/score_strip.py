@@ -1,0 +1,38 @@
+"""What Score Images shows on itself: its pictures in a strip, each with its rank and score, the best one framed."""
+
+import random
+import string
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from torch import Tensor
+
+from ..ma_agiqa_core.report.contact_sheet import captioned_pictures
+from ..ma_agiqa_core.scorer import ScorerInfo
+from .pictures import as_pil
+
+QUALITY = 85  # of JPEG: a strip is looked at and thrown away, and PNG would take longer than all the rest
+_LETTERS = 5
+
+
+def score_strip(pictures: Sequence[Tensor], scores: Sequence[float], info: ScorerInfo) -> dict[str, list[Any]]:
+    """Saves the strip among ComfyUI's temporary files; what a node's `ui` takes to show it.
+
+    Args:
+        pictures: [H, W, C] as `flattened` gives them.
+        scores: One per picture.
+        info: Of their scorer.
+    """
+    percentiles = None if info.relative else [info.percentile(score) for score in scores]
+    drawn = captioned_pictures([as_pil(picture) for picture in pictures], scores, percentiles)
+    # browsers keep what they have seen under a name, and these numbers start again at every restart
+    prefix = f"ma_agiqa_{''.join(random.choices(string.ascii_lowercase, k=_LETTERS))}"
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_temp_directory())
+    shown = []
+    for number, picture in enumerate(drawn, start=counter):
+        file = Path(folder, f"{name}_{number:05}_.jpg")
+        picture.save(file, quality=QUALITY)
+        shown.append({"filename": file.name, "subfolder": subfolder, "type": "temp"})
+    return {"images": shown}
