@@ -1,5 +1,6 @@
 """A diffusion model of random numbers for ComfyUI's sampler: its true UNet, or a likeness for the fakes."""
 
+import importlib.util
 from typing import Any
 
 import torch
@@ -7,7 +8,6 @@ from torch import Tensor, nn
 
 CONTEXT = 16  # numbers of a text vector
 CHANNELS = 4
-IS_REAL = False  # whether ComfyUI is; the fixture sets it
 
 
 def tiny_model(*, flow: bool = False) -> Any:
@@ -16,7 +16,7 @@ def tiny_model(*, flow: bool = False) -> Any:
 
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        module = _unet(flow) if IS_REAL else _Likeness()
+        module = _unet(flow) if _is_real() else _Likeness()
     return ModelPatcher(module, torch.device("cpu"), torch.device("cpu"))
 
 
@@ -37,6 +37,11 @@ class TinyVae:
         self.decoded.append(len(latents))
         pictures = torch.sigmoid(latents[:, :3] / 50).repeat_interleave(2, -1).repeat_interleave(2, -2)
         return pictures.movedim(1, -1)
+
+
+def _is_real() -> bool:
+    """Whether `comfy` is ComfyUI: of what a UNet is made of, the fakes have nothing."""
+    return importlib.util.find_spec("comfy.ldm") is not None
 
 
 def _unet(flow: bool) -> nn.Module:
