@@ -142,6 +142,12 @@ def run_node(comfy_modules: str) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
+def tiny_checkpoint() -> ModuleType:
+    """Writes files that ComfyUI's own loaders take: a checkpoint, a TAESD."""
+    return load_beside("tiny_checkpoint")
+
+
+@pytest.fixture(scope="session")
 def tiny_diffusion(comfy_modules: str) -> ModuleType:
     """A diffusion model of random numbers for ComfyUI's sampler, its conditioning and its VAE."""
     return load_beside("tiny_diffusion")
