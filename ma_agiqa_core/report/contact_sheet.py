@@ -60,7 +60,9 @@ def contact_sheet(
     note = f"The best {shown} and the last {len(last)} of {len(places)} pictures" if last else ""
     places = places[:shown] + last
     side = _side(len(places), columns or _columns(len(places), 1))
-    cells = [_Cell(place, _thumbnail(pictures[place.index], place.index, side), side, decimals) for place in places]
+    thumbnails = [_thumbnail(pictures[place.index], place.index, side) for place in places]
+    largest = max(max(thumbnail.size) for thumbnail in thumbnails)
+    cells = [_Cell(place, thumbnail, largest, decimals) for place, thumbnail in zip(places, thumbnails, strict=True)]
     if not columns:
         columns = _columns(len(cells), max(cell.width for cell in cells) / mean(cell.height for cell in cells))
     rows = [
@@ -176,19 +178,19 @@ class _Cell:
 
     place: _Place
     thumbnail: PIL.Image.Image
-    side: int
+    largest: int  # longest side of all thumbnails, which sets the size of the letters
     decimals: int
 
     @property
     def font_size(self) -> int:
-        return max(14, self.side // 20)
+        return max(14, self.largest // 20)
 
     @cached_property
     def lines(self) -> tuple[str, ...]:
         if self.place.rank is None:
             return (f"picture {self.place.index}", "not scored")
         score = f"#{self.place.rank}   {self.place.score:.{self.decimals}f}"
-        # Rounded down: the best of many is never "better than 100 %".
+        # Rounded down: 99.9 is not yet "better than 100 %".
         percentile = self.place.percentile
         return (score, "" if percentile is None else f"better than {math.floor(percentile)} %")
 
@@ -213,7 +215,7 @@ class _Cell:
         x, y = middle - self.thumbnail.width // 2, bottom - self.thumbnail.height
         best = self.place.rank == 1
         if best:
-            edge = max(3, self.side // 100)
+            edge = max(3, self.largest // 100)
             right = x + self.thumbnail.width + edge - 1
             canvas.rectangle((x - edge, y - edge, right, bottom + edge - 1), fill=ORANGE)
         sheet.paste(self.thumbnail, (x, y))
