@@ -24,7 +24,8 @@ class EnsembleScorer(io.ComfyNode):
             node_id="MaAgiqaEnsembleScorer",
             category="MA-AGIQA",
             search_aliases=["ensemble", "average scores", "merge scorers", "mixed reward", "multiple judges"],
-            inputs=[*inputs, io.Combo.Input("combine", options=["calibrated", "rank", "zscore"], default="calibrated")],
+            # first, else it stands between the weights: the front end shows the optional ones last
+            inputs=[io.Combo.Input("combine", options=["calibrated", "rank", "zscore"], default="calibrated"), *inputs],
             outputs=[Scorer.Output("scorer")],
         )
 
