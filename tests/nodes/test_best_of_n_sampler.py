@@ -150,7 +150,7 @@ def test_the_log(best_of: Callable[..., Any]) -> None:
 
 def test_a_batch_of_n_keeps_its_masks_and_indexes(best_of: Callable[..., Any], inputs: dict[str, Any]) -> None:
     numbers = torch.Generator().manual_seed(3)
-    latent = {
+    latent: dict[str, Any] = {
         "samples": torch.randn(4, 4, 8, 8, generator=numbers),
         "noise_mask": (torch.rand(4, 1, 8, 8, generator=numbers) > 0.5).float(),
         "batch_index": [6, 7, 8, 9],
