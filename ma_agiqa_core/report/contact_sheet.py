@@ -22,6 +22,8 @@ MOST_SHOWN = 400  # of more, the best half and the last half
 SHEET_WIDTH, SHEET_HEIGHT = 2048, 16384  # what thumbnails are made to fit into, down to the smallest
 LARGEST, SMALLEST = 512, 112  # longest side of a thumbnail
 SHEET_ASPECT = 4 / 3
+LETTERS_OF_A_SHEET = 20  # so many letters high is a thumbnail
+LETTERS_OF_A_STRIP = 10  # larger ones: programs show a strip's pictures at a third of their size
 PAPER, INK, GREY, ORANGE = (250, 250, 250), (30, 30, 30), (105, 105, 105), (214, 94, 30)
 
 
@@ -99,10 +101,12 @@ def captioned_pictures(
     percentiles = [None] * len(pictures) if percentiles is None else percentiles
     _check(len(pictures), len(scores), len(percentiles), 0)
     decimals = _decimals(scores)
+    thumbnails = [_thumbnail(picture, index, side) for index, picture in enumerate(pictures)]
+    largest = max(max(thumbnail.size) for thumbnail in thumbnails)
+    edge = max(3, largest // 100)
     drawn = {}
     for place in _places(scores, percentiles):
-        cell = _Cell(place, _thumbnail(pictures[place.index], place.index, side), side, decimals)
-        edge = max(3, side // 100)
+        cell = _Cell(place, thumbnails[place.index], largest, decimals, LETTERS_OF_A_STRIP)
         canvas = PIL.Image.new("RGB", (cell.width + 2 * edge, cell.height + edge), PAPER)
         cell.draw(canvas, edge, edge + cell.thumbnail.height, cell.width)
         drawn[place.index] = canvas
@@ -180,10 +184,11 @@ class _Cell:
     thumbnail: PIL.Image.Image
     largest: int  # longest side of all thumbnails, which sets the size of the letters
     decimals: int
+    letters: int = LETTERS_OF_A_SHEET
 
     @property
     def font_size(self) -> int:
-        return max(14, self.largest // 20)
+        return max(14, self.largest // self.letters)
 
     @cached_property
     def lines(self) -> tuple[str, ...]:
