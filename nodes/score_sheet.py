@@ -35,4 +35,5 @@ class ScoreSheet(io.ComfyNode):
         if (scorer := one(scorer, "scorer")) is not None and not scorer.info.relative:
             percentiles = [scorer.info.percentile(score) for score in values]
         sheet = contact_sheet(map(as_pil, pictures), values, percentiles, columns=one(columns, "columns"))
-        return io.NodeOutput(torch.from_numpy(np.asarray(sheet, np.float32) / 255)[None])
+        pixels = torch.from_numpy(np.asarray(sheet, np.float32) / 255)
+        return io.NodeOutput(pixels[None].to(pictures[0].device))
