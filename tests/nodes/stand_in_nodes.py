@@ -3,11 +3,33 @@ packs' odd links, and a look into the process."""
 
 # ruff: noqa: N802 - the names are ComfyUI's
 
-import json
+import gc
 import sys
+from collections import Counter
 
 import torch
+from aiohttp import web
 from comfy import model_management
+from server import PromptServer
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+NETWORKS = ("LiteNetwork", "MaAgiqa", "CLIPModel")
+finished = Counter()  # how often networks gave an answer
+
+
+def _tell(module, _):
+    name = type(module).__name__
+    if name in NETWORKS:
+        server = PromptServer.instance
+        server.send_sync("test_network", {"name": name, "prompt_id": server.last_prompt_id}, server.client_id)
+
+
+def _count(module, *_):
+    finished[type(module).__name__] += type(module).__name__ in NETWORKS
+
+
+register_module_forward_pre_hook(_tell)
+register_module_forward_hook(_count)
 
 
 class Pictures:
@@ -47,7 +69,8 @@ class Pictures:
     def picture(side, blur, random):
         noise = torch.rand(3, side, side, generator=random)
         size = 2 * blur + 1
-        return torch.nn.functional.avg_pool2d(noise[None], size, 1, blur, count_include_pad=False)[0].movedim(0, -1)
+        pixels = torch.nn.functional.avg_pool2d(noise[None], size, 1, blur, count_include_pad=False)[0].movedim(0, -1)
+        return (pixels * 255).round() / 255  # as in the files that are compared
 
 
 class Numbers:
@@ -67,28 +90,22 @@ class Numbers:
         return ([float(number) for number in numbers.split(",")],)
 
 
-class Inside:
-    """What the process has imported and what ComfyUI holds in memory, as JSON."""
-
-    OUTPUT_NODE = True
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {}}
-
-    @classmethod
-    def IS_CHANGED(cls):
-        return float("nan")
-
-    RETURN_TYPES = ()
-    FUNCTION = "look"
-    CATEGORY = "tests"
-
-    def look(self):
-        modules = list(sys.modules.items())
-        files = {name: getattr(module, "__file__", None) for name, module in modules if "ma_agiqa_core" in name}
-        held = [type(loaded.model.model).__name__ for loaded in model_management.current_loaded_models if loaded.model]
-        return {"ui": {"text": [json.dumps({"core": files, "imported": [name for name, _ in modules], "held": held})]}}
+@PromptServer.instance.routes.get("/test_inside")
+async def inside(_):
+    """What the process has imported and holds: a prompt that asked would empty ComfyUI's cache."""
+    modules = list(sys.modules.items())
+    loaded = [entry.model.model for entry in model_management.current_loaded_models if entry.model]
+    gc.collect()
+    kinds = [type(thing) for thing in gc.get_objects() if isinstance(thing, torch.nn.Module)]
+    alive = Counter(kind.__name__ for kind in kinds if ".nodes." not in kind.__module__)  # less what carries them
+    return web.json_response(
+        {
+            "core": {name: getattr(module, "__file__", None) for name, module in modules if "ma_agiqa_core" in name},
+            "loaded": [type(model).__name__ for model in loaded],
+            "alive": {name: alive[name] for name in NETWORKS},
+            "finished": {name: finished[name] for name in NETWORKS},
+        }
+    )
 
 
-NODE_CLASS_MAPPINGS = {"TestPictures": Pictures, "TestNumbers": Numbers, "TestInside": Inside}
+NODE_CLASS_MAPPINGS = {"TestPictures": Pictures, "TestNumbers": Numbers}
