@@ -44,6 +44,12 @@ def published_archive() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def workflow_to_api() -> ModuleType:
+    """Makes prompts of workflows."""
+    return load_beside("workflow_to_api")
+
+
+@pytest.fixture(scope="session")
 def comfyui(
     tmp_path_factory: pytest.TempPathFactory, tiny_models: ModuleType, published_archive: ModuleType
 ) -> Iterator[Any]:
@@ -209,5 +215,5 @@ def _point_fakes_to(base: Path) -> None:
     folder_paths.folder_names_and_paths = {
         "vae_approx": ([str(base / "models" / "vae_approx")], {".safetensors", ".pth"})
     }
-    for kind in ("output", "temp", "input"):
+    for kind in ("output", "temp", "input", "user"):
         setattr(folder_paths, f"{kind}_directory", str(base / kind))
