@@ -37,9 +37,11 @@ _LISTEN = """() => {
     window.app.api.addEventListener(kind, (event) => { window.ended = {kind, ...event.detail}; });
 }"""
 _NODE = "(type) => { const n = window.app.graph.nodes.find((n) => n.type === type); return n && (%s); }"
-_FIT = """([types, margin]) => {
+_FIT = """([types, margin, square]) => {
+  window.app.canvas.draw(true, true);  // sizes are known once nodes are drawn
   const nodes = window.app.graph.nodes.filter((n) => !types.length || types.includes(n.type));
   const boxes = nodes.map((n) => n.getBounding());
+  if (!types.length) boxes.push(...window.app.graph.groups.map((g) => [...g.pos, ...g.size]));
   const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]));
   const right = Math.max(...boxes.map((b) => b[0] + b[2])), bottom = Math.max(...boxes.map((b) => b[1] + b[3]));
   const area = window.app.canvas.canvas.getBoundingClientRect(), ds = window.app.canvas.ds;
@@ -49,8 +51,9 @@ _FIT = """([types, margin]) => {
   ds.offset[1] = place.y / ds.scale - top;
   window.app.canvas.setDirty(true, true);
   window.app.canvas.draw(true, true);
-  return {x: area.x + place.x - margin, y: area.y + place.y - margin,
-          width: (right - left) * ds.scale + 2 * margin, height: (bottom - top) * ds.scale + 2 * margin};
+  let width = (right - left) * ds.scale + 2 * margin, height = (bottom - top) * ds.scale + 2 * margin;
+  if (square) width = height = Math.max(width, height);
+  return {x: area.x + place.x - margin, y: area.y + place.y - margin, width, height};
 }"""
 
 
@@ -75,6 +78,7 @@ class FrontEnd:
         self.page.wait_for_function(_READY)
         self.page.evaluate(_LISTEN)
         self.page.evaluate("() => document.fonts.ready")
+        self.page.wait_for_function("() => window.app.graph.nodes.length")  # the default workflow comes last
 
     def open_template(self, pack: str, name: str) -> None:
         """Opens one of a pack's example workflows as users do, in the template browser."""
@@ -101,11 +105,12 @@ class FrontEnd:
     def wait_for_node(self, node_type: str, condition: str) -> None:
         self.page.wait_for_function(_NODE % condition, arg=node_type)
 
-    def picture(self, path: Path, *node_types: str, margin: int = 24) -> None:
+    def picture(self, path: Path, *node_types: str, margin: int = 24, square: bool = False) -> None:
         """Takes a picture of these nodes, or of the whole workflow."""
         self.page.evaluate("() => window.app.canvas.deselectAll?.()")
-        box = self.page.evaluate(_FIT, [list(node_types), margin])
-        self.page.mouse.move(2, 2)
+        box = self.page.evaluate(_FIT, [list(node_types), margin, square])
+        size = self.page.viewport_size
+        self.page.mouse.move(size["width"] / 2, size["height"] - 5)
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         self.page.wait_for_timeout(300)
         self.page.screenshot(path=path, clip=box)
