@@ -22,6 +22,6 @@ def watching(callback: Callable[[int], object]) -> Iterator[None]:
 
 
 def tick(pictures: int) -> None:
-    """Tells whoever watches that a network has seen this many more pictures."""
+    """Tells whoever watches that a network has seen this many more pictures; 0 is a chance to end a long one."""
     if (callback := _watcher.get()) is not None:
         callback(pictures)

@@ -25,9 +25,6 @@ from .score_memo import ScoreMemo, picture_key
 
 logger = logging.getLogger(__name__)
 
-WORK_PER_PIXEL = 240  # bytes: about sixty maps in float32, which is what `lite` needs; the others need less
-MOST_PIXELS = 16_000_000  # at a time
-
 
 class ManagedScorer:
     """Scores wherever ComfyUI puts the networks, and remembers what it scored.
@@ -55,7 +52,8 @@ class ManagedScorer:
     def score(self, images: Any, prompts: Any = None, batch_size: int | None = None, on_error: str = "raise") -> Tensor:
         """Scores pictures; see the core's `Scorer.score`. A picture scored before, with its prompt, is not again."""
         check_score_options(batch_size, on_error)
-        pictures = as_picture_list(images)
+        is_many = isinstance(images, list) or (isinstance(images, Tensor) and images.ndim == 4)
+        pictures = list(images) if is_many else as_picture_list(images)  # what is scored is checked by the core
         texts = resolve_prompts(prompts, len(pictures), self.info.needs_prompt)
         if self.info.relative:  # its members remember
             return self._compute(pictures, texts, batch_size, on_error)
@@ -79,10 +77,11 @@ class ManagedScorer:
         return torch.tensor([scores[row] if key is None else known[key] for row, key in enumerate(keys)])
 
     def _compute(self, pictures: list[Any], texts: list[str] | None, batch_size: int | None, on_error: str) -> Tensor:
-        pixels = sum(picture.shape[-1] * picture.shape[-2] for picture in pictures if isinstance(picture, Tensor))
+        sizes = [picture.shape[-2] * picture.shape[-1] for picture in pictures if isinstance(picture, Tensor)]
+        work = self._scorer.work_bytes(sizes) if hasattr(self._scorer, "work_bytes") else 0
         # ComfyUI runs nodes in inference mode; weights that are loaded in it are tensors of another kind
         with torch.inference_mode(False), torch.no_grad():
-            self._networks.load(WORK_PER_PIXEL * min(pixels, MOST_PIXELS))
+            self._networks.load(work)
             try:
                 return self._scorer.score(pictures, texts, batch_size, on_error)
             except (MemoryError, RuntimeError) as error:  # with a single picture: before, batches became smaller

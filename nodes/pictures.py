@@ -82,14 +82,14 @@ def flattened(images: Any) -> list[Tensor]:
     return pictures
 
 
-def for_core(pictures: Sequence[Tensor]) -> Tensor | list[Tensor]:
+def for_core(pictures: Sequence[Tensor]) -> list[Tensor]:
     """Pictures as scorers take them: RGB in 0..1, alpha over white, values outside clipped as in a saved file.
 
     Returns:
-        One tensor (B, 3, H, W) float32 where all have one size, else a list of (3, H, W).
+        (3, H, W) float32 each, views of what came where that is so already: copies of a batch at 1024 px would take
+        longer than all the rest here.
     """
-    rgb = [_as_rgb(picture) for picture in pictures]
-    return torch.stack(rgb) if len({picture.shape for picture in rgb}) == 1 else rgb
+    return [_as_rgb(picture) for picture in pictures]
 
 
 def as_image_output(pictures: Sequence[Tensor]) -> list[Tensor] | ExecutionBlocker:
@@ -114,8 +114,11 @@ def as_pil(picture: Tensor) -> PIL.Image.Image:
 
 def _as_rgb(picture: Tensor) -> Tensor:
     """[H, W, C] -> (3, H, W) float32 in 0..1."""
-    pixels = picture.float().clamp(0, 1).movedim(-1, 0)
-    if len(pixels) == 4:
-        alpha = pixels[3:]
-        pixels = pixels[:3] * alpha + (1 - alpha)
-    return pixels.expand(3, -1, -1)
+    pixels = picture.float()
+    low, high = pixels.aminmax()
+    if low < 0 or high > 1:
+        pixels = pixels.clamp(0, 1)
+    if pixels.shape[-1] == 4:
+        alpha = pixels[..., 3:]
+        pixels = pixels[..., :3] * alpha + (1 - alpha)
+    return pixels.expand(*pixels.shape[:-1], 3).movedim(-1, 0)

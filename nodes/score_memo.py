@@ -41,4 +41,5 @@ def picture_key(picture: Any, prompt: str | None) -> Hashable:
     """
     if not isinstance(picture, Tensor):
         return None
-    return hash(picture.cpu().contiguous().numpy().tobytes()), tuple(picture.shape), prompt
+    in_memory = picture.movedim(0, -1).cpu().contiguous()  # as `for_core` leaves them: nothing is copied
+    return hash(in_memory.numpy().tobytes()), tuple(picture.shape), prompt

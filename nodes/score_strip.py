@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
+import numpy as np
 from torch import Tensor
 
 from ..ma_agiqa_core.report.contact_sheet import captioned_pictures
@@ -26,7 +27,7 @@ def score_strip(pictures: Sequence[Tensor], scores: Sequence[float], info: Score
         info: Of their scorer.
     """
     percentiles = None if info.relative else [info.percentile(score) for score in scores]
-    drawn = captioned_pictures([as_pil(picture) for picture in pictures], scores, percentiles)
+    drawn = captioned_pictures([_for_thumbnail(picture) for picture in pictures], scores, percentiles)
     # browsers keep what they have seen under a name, and these numbers start again at every restart
     prefix = f"ma_agiqa_{''.join(random.choices(string.ascii_lowercase, k=_LETTERS))}"
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_temp_directory())
@@ -36,3 +37,9 @@ def score_strip(pictures: Sequence[Tensor], scores: Sequence[float], info: Score
         picture.save(file, quality=QUALITY)
         shown.append({"filename": file.name, "subfolder": subfolder, "type": "temp"})
     return {"images": shown}
+
+
+def _for_thumbnail(picture: Tensor) -> Any:
+    """An array is not copied any more; a PIL image is laid over white."""
+    image = as_pil(picture)
+    return np.asarray(image) if image.mode == "RGB" else image

@@ -26,7 +26,7 @@ def score_table(info: ScorerInfo, scores: Sequence[float]) -> str:
     decimals = decimals_for(max(finite) - min(finite) if finite else 0)
     rows = [("rank", "picture", "score", "better than" if any(p is not None for p in percentiles) else "")]
     for rank, picture in enumerate(ranking.kept, start=1):
-        share = "" if picture.percentile is None else f"{math.floor(picture.percentile)} %"  # never "better than 100 %"
+        share = "" if picture.percentile is None else f"{math.floor(picture.percentile)} %"
         rows.append((str(rank), str(picture.index), f"{picture.score:.{decimals}f}", share))
     rows += [("-", str(picture.index), "none", "") for picture in ranking.failed]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

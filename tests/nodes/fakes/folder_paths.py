@@ -9,6 +9,7 @@ folder_names_and_paths = {"vae_approx": ([os.path.join(models_dir, "vae_approx")
 output_directory = os.path.join(base_path, "output")
 temp_directory = os.path.join(base_path, "temp")
 input_directory = os.path.join(base_path, "input")
+user_directory = os.path.join(base_path, "user")
 
 
 def add_model_folder_path(folder_name, full_folder_path, is_default=False):
@@ -59,6 +60,10 @@ def get_temp_directory():
 def set_temp_directory(temp_dir):
     global temp_directory
     temp_directory = temp_dir
+
+
+def get_user_directory():
+    return user_directory
 
 
 def get_input_directory():

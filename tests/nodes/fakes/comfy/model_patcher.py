@@ -39,10 +39,32 @@ class ModelPatcher:
         return []
 
     def partially_load(self, device_to, extra_memory=0, force_patch_weights=False):
-        self.model.to(device_to)
-        self.model.device = device_to
-        before, self.model.model_loaded_weight_memory = self.loaded_size(), self.model_size()
-        return self.loaded_size() - before
+        before = self.loaded_size()
+        if before + extra_memory > self.model_size():
+            self.model.to(device_to)
+            loaded = self.model_size()
+        else:
+            loaded = self._load_some(device_to, before + extra_memory)
+        self.model.device, self.model.model_loaded_weight_memory = device_to, loaded
+        return loaded - before
+
+    def _load_some(self, device_to, budget):
+        """Largest layers first, as many as fit; one that says it can be cast is told so where it stays."""
+        loaded = 0
+        for size, layer in sorted(self._layers(), key=lambda entry: -entry[0]):
+            if loaded + size < budget:
+                layer.to(device_to)
+                loaded += size
+            elif hasattr(layer, "comfy_cast_weights"):
+                layer.prev_comfy_cast_weights, layer.comfy_cast_weights = layer.comfy_cast_weights, True
+        return loaded
+
+    def _layers(self):
+        """Layers with weights of their own and none further down: what the true one moves one by one."""
+        for layer in self.model.modules():
+            own = list(layer.parameters(recurse=False))
+            if own and len(own) == len(list(layer.parameters())):
+                yield model_management.module_size(layer), layer
 
     def partially_unload(self, device_to, memory_to_free=0):
         return 0

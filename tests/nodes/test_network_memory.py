@@ -1,0 +1,138 @@
+"""Networks that ComfyUI moves: wholly, in part, and out again. The device "meta" stands for a graphics card."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+CPU, CARD = torch.device("cpu"), torch.device("meta")
+
+
+@pytest.fixture
+def memory(pack_module: Callable[[str], Any]) -> Iterator[Any]:
+    yield pack_module("nodes.network_memory")
+    from comfy import model_management
+
+    model_management.unload_all_models()
+
+
+class Block(nn.Module):
+    """A bit of everything: bare weights beside layers, a buffer, an attention whose layers are never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(8))
+        self.offset = nn.Buffer(torch.zeros(8))
+        self.norm = nn.LayerNorm(8)
+        self.wide, self.narrow = nn.Linear(8, 64), nn.Linear(64, 8, bias=False)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(x * self.scale + self.offset)
+        x = self.narrow(self.wide(x).relu())
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(Block(), Block()).eval()
+
+
+def test_a_network_that_fits_goes_as_a_whole_and_comes_back(memory: Any, network: nn.Module) -> None:
+    patcher = memory.patcher_of(network, CARD)
+    patcher.partially_load(CARD, 1e32)
+    assert {weight.device for weight in network.state_dict().values()} == {CARD}
+    assert network(torch.zeros(1, 3, 8, device=CARD)).device == CARD
+
+
+@pytest.mark.parametrize("budget", [0.1, 4000])
+def test_of_one_that_does_not_fit_only_linear_layers_stay(memory: Any, network: nn.Module, budget: float) -> None:
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    patcher = memory.patcher_of(network, CARD)
+    patcher.partially_load(CARD, budget)
+    patcher.model.complete(CARD)
+    left = {name for name, weight in network.state_dict().items() if weight.device == CPU}
+    assert left
+    assert {name.split(".")[1] for name in left} <= {"wide", "narrow"}
+    assert network(torch.zeros(1, 3, 8, device=CARD)).device == CARD  # a weight that stayed away would be refused
+    assert left == {name for name, weight in network.state_dict().items() if weight.device == CPU}
+    assert all(torch.equal(network.state_dict()[name], before[name]) for name in left)
+
+
+def test_layers_left_behind_are_put_back_whatever_happens(memory: Any, network: Any) -> None:
+    patcher = memory.patcher_of(network, CARD)
+    patcher.partially_load(CARD, 0.1)
+    patcher.model.complete(CARD)
+    with pytest.raises(RuntimeError):  # 5 is no width of it
+        network[0].wide(torch.zeros(1, 5, device=CARD))
+    assert network[0].wide.weight.device == CPU
+    assert isinstance(network[0].wide.weight, nn.Parameter)
+
+
+def test_the_entry_is_always_where_the_network_computes(memory: Any) -> None:
+    network = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    patcher = memory.patcher_of(network, CARD)
+    patcher.partially_load(CARD, 0.1)
+    patcher.model.complete(CARD)
+    assert [layer.weight.device for layer in network] == [CARD, CPU]
+    assert network(torch.zeros(2, 8, device=CARD)).shape == (2, 8)
+
+
+def test_results_do_not_change_while_a_network_is_managed(memory: Any, network: nn.Module) -> None:
+    x = torch.randn(2, 3, 8)
+    with torch.no_grad():
+        wanted = network(x)
+        managed = memory.ManagedNetworks([network], CPU)
+        managed.load()
+        assert torch.equal(network(x), wanted)
+        managed.make_room()
+        assert torch.equal(network(x), wanted)
+
+
+def test_weights_survive_moves_inside_and_outside_of_inference_mode(memory: Any, network: nn.Module) -> None:
+    """ComfyUI moves models in inference mode, scoring happens outside; a change of type stands for a move."""
+    x = torch.randn(2, 3, 8)
+    with torch.no_grad():
+        wanted = network(x)
+    for inside in (True, False, True, True, False, False):
+        with torch.inference_mode(inside):
+            network.to(torch.float64).to(torch.float32)
+        with torch.inference_mode(False), torch.no_grad(), torch.inference_mode():
+            assert torch.equal(network(x), wanted)
+
+
+def test_networks_with_a_device_of_their_own_and_their_names_in_the_log(memory: Any) -> None:
+    class Strange(nn.Module):
+        @property
+        def device(self) -> torch.device:  # as models of transformers have it
+            return CPU
+
+    assert type(memory.patcher_of(Strange(), CPU).model).__name__ == "Strange"
+
+
+def test_comfyui_counts_and_unloads_them(memory: Any, network: nn.Module) -> None:
+    from comfy import model_management
+
+    managed = memory.ManagedNetworks([network])
+    managed.load()
+    managed.load()
+    assert [patcher for patcher in model_management.loaded_models() if patcher in managed.patchers] == managed.patchers
+    assert managed.patchers[0].loaded_size() == managed.patchers[0].model_size()
+    model_management.unload_all_models()
+    assert not [patcher for patcher in model_management.loaded_models() if patcher in managed.patchers]
+    assert managed.patchers[0].loaded_size() == 0
+
+
+def test_the_interrupt_button_stops_within_a_forward(memory: Any, network: nn.Module) -> None:
+    from comfy import model_management
+
+    memory.ManagedNetworks([network], CPU)
+    reached = []
+    network[1].register_forward_hook(lambda *_: reached.append(1))  # type: ignore[operator]
+    network[0].register_forward_hook(lambda *_: model_management.interrupt_current_processing())  # type: ignore[operator]
+    with pytest.raises(model_management.InterruptProcessingException):
+        network(torch.zeros(1, 3, 8))
+    assert not reached
