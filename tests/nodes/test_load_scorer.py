@@ -145,7 +145,7 @@ def test_the_language_model_is_comfyuis_to_move(
     )
     wanted = core.score(torch.stack(pictures).movedim(-1, 1)).tolist()
     scorer = load("tiny.safetensors", semantic_model="owl", precision=precision, cache_vectors=False)
-    extractor = scorer._scorer.extractor
+    extractor: Any = scorer._scorer.extractor
     assert extractor._model is None  # loaded when the first picture needs it
     with torch.inference_mode():
         scores = pack_module("nodes.managed_scorer").scores_of(scorer, pictures)
@@ -153,7 +153,7 @@ def test_the_language_model_is_comfyuis_to_move(
     assert progress[-1][:2] == (6, 6)  # the language model and the visual expert see three pictures each
     loaded = {type(patcher.model).__name__ for patcher in model_management.loaded_models()}
     assert {"MaAgiqa", "MplugOwl2"} <= loaded
-    assert not any(weight.is_inference() for weight in extractor._model.network.parameters())
+    assert not any(weight.is_inference() for weight in extractor.model.network.parameters())
 
     model_management.unload_all_models()  # the button "Unload Models"
     loaded = {type(patcher.model).__name__ for patcher in model_management.loaded_models()}

@@ -36,12 +36,12 @@ class Block(nn.Module):
 
 
 @pytest.fixture
-def network() -> nn.Module:
+def network() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(Block(), Block()).eval()
 
 
-def test_a_network_that_fits_goes_as_a_whole_and_comes_back(memory: Any, network: nn.Module) -> None:
+def test_a_network_that_fits_goes_as_a_whole_and_comes_back(memory: Any, network: Any) -> None:
     patcher = memory.patcher_of(network, CARD)
     patcher.partially_load(CARD, 1e32)
     assert {weight.device for weight in network.state_dict().values()} == {CARD}
@@ -49,7 +49,7 @@ def test_a_network_that_fits_goes_as_a_whole_and_comes_back(memory: Any, network
 
 
 @pytest.mark.parametrize("budget", [0.1, 4000])
-def test_of_one_that_does_not_fit_only_linear_layers_stay(memory: Any, network: nn.Module, budget: float) -> None:
+def test_of_one_that_does_not_fit_only_linear_layers_stay(memory: Any, network: Any, budget: float) -> None:
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
     patcher = memory.patcher_of(network, CARD)
     patcher.partially_load(CARD, budget)
@@ -81,7 +81,7 @@ def test_the_entry_is_always_where_the_network_computes(memory: Any) -> None:
     assert network(torch.zeros(2, 8, device=CARD)).shape == (2, 8)
 
 
-def test_results_do_not_change_while_a_network_is_managed(memory: Any, network: nn.Module) -> None:
+def test_results_do_not_change_while_a_network_is_managed(memory: Any, network: Any) -> None:
     x = torch.randn(2, 3, 8)
     with torch.no_grad():
         wanted = network(x)
@@ -92,7 +92,7 @@ def test_results_do_not_change_while_a_network_is_managed(memory: Any, network: 
         assert torch.equal(network(x), wanted)
 
 
-def test_weights_survive_moves_inside_and_outside_of_inference_mode(memory: Any, network: nn.Module) -> None:
+def test_weights_survive_moves_inside_and_outside_of_inference_mode(memory: Any, network: Any) -> None:
     """ComfyUI moves models in inference mode, scoring happens outside; a change of type stands for a move."""
     x = torch.randn(2, 3, 8)
     with torch.no_grad():
@@ -113,7 +113,7 @@ def test_networks_with_a_device_of_their_own_and_their_names_in_the_log(memory: 
     assert type(memory.patcher_of(Strange(), CPU).model).__name__ == "Strange"
 
 
-def test_comfyui_counts_and_unloads_them(memory: Any, network: nn.Module) -> None:
+def test_comfyui_counts_and_unloads_them(memory: Any, network: Any) -> None:
     from comfy import model_management
 
     managed = memory.ManagedNetworks([network])
@@ -126,13 +126,13 @@ def test_comfyui_counts_and_unloads_them(memory: Any, network: nn.Module) -> Non
     assert managed.patchers[0].loaded_size() == 0
 
 
-def test_the_interrupt_button_stops_within_a_forward(memory: Any, network: nn.Module) -> None:
+def test_the_interrupt_button_stops_within_a_forward(memory: Any, network: Any) -> None:
     from comfy import model_management
 
     memory.ManagedNetworks([network], CPU)
     reached = []
-    network[1].register_forward_hook(lambda *_: reached.append(1))  # type: ignore[operator]
-    network[0].register_forward_hook(lambda *_: model_management.interrupt_current_processing())  # type: ignore[operator]
+    network[1].register_forward_hook(lambda *_: reached.append(1))
+    network[0].register_forward_hook(lambda *_: model_management.interrupt_current_processing())
     with pytest.raises(model_management.InterruptProcessingException):
         network(torch.zeros(1, 3, 8))
     assert not reached

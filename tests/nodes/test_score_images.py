@@ -84,7 +84,7 @@ def test_an_ensemble_of_two_scorers(
     both = run_node(combine, scorer_1=managed(), scorer_3=dark, weight_3=3.0, combine="rank").args[0]
     scores = run_node(node, hidden={"unique_id": "1"}, scorer=both, images=batch).args[1]
     assert scores == pytest.approx([0.375, 0.625, 0.75, 0.25, 0.5])  # ranks 3 1 0 4 2 of 4, and three times reversed
-    assert progress[-1] == (10, 10, "1")
+    assert list(progress[-1]) == [10, 10, "1"]
     assert both.identity == "rank(mean*1+dark*3)"
     with pytest.raises(ValueError, match=r"^Expected calibrated members, got mean, which has no quantiles\. Use"):
         run_node(combine, scorer_1=managed(), combine="calibrated")
