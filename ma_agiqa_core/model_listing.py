@@ -35,12 +35,10 @@ def semantic_models_in(folder: str | os.PathLike[str]) -> list[str]:
     )
 
 
-def scorer_path(folder: str | os.PathLike[str], name: str) -> str | None:
-    """What `load_scorer` takes for a name of `scorers_in`; None where there is no such file or folder."""
+def scorer_path(folder: str | os.PathLike[str], name: str) -> str:
+    """What `load_scorer` takes for a name of `scorers_in`."""
     path = Path(folder) / name
-    if path.is_file():
-        return str(path)
-    return f"clip:{path}" if (path / "config.json").is_file() else None
+    return f"clip:{path}" if path.is_dir() else str(path)
 
 
 def _models(folder: Path) -> Iterator[Path]:

@@ -33,14 +33,15 @@ def scorer_file(name: str) -> str:
     """What the core loads for a name of `scorer_names`.
 
     Raises:
-        FileNotFoundError: It is not there any more.
+        FileNotFoundError: It is not there, or not any more.
     """
     if name == LITE:
         return LITE
-    found = (path for root in _roots() if (path := scorer_path(root, name)) is not None)
-    if (path := next(found, None)) is None:
+    # ComfyUI 0.3.64 lets through what is not on the list: names from other machines, and paths out of the folder
+    root = next((root for root in _roots() if name in scorers_in(root)), None)
+    if root is None:
         raise _missing(name)
-    return path
+    return scorer_path(root, name)
 
 
 def semantic_folder(name: str) -> str | None:
@@ -51,10 +52,10 @@ def semantic_folder(name: str) -> str | None:
     """
     if name == FROM_CHECKPOINT:
         return None
-    folder = next((root / name for root in _roots() if (root / name).is_dir()), None)
-    if folder is None:
+    root = next((root for root in _roots() if name in semantic_models_in(root)), None)
+    if root is None:
         raise _missing(name)
-    return str(folder)
+    return str(root / name)
 
 
 def vector_cache() -> str:

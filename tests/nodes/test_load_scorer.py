@@ -195,6 +195,9 @@ def test_mistakes_in_a_sentence(
         load("gone.safetensors")
     with pytest.raises(FileNotFoundError, match=r"^Expected 'gone' in .*, got nothing there"):
         load("lite", semantic_model="gone")
+    shutil.copy(visual_checkpoint, models.parent / "outside.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"^Expected '\.\./outside\.safetensors' in .*, got nothing there"):
+        load("../outside.safetensors")
     (models / "other.safetensors").write_bytes(b"no model")
     with pytest.raises(ValueError, match=r"^Expected a safetensors checkpoint, got '.*other\.safetensors'"):
         load("other.safetensors")
