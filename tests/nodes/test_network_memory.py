@@ -136,3 +136,57 @@ def test_the_interrupt_button_stops_within_a_forward(memory: Any, network: Any) 
     with pytest.raises(model_management.InterruptProcessingException):
         network(torch.zeros(1, 3, 8))
     assert not reached
+
+
+@pytest.fixture
+def card(comfy_modules: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes ComfyUI's own loader believe in a graphics card with room for everything, in one of its states."""
+    if comfy_modules == "fakes":
+        pytest.skip("needs ComfyUI's own loader")
+    from comfy import model_management
+
+    def pretend(state: str = "NORMAL_VRAM") -> None:
+        room = lambda device=None, torch_free_too=False: (2**40, 2**40) if torch_free_too else 2**40  # noqa: E731
+        monkeypatch.setattr(model_management, "get_torch_device", lambda: CARD)
+        monkeypatch.setattr(model_management, "get_free_memory", room)
+        monkeypatch.setattr(model_management, "minimum_inference_memory", lambda: 1000)
+        monkeypatch.setattr(model_management, "extra_reserved_memory", lambda: 0)
+        monkeypatch.setattr(model_management, "vram_state", model_management.VRAMState[state])
+        monkeypatch.setattr(model_management, "current_loaded_models", [])  # nothing comes back from "meta"
+
+    return pretend
+
+
+@pytest.fixture
+def linears() -> Any:
+    return nn.Sequential(nn.Linear(8, 96), nn.Linear(96, 128), nn.Linear(128, 96))
+
+
+def test_comfyui_loads_onto_a_card_once_and_then_only_makes_room(
+    memory: Any, card: Callable[..., None], linears: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from comfy import model_management
+
+    card()
+    managed = memory.ManagedNetworks([linears])
+    managed.load()
+    assert [layer.weight.device for layer in linears] == [CARD, CARD, CARD]
+    assert linears(torch.zeros(1, 8, device=CARD)).device == CARD
+    asked: list[Any] = []
+    monkeypatch.setattr(model_management, "load_models_gpu", lambda *_, **__: asked.append("load"))
+    monkeypatch.setattr(
+        model_management,
+        "free_memory",
+        lambda needed, device, keep_loaded: asked.append((needed, device, [entry.model for entry in keep_loaded])),
+    )
+    managed.load(work=10**6)
+    assert asked == [(10**6, CARD, managed.patchers)]
+
+
+def test_with_novram_linear_layers_wait_on_the_cpu(memory: Any, card: Callable[..., None], linears: Any) -> None:
+    card("NO_VRAM")
+    managed = memory.ManagedNetworks([linears])
+    for _ in range(2):  # another run finds them where they are
+        managed.load()
+        assert [layer.weight.device for layer in linears] == [CARD, CPU, CPU]  # the first is where the network computes
+        assert linears(torch.zeros(1, 8, device=CARD)).device == CARD
