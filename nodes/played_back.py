@@ -13,10 +13,6 @@ _POST_CFG = "sampler_post_cfg_function"
 _GUIDANCE = ("denoised", "uncond_denoised", "cond_denoised")  # what samplers look at while the model answers
 
 
-class SegmentEnd(BaseException):
-    """Ends a sampler's function from inside; no error, and nothing that catches errors may catch it."""
-
-
 class PlayedBack:
     """Answers a sampler that works on all rows, while only some of them are left.
 

@@ -24,11 +24,13 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..ma_agiqa_core.conditioning_rows import conditioning_rows
-from .played_back import PlayedBack, SegmentEnd
+from .remembered_noise import RememberedNoise
+from .segment import Segment
 
 _KEY = "ma_agiqa.best_of_n"
 _LARGER_STEPS = "dpm_fast"  # three model calls a step, and as many calls as others have steps
 _COUPLED = "dpm_adaptive"  # the size of its steps follows from all candidates together
+_OTHER_SIZE = "must match the size of tensor"  # what torch says where rows were remembered that are gone
 # These can add noise in a step, but do not. Whoever cannot takes no noise_sampler.
 _ADD_NO_NOISE = frozenset({"res_multistep", "res_multistep_cfg_pp"})
 
@@ -74,7 +76,7 @@ class SegmentedSampling:
     ) -> None:
         self.calls_of_one = 0.0
         self._settings, self._positive, self._negative = settings, positive, negative
-        self._on_step, self._calls = on_step, _Calls()
+        self._on_step, self._calls, self._drawn = on_step, _Calls(), RememberedNoise(settings.sampler_name)
         self._model = model.clone()
         self._model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self._calls)
         self._latents = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
@@ -135,7 +137,11 @@ class SegmentedSampling:
         Returns:
             The candidates' estimate of the finished latents as the model sees them (x0); at the end the latents
             that a KSampler gives.
+
+        Raises:
+            RuntimeError: Something on the model remembers candidates that are gone.
         """
+        is_first = not self._answers[rows[0]]
         self._answers = {row: self._answers[row] for row in rows}
         before, parts, rest = self.calls, [], list(rows)
         while rest:
@@ -146,6 +152,14 @@ class SegmentedSampling:
                 if len(group) == 1 or self._settings.sampler_name == _COUPLED:
                     raise
                 self._limit = len(group) // 2
+            except RuntimeError as error:
+                if is_first or _OTHER_SIZE not in str(error):
+                    raise
+                raise RuntimeError(
+                    "Expected a model that takes each step for itself, got a patch on it that remembers earlier steps, "
+                    "such as APG with momentum or a feature cache: it cannot follow when candidates are dropped. "
+                    "Bypass the patch, or empty prune_at."
+                ) from error
             else:
                 rest = rest[len(group) :]
                 continue
@@ -158,7 +172,7 @@ class SegmentedSampling:
         if self.steps == 0:  # denoise 0: a KSampler gives its latent back
             return self._latents[rows]
         sampler = comfy.samplers.sampler_object(settings.sampler_name)
-        segment = _Segment(sampler, rows, until, self._answers, self._noise.shape, self._on_step)
+        segment = Segment(sampler, rows, until, self._answers, self._noise.shape, self._drawn, self._on_step)
         sampler.sampler_function = segment.sample
         is_part = len(rows) < count
         finished = comfy.sample.sample_custom(
@@ -189,53 +203,6 @@ class _Calls:
         answer = execute(x, *args, **kwargs)
         self.rows += len(x)
         return answer
-
-
-class _Segment:
-    """Stands in for a sampler's function on some rows, up to a step."""
-
-    def __init__(
-        self,
-        sampler: Any,
-        rows: list[int],
-        until: int | None,
-        answers: dict[int, list[Any]],
-        shape: Sequence[int],
-        on_step: Callable[[int, Tensor], object],
-    ) -> None:
-        self._sampler, self._function = sampler, sampler.sampler_function
-        self._rows, self._until, self._answers, self._shape = rows, until, answers, shape
-        self._on_step = on_step
-        self.x0: Any = None
-
-    def sample(
-        self, model: Any, x: Tensor, sigmas: Tensor, *, extra_args: Any, callback: Any, disable: bool, **options: Any
-    ) -> Tensor:
-        """Takes the place of `sampler_function`; same arguments, with `x` for these rows only."""
-        if self._sampler.inpaint_options.get("random"):  # as ComfyUI draws it for all rows
-            generator = torch.manual_seed(extra_args.get("seed", 41) + 1)
-            noise = torch.randn(self._shape, generator=generator, device="cpu")
-            model.noise = noise[self._rows].to(model.noise)
-        played = PlayedBack(model, self._rows, self._answers, self._shape[0], extra_args, keep=self._until is not None)
-
-        def on_step(state: Mapping[str, Any]) -> None:
-            self.x0 = state["denoised"][self._rows]
-            if played.is_live:
-                callback({**state, "x": state["x"][self._rows], "denoised": self.x0})
-            if self._until is not None and state["i"] + 1 >= self._until:
-                raise SegmentEnd
-
-        try:
-            every = self._function(
-                played, played.spread(x), sigmas, extra_args=extra_args, callback=on_step, disable=disable, **options
-            )
-        except SegmentEnd:
-            return self.x0
-        return every[self._rows]
-
-    def show(self, step: int, x0: Tensor, x: Tensor, total: int) -> None:
-        """ComfyUI's callback of a step."""
-        self._on_step(len(self._rows), x0)
 
 
 def _shared_or_each(mask: Tensor | None, latents: Tensor) -> tuple[Tensor | None, Tensor | None]:

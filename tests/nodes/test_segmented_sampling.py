@@ -123,6 +123,29 @@ def test_every_candidate_has_its_own_text(case: Any) -> None:
     assert difference(one.pruned(batch_limit=1)[0], one.plain()[[1, 3]]) < EQUAL
 
 
+@pytest.mark.parametrize("sampler", ["euler", "euler_cfg_pp"])
+def test_patches_of_guidance_are_respected(case: Any, sampler: str) -> None:
+    one = case(sampler)
+    one.model.model_options["sampler_post_cfg_function"] = [lambda state: 0.9 * state["denoised"]]
+
+    assert difference(one.pruned()[0], one.plain()[[1, 3]]) < EQUAL
+    assert difference(one.plain(), case(sampler).plain()) > 0.01
+
+
+def test_a_patch_that_remembers_steps_is_named(case: Any) -> None:
+    one = case()
+    before: list[torch.Tensor] = []
+
+    def blend(state: dict[str, Any]) -> torch.Tensor:
+        before.append(state["denoised"])
+        return (state["denoised"] + before[-2]) / 2 if len(before) > 1 else state["denoised"]
+
+    one.model.model_options["sampler_post_cfg_function"] = [blend]
+
+    with pytest.raises(RuntimeError, match=r"a patch on it that remembers earlier steps.*Bypass the patch"):
+        one.pruned()
+
+
 @pytest.mark.parametrize("denoise", [0.6, 0.0])
 def test_denoise(case: Any, denoise: float) -> None:
     one = case(denoise=denoise)

@@ -26,6 +26,7 @@ class ModelPatcher:
     def clone(self):
         copied = type(self)(self.model, self.load_device, self.offload_device, self.size)
         copied.parent, copied.patches_uuid = self, self.patches_uuid
+        copied.model_options = {**self.model_options}
         copied.wrappers = {kind: {key: [*each] for key, each in keys.items()} for kind, keys in self.wrappers.items()}
         return copied
 
