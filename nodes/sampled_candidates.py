@@ -18,12 +18,12 @@ from .pictures import flattened, for_core
 from .segmented_sampling import SamplerSettings, SegmentedSampling
 
 _REPLAY_ALONE = (
-    "to have one again: Repeat Latent Batch to <n>, Latent From Batch with the candidate's number and length 1, then a "
-    "KSampler with these settings"
+    "to have one again: a batch of <n> latents (Repeat Latent Batch makes it of one), Latent From Batch with the "
+    "candidate's number and length 1, then a KSampler with these settings"
 )
 _REPLAY_TOGETHER = (
-    "to have one again: Repeat Latent Batch to <n>, a KSampler with these settings, then Latent From Batch with the "
-    "candidate's number (this sampler draws noise that depends on the whole batch)"
+    "to have one again: a batch of <n> latents (Repeat Latent Batch makes it of one), a KSampler with these settings, "
+    "then Latent From Batch with the candidate's number (this sampler draws noise that depends on the whole batch)"
 )
 
 

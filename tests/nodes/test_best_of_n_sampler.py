@@ -132,7 +132,7 @@ def test_a_winner_of_a_sampler_that_draws_noise_comes_again_in_its_batch(
 
     every = sampled(inputs, {"samples": torch.zeros(4, 4, 8, 8), "batch_index": [0, 1, 2, 3]})
     assert_equal(latent["samples"], every[[int(index) for index in indexes.split(",")]])
-    assert "Repeat Latent Batch to 4, a KSampler with these settings, then Latent From Batch" in log
+    assert "a batch of 4 latents (Repeat Latent Batch makes it of one), a KSampler with these settings" in log
 
 
 def test_the_log(best_of: Callable[..., Any]) -> None:
