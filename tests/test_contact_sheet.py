@@ -11,7 +11,7 @@ import torch
 
 from ma_agiqa_core.images import PictureError
 from ma_agiqa_core.report import contact_sheet as module
-from ma_agiqa_core.report.contact_sheet import contact_sheet
+from ma_agiqa_core.report.contact_sheet import captioned_pictures, contact_sheet
 
 RED, GREEN, BLUE, BROWN = (200, 0, 0), (0, 200, 0), (0, 0, 200), (120, 80, 40)
 COLOURS = (RED, GREEN, BLUE, BROWN)
@@ -155,3 +155,14 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(PictureError, match=r"Picture 1 \('.*broken\.png'\)"):
         contact_sheet([plain(RED), tmp_path / "broken.png"], [1.0, 2.0])
+
+
+def test_pictures_with_captions_one_by_one_in_input_order() -> None:
+    pictures = [plain(colour, 100, height) for colour, height in zip(COLOURS, (100, 60, 60, 100), strict=True)]
+    drawn = captioned_pictures(pictures, [1.0, 3.0, math.nan, 2.0], [10.0, 90.0, None, 50.0], side=100)
+    for picture, colour, source in zip(drawn, COLOURS, pictures, strict=True):
+        left, top, right, bottom = box_of(picture, colour)
+        assert (right - left, bottom - top) == source.size
+        assert ink(picture, (0, bottom + 4, picture.width, picture.height)) > 20
+    framed = [(np.asarray(picture) == module.ORANGE).all(axis=2)[:2].any() for picture in drawn]
+    assert framed == [False, True, False, False]
