@@ -44,6 +44,12 @@ def published_archive() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def front_end_tools() -> ModuleType:
+    """ComfyUI's front end in a browser."""
+    return load_beside("front_end")
+
+
+@pytest.fixture(scope="session")
 def workflow_to_api() -> ModuleType:
     """Makes prompts of workflows."""
     return load_beside("workflow_to_api")

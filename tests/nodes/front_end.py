@@ -24,6 +24,7 @@ QUIET = {  # no tour, no news, nothing that lies over the nodes
     "Comfy.InstalledVersion": "1.27.10",
     "Comfy.Notification.ShowVersionUpdates": False,
     "Comfy.Minimap.Visible": False,
+    "Comfy.Canvas.NavigationMode": "custom",  # the default runs into an error of the front end's own at the start
     "Comfy.Graph.CanvasInfo": False,
     "Comfy.Workflow.ShowMissingModelsWarning": False,
     "Comfy.SnapToGrid.GridSize": 10,
@@ -70,7 +71,7 @@ class FrontEnd:
         self.url = url
         self.complaints: list[str] = []
         page.set_default_timeout(LIMIT)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("pageerror", lambda error: self.complaints.append(error.stack or str(error)))
         page.on("request", lambda request: self._note_foreign(request.url))
 
     def start(self) -> None:
@@ -101,6 +102,25 @@ class FrontEnd:
     def of_node(self, node_type: str, expression: str) -> Any:
         """Evaluates JavaScript about the first node `n` of a type."""
         return self.page.evaluate(_NODE % expression, node_type)
+
+    def click_title(self, node_type: str) -> None:
+        """Selects the first node of a type, after moving it into sight."""
+        box = self.page.evaluate(_FIT, [[node_type], 0, False])
+        self.page.mouse.click(box["x"] + 60, box["y"] + 12)
+
+    def open_help(self, node_type: str) -> Any:
+        """Presses the i over a node; the panel with its help page."""
+        self.click_title(node_type)
+        self.page.get_by_test_id("info-button").click()
+        self.page.wait_for_selector(".node-help-content .markdown-content")
+        return self.page.locator(".node-help-content")
+
+    def drop_file(self, name: str, content: bytes) -> None:
+        """Gives the front end a file as if it had been dropped on the canvas."""
+        self.page.evaluate(
+            "([name, b]) => window.app.handleFile(new File([new Uint8Array(b)], name, {type: 'image/png'}))",
+            [name, list(content)],
+        )
 
     def wait_for_node(self, node_type: str, condition: str) -> None:
         self.page.wait_for_function(_NODE % condition, arg=node_type)
