@@ -106,9 +106,15 @@ def as_image_output(pictures: Sequence[Tensor]) -> list[Tensor] | ExecutionBlock
     return [picture[None] for picture in pictures]
 
 
+def unchanged(images: Any, pictures: Sequence[Tensor]) -> list[Tensor] | ExecutionBlocker:
+    """`as_image_output` of all pictures of an IMAGE input; a single batch is passed on without a copy."""
+    batches = images if isinstance(images, list | tuple) else [images]
+    return [batches[0]] if len(batches) == 1 and batches[0].ndim == 4 else as_image_output(pictures)
+
+
 def as_pil(picture: Tensor) -> PIL.Image.Image:
     """One picture [H, W, C] as ComfyUI saves it, alpha included."""
-    pixels = (picture.float() * 255).clamp(0, 255).byte().cpu()
+    pixels = (picture.float() * 255).clamp_(0, 255).byte().cpu()  # a copy more would take as long as all the rest
     return PIL.Image.fromarray((pixels if pixels.shape[-1] > 1 else pixels.expand(-1, -1, 3)).numpy())
 
 

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..ma_agiqa_core.report.score_table import score_table
 from .managed_scorer import scores_of
-from .pictures import as_image_output, flattened, one, prompts_for
+from .pictures import flattened, one, prompts_for, unchanged
 from .schema import Scorer, schema
 from .score_strip import score_strip
 
@@ -46,4 +46,4 @@ class ScoreImages(io.ComfyNode):
         scores = scores_of(judge, pictures, prompts_for(prompt, len(pictures)), cls.hidden.unique_id)
         report = score_table(judge.info, scores)
         shown = score_strip(pictures, scores, judge.info) | {"text": [report]}
-        return io.NodeOutput(as_image_output(pictures), scores, max(scores), report, ui=shown)
+        return io.NodeOutput(unchanged(images, pictures), scores, max(scores), report, ui=shown)
