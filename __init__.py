@@ -34,5 +34,5 @@ def _nodes():
             sys.executable,
             Path(__file__).with_name("requirements.txt"),
         )
-        return []
+        raise  # ComfyUI marks the pack as failed and goes on
     return list(NODES)
