@@ -37,6 +37,13 @@ _LISTEN = """() => {
   for (const kind of ["execution_success", "execution_error", "execution_interrupted"])
     window.app.api.addEventListener(kind, (event) => { window.ended = {kind, ...event.detail}; });
 }"""
+_HAS_PICTURES = """() => {
+  window.app.canvas.draw(true, true);  // asks for the pictures
+  return window.app.graph.nodes.every((n) => {
+    const expected = window.app.nodeOutputs[n.id]?.images?.length ?? 0;
+    return !expected || (n.imgs?.length === expected && n.imgs.every((i) => i.complete && i.naturalWidth > 0));
+  });
+}"""
 _NODE = "(type) => { const n = window.app.graph.nodes.find((n) => n.type === type); return n && (%s); }"
 _FIT = """([types, margin, square]) => {
   window.app.canvas.draw(true, true);  // sizes are known once nodes are drawn
@@ -124,6 +131,10 @@ class FrontEnd:
 
     def wait_for_node(self, node_type: str, condition: str) -> None:
         self.page.wait_for_function(_NODE % condition, arg=node_type)
+
+    def wait_for_pictures(self) -> None:
+        """Waits until the nodes that got pictures from the server show them."""
+        self.page.wait_for_function(_HAS_PICTURES)
 
     def picture(self, path: Path, *node_types: str, margin: int = 24, square: bool = False) -> None:
         """Takes a picture of these nodes, or of the whole workflow."""

@@ -21,7 +21,7 @@ CROPS, SIDE = 200, 400
 SCALE = 5.0  # standard deviation of latents, as that of a real VAE
 BLURRED = 12.0  # noise, in the same unit, at which a preview is half a blur
 _state = {"photograph": "chelsea"}
-_loaded = {}
+_loaded: dict[str, "Crops"] = {}
 
 
 def _core(name):

@@ -21,6 +21,7 @@ ROOT = HERE.parents[1]
 HELP = ROOT / "web" / "docs" / "pictures"
 DOCS = ROOT / "docs" / "comfyui"
 EXAMPLES = ROOT / "example_workflows"
+VIEWPORT = {"width": 1800, "height": 1200}
 THUMBNAIL = 512  # pixels; the template browser shows them in a square half as large
 COLOURS = 256
 
@@ -52,7 +53,7 @@ def main(*wanted: str) -> None:
         checkout = Path(os.environ["COMFYUI_PATH"])
         with server_module.comfyui_server(checkout, base, install) as server, browser.browser() as chromium:
             server.post("/settings", **browser.QUIET)
-            page = chromium.new_page(viewport={"width": 1800, "height": 1200})
+            page = chromium.new_page(viewport=VIEWPORT)
             front_end = browser.FrontEnd(page, server.url)
             front_end.start()
             for path, take in SCENES.items():
@@ -91,7 +92,7 @@ def scene(front_end: Any, path: Path, nodes: Nodes, links: Links, shown: list[st
     if run:
         ended = front_end.run()
         assert ended["kind"] == "execution_success", ended.get("exception_message")
-        front_end.page.wait_for_timeout(1500)  # pictures arrive a moment after the last message
+        front_end.wait_for_pictures()
     front_end.picture(path, *shown)
     shrink(path)
 
@@ -104,15 +105,14 @@ def ensemble_scorer(front_end: Any, path: Path) -> None:
     nodes: Nodes = {
         "quality": ("MaAgiqaLoadScorer", (40, 40), (300, 170), {}),
         "prompt": ("MaAgiqaLoadScorer", (40, 260), (300, 170), {"model": "clip-vit-base-patch32"}),
-        "both": ("MaAgiqaEnsembleScorer", (400, 40), (300, 390), {"combine": "rank"}),
+        "both": ("MaAgiqaEnsembleScorer", (400, 40), (300, 250), {"combine": "rank"}),
     }
     links: Links = [("quality", 0, "both", "scorer_1"), ("prompt", 0, "both", "scorer_2")]
     scene(front_end, path, nodes, links, ["MaAgiqaLoadScorer", "MaAgiqaEnsembleScorer"], run=False)
 
 
 def score_images(front_end: Any, path: Path) -> None:
-    nodes: Nodes = _scored("chelsea") | {"report": ("PreviewAny", (960, 40), (340, 240), {})}
-    scene(front_end, path, nodes, [*SCORED, ("score", 3, "report", "source")], ["MaAgiqaScoreImages"])
+    scene(front_end, path, *_reported("chelsea"), ["MaAgiqaScoreImages"])
 
 
 def select_best(front_end: Any, path: Path) -> None:
@@ -203,7 +203,7 @@ def example_workflow(front_end: Any, path: Path) -> None:
     front_end.open_template("ma-agiqa", path.stem)
     ended = front_end.run()
     assert ended["kind"] == "execution_success", ended.get("exception_message")
-    front_end.page.wait_for_timeout(1500)
+    front_end.wait_for_pictures()
     front_end.picture(path)
     shrink(path)
     thumbnail = EXAMPLES / f"{path.stem}.jpg"
@@ -212,6 +212,31 @@ def example_workflow(front_end: Any, path: Path) -> None:
         with Image.open(Path(folder, "square.png")) as picture:
             small = picture.convert("RGB").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     small.save(thumbnail, quality=82, optimize=True)
+
+
+def help_panel(front_end: Any, path: Path) -> None:
+    """The help page beside its node; the last scene, since the panel stays."""
+    front_end.page.evaluate(_BUILD, _reported("chelsea"))
+    front_end.run()
+    front_end.page.set_viewport_size({"width": 1240, "height": 860})
+    panel = front_end.open_help("MaAgiqaScoreImages")
+    picture = panel.locator("img").element_handle()
+    front_end.page.wait_for_function("(image) => image.naturalWidth > 0", arg=picture)
+    edge = front_end.page.locator(".p-splitter-gutter").first.bounding_box()
+    front_end.page.mouse.move(edge["x"] + edge["width"] / 2, 500)
+    front_end.page.mouse.down()
+    front_end.page.mouse.move(560, 500, steps=5)
+    front_end.page.mouse.up()
+    front_end.page.evaluate("() => { const ds = window.app.canvas.ds; ds.offset[0] = 260; ds.offset[1] = 150; }")
+    front_end.page.evaluate("() => window.app.canvas.setDirty(true, true)")
+    front_end.page.wait_for_timeout(1500)
+    front_end.page.screenshot(path=path)
+    shrink(path)
+
+
+def _reported(photograph: str) -> tuple[Nodes, Links]:
+    report: Nodes = {"report": ("PreviewAny", (960, 40), (340, 240), {})}
+    return _scored(photograph) | report, [*SCORED, ("score", 3, "report", "source")]
 
 
 def _scored(photograph: str, count: int = 6) -> Nodes:
@@ -239,6 +264,7 @@ SCENES = {
     HELP / "MaAgiqaScoreSheet.png": score_sheet,
     HELP / "MaAgiqaSaveScored.png": save_scored,
     **{DOCS / f"{example.stem}.png": example_workflow for example in sorted(EXAMPLES.glob("*.json"))},
+    DOCS / "help_panel.png": help_panel,
 }
 
 if __name__ == "__main__":
