@@ -3,9 +3,9 @@
 The networks are ordinary ones of torch and transformers and know nothing of ComfyUI. Each is wrapped into a
 `ModelPatcher`: ComfyUI counts it, moves it out when something else needs the room, and unloads it at the button.
 
-Where a network does not fit, ComfyUI leaves some of its linear layers on the CPU; these are brought for the moment in
-which they compute. Everything else is a small part of a network and always goes along. ComfyUI's own layers do it by
-themselves, which is what its newer `CoreModelPatcher` relies on; for foreign layers the plain one is right.
+Where a network does not fit, ComfyUI leaves some of its large linear layers on the CPU; these are brought for the
+moment in which they compute. Everything else is a small part of a network and always goes along. ComfyUI's own layers
+do it by themselves, which is what its newer `CoreModelPatcher` relies on; for foreign layers the plain one is right.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from comfy import model_management
 from comfy.model_patcher import ModelPatcher
 from torch import nn
 
+WORTH_LEAVING = 2**20  # bytes of a layer; some small ones are also asked for their weights without being called
 LANGUAGE_MODEL_WORK = 2 * 2**30  # bytes, for what a language model computes with a few pictures; more is found out
 
 
@@ -142,6 +143,8 @@ def patcher_of(network: nn.Module, device: torch.device) -> ModelPatcher:
     for layer in network.modules():
         # the children of MultiheadAttention are never called: it takes their weights
         if type(layer) is nn.Linear and layer is not entry.module and id(layer) not in attention:
+            if layer.weight.nbytes < WORTH_LEAVING:
+                continue
             layer.comfy_cast_weights = False  # what tells `ModelPatcher` that it may stay on the CPU
             layer.weight_function, layer.bias_function = [], []
             layer.register_forward_pre_hook(_Bring(entry))

@@ -1,6 +1,8 @@
 """Networks that ComfyUI moves: wholly, in part, and out again. The device "meta" stands for a graphics card."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -11,8 +13,10 @@ CPU, CARD = torch.device("cpu"), torch.device("meta")
 
 
 @pytest.fixture
-def memory(pack_module: Callable[[str], Any]) -> Iterator[Any]:
-    yield pack_module("nodes.network_memory")
+def memory(pack_module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    memory = pack_module("nodes.network_memory")
+    monkeypatch.setattr(memory, "WORTH_LEAVING", 1000)
+    yield memory
     from comfy import model_management
 
     model_management.unload_all_models()
@@ -72,7 +76,8 @@ def test_layers_left_behind_are_put_back_whatever_happens(memory: Any, network: 
     assert isinstance(network[0].wide.weight, nn.Parameter)
 
 
-def test_the_entry_is_always_where_the_network_computes(memory: Any) -> None:
+def test_the_entry_is_always_where_the_network_computes(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "WORTH_LEAVING", 0)
     network = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
     patcher = memory.patcher_of(network, CARD)
     patcher.partially_load(CARD, 0.1)
@@ -177,7 +182,7 @@ def test_comfyui_loads_onto_a_card_once_and_then_only_makes_room(
     monkeypatch.setattr(
         model_management,
         "free_memory",
-        lambda needed, device, keep_loaded: asked.append((needed, device, [entry.model for entry in keep_loaded])),
+        lambda needed, device, keep_loaded=(): asked.append((needed, device, [entry.model for entry in keep_loaded])),
     )
     managed.load(work=10**6)
     assert asked == [(10**6, CARD, managed.patchers)]
@@ -190,3 +195,52 @@ def test_with_novram_linear_layers_wait_on_the_cpu(memory: Any, card: Callable[.
         managed.load()
         assert [layer.weight.device for layer in linears] == [CARD, CPU, CPU]  # the first is where the network computes
         assert linears(torch.zeros(1, 8, device=CARD)).device == CARD
+
+
+def test_small_layers_always_go_along(memory: Any, monkeypatch: pytest.MonkeyPatch, linears: Any) -> None:
+    monkeypatch.setattr(memory, "WORTH_LEAVING", 128 * 96 * 4 + 1)
+    patcher = memory.patcher_of(linears, CARD)
+    patcher.partially_load(CARD, 0.1)
+    patcher.model.complete(CARD)
+    assert [layer.weight.device for layer in linears] == [CARD, CARD, CARD]
+
+
+@pytest.mark.parametrize("model_type", ["clip", "siglip"])
+def test_clip_models_compute_with_their_large_layers_left_behind(
+    memory: Any,
+    pack_module: Callable[[str], Any],
+    tiny_models: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model_type: str,
+) -> None:
+    monkeypatch.setattr(memory, "WORTH_LEAVING", 0)
+    folder = tiny_models.write_clip(tmp_path / "clip", model_type=model_type)
+    scorer = pack_module("ma_agiqa_core").load_scorer(f"clip:{folder}", device="cpu")
+    (model,) = scorer.networks
+    patcher = memory.patcher_of(model, CARD)
+    patcher.partially_load(CARD, 0.1)
+    patcher.model.complete(CARD)
+    assert {weight.device for weight in model.parameters()} == {CPU, CARD}
+    assert scorer._device == CARD
+    side = model.config.vision_config.image_size
+    with torch.no_grad():  # a weight on another device would be refused
+        model.get_image_features(pixel_values=torch.zeros(2, 3, side, side, device=CARD))
+        model.get_text_features(input_ids=torch.ones(2, scorer._limit, dtype=torch.long, device=CARD))
+
+
+def test_mplug_owl2_computes_with_its_large_layers_left_behind(
+    memory: Any, pack_module: Callable[[str], Any], checkpoint: Path, owl_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "WORTH_LEAVING", 0)
+    scorer = pack_module("ma_agiqa_core").load_scorer(checkpoint, semantic=owl_folder, device="cpu")
+    owl = scorer.extractor.model
+    patcher = memory.patcher_of(owl.network, CARD)
+    patcher.partially_load(CARD, 0.1)
+    patcher.model.complete(CARD)
+    left = [weight.nbytes for weight in owl.network.parameters() if weight.device == CPU]
+    assert sum(left) > 0.5 * sum(weight.nbytes for weight in owl.network.parameters())
+    side = owl.network.config.vision.image_size
+    prompts = {question: owl.prompt_ids(question) for question in ("coherent?", "meaningful?")}
+    features = owl.network.features(torch.zeros(2, 3, side, side, device=CARD), prompts)
+    assert {vectors.device for vectors in features.values()} == {CARD}
