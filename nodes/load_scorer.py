@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from .model_folder import FROM_CHECKPOINT, LITE, scorer_file, scorer_names, semantic_names
+from .model_folder import FROM_CHECKPOINT, LITE, scorer_file, scorer_names, semantic_folder, semantic_names
 from .schema import Scorer, schema
 from .scorer_loading import DEVICES, PRECISIONS, file_states, managed_scorer
 
@@ -33,9 +33,11 @@ class LoadScorer(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model, **_):
-        """A file that was written anew under its old name is loaded anew."""
-        return model if model == LITE else file_states(scorer_file(model))
+    def fingerprint_inputs(cls, model=None, semantic_model=None, **_):
+        """Files that were written anew under their old names are loaded anew. What is linked is not known yet."""
+        file = None if model in (None, LITE) else scorer_file(model)
+        semantic = None if semantic_model is None else semantic_folder(semantic_model)
+        return model, semantic_model, *(file_states(path) for path in (file, semantic) if path)
 
     @classmethod
     def execute(cls, model, semantic_model, precision, device, cache_vectors):

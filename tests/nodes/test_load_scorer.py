@@ -106,6 +106,20 @@ def test_a_file_written_anew_is_loaded_anew(
     assert load("mine.safetensors") is not before
 
 
+def test_a_semantic_model_that_was_written_anew_is_noticed(node: Any, models: Path, owl_folder: Path) -> None:
+    shutil.copytree(owl_folder, models / "owl")
+    seen = node.fingerprint_inputs(model="lite", semantic_model="owl")
+    os.utime(models / "owl" / "config.json", ns=(1, 1))
+    assert node.fingerprint_inputs(model="lite", semantic_model="owl") != seen
+
+
+def test_a_linked_model_is_no_reason_to_run_again(node: Any, models: Path) -> None:
+    """ComfyUI asks without the inputs that are linked; an error would have it run this node and all behind it."""
+    assert node.fingerprint_inputs(semantic_model="from checkpoint") == node.fingerprint_inputs(
+        semantic_model="from checkpoint"
+    )
+
+
 def test_clip_models_read_the_prompt(
     load: Callable[..., Any],
     pack_module: Callable[[str], Any],
