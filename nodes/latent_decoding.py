@@ -52,8 +52,10 @@ class PreviewDecoder:
 
 
 def _taesd_file(model: Any) -> str:
-    name = getattr(model.model.latent_format, "taesd_decoder_name", None)
-    if name is None:
+    latent_format = model.model.latent_format
+    name = getattr(latent_format, "taesd_decoder_name", None)
+    is_of_video = getattr(latent_format, "latent_dimensions", 2) > 2  # newer versions of ComfyUI name a TAEHV there
+    if name is None or is_of_video:
         raise ValueError(
             "Expected a model with a TAESD for preview 'TAESD', got one that ComfyUI knows none for. Set preview to "
             "VAE."

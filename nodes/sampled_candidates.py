@@ -15,7 +15,7 @@ from ..ma_agiqa_core.generation.segments import Chosen, Stage
 from ..ma_agiqa_core.latent_rows import latent_rows
 from .latent_decoding import PreviewDecoder, decoded
 from .pictures import flattened, for_core
-from .segmented_sampling import SamplerSettings, SegmentedSampling
+from .segmented_sampling import RATIO, SamplerSettings, SegmentedSampling
 
 _REPLAY_ALONE = (
     "to have one again: a batch of <n> latents (Repeat Latent Batch makes it of one), Latent From Batch with the "
@@ -100,7 +100,8 @@ class SampledCandidates:
 
     def latent_of(self, rows: Sequence[int]) -> dict[str, Any]:
         """The latents of finished rows, with what belongs to them."""
-        return {**latent_rows(self._latent, rows), "samples": torch.stack([self._latents[row] for row in rows])}
+        latent = {name: value for name, value in self._latent.items() if not name.startswith(RATIO)}
+        return {**latent_rows(latent, rows), "samples": torch.stack([self._latents[row] for row in rows])}
 
     def images_of(self, rows: Sequence[int]) -> Tensor:
         """The pictures of finished rows, [B, H, W, C]."""

@@ -27,6 +27,8 @@ from ..ma_agiqa_core.conditioning_rows import conditioning_rows
 from .remembered_noise import RememberedNoise
 from .segment import Segment
 
+RATIO = "downscale_ratio_"  # begins what newer versions of ComfyUI write on an empty latent: how large it was made
+
 _KEY = "ma_agiqa.best_of_n"
 _LARGER_STEPS = "dpm_fast"  # three model calls a step, and as many calls as others have steps
 _COUPLED = "dpm_adaptive"  # the size of its steps follows from all candidates together
@@ -79,7 +81,10 @@ class SegmentedSampling:
         self._on_step, self._calls, self._drawn = on_step, _Calls(), RememberedNoise(settings.sampler_name)
         self._model = model.clone()
         self._model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self._calls)
-        self._latents = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+        fit = comfy.sample.fix_empty_latent_channels  # newer ones also make it as small as models like Flux.2 want it
+        known = inspect.signature(fit).parameters
+        ratios = {name: latent[name] for name in known if name.startswith(RATIO) and name in latent}
+        self._latents = fit(model, latent["samples"], **ratios)
         self._noise = comfy.sample.prepare_noise(self._latents, settings.seed, latent["batch_index"])
         self._mask, self._masks = _shared_or_each(latent.get("noise_mask"), self._latents)
         self._limit = batch_limit or len(self._latents)

@@ -166,6 +166,27 @@ def test_a_batch_of_n_keeps_its_masks_and_indexes(best_of: Callable[..., Any], i
     assert_equal(best["samples"][kept], latent["samples"][rows][kept])
 
 
+def test_an_empty_latent_is_fitted_to_the_model(best_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As newer versions of ComfyUI do it for models like Flux.2, whose latents are half as wide."""
+    import comfy.sample
+
+    def fitted(
+        model: Any, latent: torch.Tensor, downscale_ratio_spacial: Any = None, downscale_ratio_temporal: Any = None
+    ) -> torch.Tensor:
+        assert (downscale_ratio_spacial, downscale_ratio_temporal) == (8, None)
+        return latent[..., ::2, ::2]
+
+    monkeypatch.setattr(comfy.sample, "fix_empty_latent_channels", fitted)
+    latent, images, *_ = best_of(latent_image={"samples": torch.zeros(1, 4, 16, 16), "downscale_ratio_spacial": 8})
+    assert latent["samples"].shape == (2, 4, 8, 8)
+    assert latent.keys() == {"samples", "batch_index"}
+    assert len(images) == 2
+
+
+def test_what_newer_nodes_write_on_a_latent_is_no_mistake(best_of: Callable[..., Any]) -> None:
+    best_of(latent_image={"samples": torch.zeros(1, 4, 8, 8), "downscale_ratio_spacial": 8})
+
+
 def test_one_candidate(best_of: Callable[..., Any]) -> None:
     latent, images, scores, indexes, _ = best_of(n=1, keep=1, prune_at="")
 
@@ -243,8 +264,13 @@ def test_a_missing_taesd_is_told_before_anything_is_sampled(best_of: Callable[..
     assert progress == []
 
 
-def test_a_model_without_a_taesd_is_told(best_of: Callable[..., Any], inputs: dict[str, Any]) -> None:
-    inputs["model"].model.latent_format.taesd_decoder_name = None
+@pytest.mark.parametrize(("name", "dimensions"), [(None, 2), ("lighttaew2_1", 3)])
+def test_a_model_without_a_taesd_is_told(
+    best_of: Callable[..., Any], inputs: dict[str, Any], name: str | None, dimensions: int
+) -> None:
+    """Qwen-Image has latents like a video, and newer versions of ComfyUI know a decoder of another kind for it."""
+    latent_format = inputs["model"].model.latent_format
+    latent_format.taesd_decoder_name, latent_format.latent_dimensions = name, dimensions
 
     with pytest.raises(ValueError, match="got one that ComfyUI knows none for"):
         best_of(preview="TAESD")
