@@ -48,6 +48,20 @@ def test_the_strip_shows_every_picture_with_its_score(
     assert ui["text"][0].startswith("mean (about 0 to 1; higher is better)")
 
 
+def test_large_pictures_are_small_in_the_strip_and_of_the_same_colours(
+    node: Any, run_node: Callable[..., Any], managed: Callable[..., Any]
+) -> None:
+    import folder_paths
+
+    quarters = torch.tensor([[0.2, 0.4], [0.6, 0.8]]).repeat_interleave(1601, 1).repeat_interleave(801, 0)
+    large = quarters[None, :, :, None].expand(1, -1, -1, 3)  # 1602 × 3202: neither is a multiple of what it is made
+    (shown,) = run_node(node, scorer=managed(), images=large).ui["images"]
+    with PIL.Image.open(Path(folder_paths.get_temp_directory(), shown["filename"])) as picture:
+        assert 384 <= picture.width <= 400
+        for x, y, value in ((100, 50, 51), (300, 50, 102), (100, 150, 153), (300, 150, 204)):
+            assert picture.getpixel((x, y)) == pytest.approx((value,) * 3, abs=2)
+
+
 def test_progress_on_the_node_counts_pictures(
     node: Any,
     run_node: Callable[..., Any],
