@@ -4,7 +4,7 @@
     COMFYUI_PATH=/path/to/ComfyUI python -m benchmarks.nodes --only overhead    or sampler
 
 overhead  Score Images for a batch of 8 at 1024 px: everything that ComfyUI does for the node, the strip on it included,
-          beside the bare call of the core's scorer in the same process, in turns
+          beside the bare call of the core's scorer in the same process, in turns, and beside the call that it makes
 sampler   every sampler of ComfyUI in Best-of-N Sampler, on a tiny random UNet (`node_sampling`): calls of the diffusion
           model beside those of an unpruned run, and how near the survivors are to its pictures
 
@@ -31,10 +31,11 @@ from .machine import machine
 ROOT = Path(__file__).parents[1]
 SERVER = ROOT / "tests" / "nodes" / "comfyui_server.py"
 OVERHEAD_BAR = 0.05  # of the core call
-CORE, NODE, GATE = "core call", "MaAgiqaScoreImages", "MaAgiqaQualityGate"
+CORE, INSIDE, NODE, GATE = "core call", "core call inside", "MaAgiqaScoreImages", "MaAgiqaQualityGate"
 LABELS = {
     CORE: "the core call alone",
     NODE: "Score Images",
+    INSIDE: "… of which the core call",
     GATE: "Image Quality Gate, the same pictures: scores remembered",
 }
 
@@ -72,13 +73,13 @@ def timings(comfyui: Path, turns: int) -> dict[str, list[dict[str, float]]]:
 
 
 def overhead_table(times: dict[str, list[dict[str, float]]]) -> str:
-    def ratio(name: str, clock: str) -> float:
-        return statistics.median(a[clock] / b[clock] for a, b in zip(times[name], times[CORE], strict=True))
+    def ratio(name: str, clock: str, to: str = CORE) -> float:
+        return statistics.median(a[clock] / b[clock] for a, b in zip(times[name], times[to], strict=True))
 
     lines = [
         f"\nBatch of 8 at 1024 px, `lite`, one thread, {len(times[CORE])} interleaved turns with new pictures each; "
         "medians (least–most).\n",
-        "| what | s, clock | s, process time | of the core call, clock | process time |",
+        "| what | s, clock | s, process time | of the core call alone, clock | process time |",
         "|---|---|---|---|---|",
     ]
     for name, label in LABELS.items():
@@ -87,11 +88,11 @@ def overhead_table(times: dict[str, list[dict[str, float]]]) -> str:
             seconds = [entry[clock] for entry in times[name]]
             spread.append(f"{statistics.median(seconds):.3f} ({min(seconds):.3f}–{max(seconds):.3f})")
         lines.append(f"| {label} | {' | '.join(spread)} | {ratio(name, 'wall'):.1%} | {ratio(name, 'own'):.1%} |")
-    added = ratio(NODE, "own") - 1
+    added = ratio(NODE, "own", INSIDE) - 1
     verdict = "met" if added < OVERHEAD_BAR else f"MISSED ({added:.2%})"
     lines.append(
-        f"\nOverhead of Score Images, median of the turns' ratios: {added:.2%} by process time, "
-        f"{ratio(NODE, 'wall') - 1:.2%} by the clock. Bar, under {OVERHEAD_BAR:.0%}: {verdict}."
+        f"\nWhat Score Images adds to the core call that it makes, median of the turns: {added:.2%} by process time, "
+        f"{ratio(NODE, 'wall', INSIDE) - 1:.2%} by the clock. Bar, under {OVERHEAD_BAR:.0%}: {verdict}."
     )
     return "\n".join(lines)
 
