@@ -16,6 +16,7 @@ from .images import (
     path_text,
     read_picture,
 )
+from .score_progress import tick
 from .scorer import Pictures, Prompts, ScorerInfo, as_scores, check_score_options, resolve_prompts
 
 
@@ -82,6 +83,7 @@ class CallableScorer:
             if indices:
                 result = self._fn(batch, [texts[i] for i in indices] if texts else None)
                 scores[indices] = as_scores(result, len(indices), self.info.name)
+                tick(len(indices))
             failed = [i for i in indices if not math.isfinite(scores[i])]
             if failed and on_error == "raise":
                 raise ValueError(

@@ -26,6 +26,7 @@ from .clip_files import ClipFiles, find_clip, load_clip, load_clip_processor
 from .images import Picture, as_picture_list
 from .preprocess import to_bytes
 from .score_loop import Outcome, outcomes, score_in_groups
+from .score_progress import tick
 from .scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_device, resolve_dtype, resolve_prompts
 from .semantic.model_files import fingerprint
 
@@ -185,7 +186,9 @@ class ClipScorer:
 
     def _picture_embeddings(self, pixel_values: Tensor) -> Tensor:
         with torch.inference_mode():
-            return _unit_length(self.model.get_image_features(pixel_values=pixel_values.to(self._device, self._dtype)))
+            features = self.model.get_image_features(pixel_values=pixel_values.to(self._device, self._dtype))
+        tick(len(pixel_values))
+        return _unit_length(features)
 
     def _text_embeddings(self, texts: list[str], batch_size: int | None) -> Tensor:
         return run_in_batches(
@@ -216,6 +219,11 @@ class ClipScorer:
             logger.warning(
                 "%s reads the first %d of the %d tokens of the prompt %r", self._info.name, self._limit, length, text
             )
+
+    @property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """What holds its weights; it computes wherever these are at each call."""
+        return (self.model,)
 
     @property
     def _device(self) -> torch.device:

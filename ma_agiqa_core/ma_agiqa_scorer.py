@@ -16,6 +16,7 @@ from .images import Picture, as_picture_list
 from .model import MaAgiqa
 from .preprocess import visual_pixels_of
 from .score_loop import Outcome, outcomes, score_in_groups
+from .score_progress import tick
 from .scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_device, resolve_dtype, resolve_prompts
 from .semantic.extractor import SemanticExtractor, SemanticVectors
 from .semantic.questions import QUESTIONS
@@ -153,7 +154,14 @@ class MaAgiqaScorer:
                 name: vector[list(rows)].to(self._device, self._dtype) for name, vector in semantic.vectors.items()
             }
         with torch.inference_mode():
-            return self.model(pixels.to(self._dtype), **vectors).float().cpu()
+            scores = self.model(pixels.to(self._dtype), **vectors).float().cpu()
+        tick(len(pictures))
+        return scores
+
+    @property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """What holds its weights, the language model apart; it computes wherever these are at each call."""
+        return (self.model,)
 
     @property
     def _device(self) -> torch.device:

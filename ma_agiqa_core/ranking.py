@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .images import PictureInput, as_picture_list, decode, path_text
 from .score_loop import score_again
-from .scorer import Pictures, Prompts, Scorer, as_scores
+from .scorer import Pictures, Prompts, Scorer, ScorerInfo, as_scores
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,8 @@ def rank(
     """
     _check_limits(top_k, min_score)
     info = scorer.info
-    if info.relative and min_score is not None:
-        raise ValueError(
-            f"Expected no min_score with {info.name}, got {min_score}: its scores only compare the pictures "
-            "of one call. Use top_k, or a scorer that is not relative."
-        )
+    if min_score is not None:
+        check_has_scale(info, min_score)
     pictures = as_picture_list(images)
     given = images if hasattr(images, "shape") else pictures
     scores = as_scores(scorer.score(given, prompts=prompts, on_error="nan"), len(pictures), info.name)
@@ -76,6 +73,19 @@ def rank(
         error = _why_not(scorer, picture, prompts, index) if failed else None
         ranked.append(RankedPicture(index, score, percentile, error, path_text(picture)))
     return order_by_score(ranked, top_k=top_k, min_score=min_score)
+
+
+def check_has_scale(info: ScorerInfo, min_score: float) -> None:
+    """Refuses a lowest score where scores mean nothing outside their group.
+
+    Raises:
+        ValueError: The scorer is relative.
+    """
+    if info.relative:
+        raise ValueError(
+            f"Expected no min_score with {info.name}, got {min_score:g}: its scores only compare the pictures "
+            "of one call. Use top_k, or a scorer that is not relative."
+        )
 
 
 def _why_not(scorer: Scorer, picture: PictureInput, prompts: Prompts, index: int) -> str:

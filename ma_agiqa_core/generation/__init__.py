@@ -7,9 +7,10 @@ if TYPE_CHECKING:
     from .best_of import BestOfN, best_of_n
     from .calibration import calibrate
     from .calibration_report import CalibrationReport
-    from .callback import PruningStep, QualityFilterCallback
+    from .callback import QualityFilterCallback
     from .families import UnsupportedPipelineError
     from .modular import ModularQualityFilter
+    from .pruning_rule import PruningStep
 
 __all__ = [
     "BestOfN",
@@ -26,7 +27,7 @@ _MODULE_OF = {
     "BestOfN": "best_of",
     "CalibrationReport": "calibration_report",
     "ModularQualityFilter": "modular",
-    "PruningStep": "callback",
+    "PruningStep": "pruning_rule",
     "QualityFilterCallback": "callback",
     "UnsupportedPipelineError": "families",
     "best_of_n": "best_of",

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, overload
 
 from ..scorer import Scorer
-from .callback import PruningStep
 from .callback_checks import check_is_schedule
 from .candidates import BatchLimit, Request, as_pil, best, generate_together, group_scores
 from .picture_metadata import PictureMetadata, save_picture
+from .pruning_rule import PruningStep
 from .request_checks import (
     Options,
     argument_of,

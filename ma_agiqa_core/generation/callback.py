@@ -5,7 +5,6 @@ What stays is the same picture as without the filter; see batch_shrink.py for ho
 
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -27,32 +26,13 @@ from .callback_checks import (
 from .families import Family, UnsupportedPipelineError, check_exact, family_of
 from .finite_scores import finite_scores
 from .preview import Preview, Previewer
-from .pruning_rule import call_of, is_out, kept_by_stage, kept_rows
+from .pruning_rule import PruningStep, call_of, is_out, kept_by_stage, kept_rows
 from .step_watch import StepWatch
 
 _OUTSIDE = "Expected the callback inside its `with`, got a call outside. Write `with ... as callback:`."
 
 Decision = Callable[[int, dict[int, float]], Sequence[int]]
 """Gets the number of the stage and the scores by row; gives the rows that go on."""
-
-
-@dataclass(frozen=True)
-class PruningStep:
-    """What was decided at one step.
-
-    Attributes:
-        step: Index of the step after which it was decided, from 0.
-        fraction: Of `prune_at`.
-        scores: Of the previews, by original row.
-        kept: Original rows that go on, ascending.
-        dropped: The others.
-    """
-
-    step: int
-    fraction: float
-    scores: Mapping[int, float]
-    kept: tuple[int, ...]
-    dropped: tuple[int, ...]
 
 
 class QualityFilterCallback(PipelineCallback):

@@ -14,9 +14,10 @@ import torch
 
 from ..batching import is_out_of_memory
 from ..scorer import Prompts, Scorer
-from .callback import PruningStep, QualityFilterCallback
+from .callback import QualityFilterCallback
 from .denoiser_calls import counted
 from .finite_scores import finite_scores
+from .pruning_rule import PruningStep
 from .spread import Processes
 from .together import Ended, Pause, light_copy, run_together
 

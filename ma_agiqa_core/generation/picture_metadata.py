@@ -5,7 +5,9 @@ and `workflow`, are left as they are.
 """
 
 import json
+import math
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import PIL.Image
 from PIL.PngImagePlugin import PngInfo
 
+from ..ranking import RankedPicture, order_by_score
+from ..scorer import ScorerInfo
 from ..whole_file import replacing
 
 CHUNK = "ma_agiqa"
@@ -27,8 +31,8 @@ class PictureMetadata:
     Attributes:
         score: Higher is better.
         percentile: 0 to 100, or None if the scorer was not calibrated.
-        model: Name of the scorer.
-        revision: Of the scorer's weights and settings.
+        model: Name of the scorer; None if not known.
+        revision: Of the scorer's weights and settings; None if not known.
         rank: Place among the pictures it was compared with; 1 is best.
         index: Which of them it was, from 0 in the order in which they were made or given.
         seed: Of the generator that the picture began with, as are the following None if not known.
@@ -40,8 +44,8 @@ class PictureMetadata:
 
     score: float
     percentile: float | None
-    model: str
-    revision: str
+    model: str | None
+    revision: str | None
     rank: int
     index: int
     seed: int | None = None
@@ -62,11 +66,54 @@ def add_metadata(chunks: PngInfo, metadata: PictureMetadata) -> PngInfo:
     return chunks
 
 
-def save_picture(image: PIL.Image.Image, path: str | os.PathLike[str], metadata: PictureMetadata) -> Path:
-    """Writes a PNG with the chunk; the file appears whole or not at all."""
+def metadata_of_scores(scores: Sequence[float], info: ScorerInfo | None = None) -> list[PictureMetadata | None]:
+    """The chunk of every picture of a group, whose ranks are among each other.
+
+    Args:
+        scores: One per picture, higher is better.
+        info: Of the scorer; without it model and percentiles are not known.
+
+    Returns:
+        In input order; None for a picture whose score is not finite.
+    """
+    ranking = order_by_score(RankedPicture(index, score, None, None) for index, score in enumerate(scores))
+    place = {picture.index: place for place, picture in enumerate(ranking.kept, start=1)}
+    return [
+        PictureMetadata(
+            score=score,
+            percentile=info.percentile(score) if info and not info.relative else None,
+            model=info.name if info else None,
+            revision=info.revision if info else None,
+            rank=place[index],
+            index=index,
+        )
+        if math.isfinite(score)
+        else None
+        for index, score in enumerate(scores)
+    ]
+
+
+def save_picture(
+    image: PIL.Image.Image,
+    path: str | os.PathLike[str],
+    metadata: PictureMetadata | None,
+    chunks: PngInfo | None = None,
+    compress_level: int = 6,
+) -> Path:
+    """Writes a PNG with the chunk; the file appears whole or not at all.
+
+    Args:
+        image: What to save.
+        path: A file there is replaced.
+        metadata: None writes no chunk of ours.
+        chunks: Written with the picture; ours is added to them.
+        compress_level: 0 to 9, of the PNG; larger is smaller and slower, never worse.
+    """
     path = Path(path)
+    if metadata is not None:
+        chunks = add_metadata(PngInfo() if chunks is None else chunks, metadata)
     with replacing(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=add_metadata(PngInfo(), metadata))
+        image.save(temporary, format="PNG", pnginfo=chunks, compress_level=compress_level)
     return path
 
 

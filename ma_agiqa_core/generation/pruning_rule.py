@@ -1,8 +1,28 @@
 """When is pruned, and who goes on: the best of each prompt at every stage, of equal ones the earlier row."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 Scores = Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class PruningStep:
+    """What was decided at one step.
+
+    Attributes:
+        step: Index of the step after which it was decided, from 0.
+        fraction: Of `prune_at`.
+        scores: Of the previews, by original row.
+        kept: Original rows that go on, ascending.
+        dropped: The others.
+    """
+
+    step: int
+    fraction: float
+    scores: Mapping[int, float]
+    kept: tuple[int, ...]
+    dropped: tuple[int, ...]
 
 
 def call_of(fraction: float, calls: int) -> int:

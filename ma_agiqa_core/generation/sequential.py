@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from ..scorer import Prompts, Scorer
-from .callback import PruningStep, QualityFilterCallback
+from .callback import QualityFilterCallback
 from .candidates import BatchLimit, Made, Request, as_pil
 from .denoiser_calls import counted
-from .pruning_rule import kept_by_stage
+from .pruning_rule import PruningStep, kept_by_stage
 from .spread import Processes
 from .together import BatchEnded
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..score_progress import tick
 from . import statistics
 
 CROP = 192  # px, the size the crop network was trained on
@@ -235,11 +236,11 @@ def describe(rgb: Tensor) -> tuple[Tensor, Tensor]:
     if H * W <= WHOLE:
         return statistics.describe(rgb)
     h, w = min(H, max(TILE, WHOLE // W // 4)), min(W, max(TILE, WHOLE // H // 4))
-    parts = [
-        statistics.describe(rgb[..., top : top + h, left : left + w])
-        for top in _spread(H, h, 2 if h < H else 1)
-        for left in _spread(W, w, 2 if w < W else 1)
-    ]
+    parts = []
+    for top in _spread(H, h, 2 if h < H else 1):
+        for left in _spread(W, w, 2 if w < W else 1):
+            parts.append(statistics.describe(rgb[..., top : top + h, left : left + w]))
+            tick(0)
     return torch.stack([part[0] for part in parts]).mean(0), torch.cat([part[1] for part in parts], 1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,12 +15,14 @@ from torch import Tensor
 from ..batching import is_out_of_memory
 from ..file_digest import file_digest
 from ..images import Picture, PictureError, as_picture_list, iterate_pictures
+from ..score_progress import tick
 from ..scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_prompts
 from .network import LiteNetwork
 
 MIDDLE = 5.0  # scores run from 0 to 10
 PIXELS_AT_ONCE = {"cpu": 500_000}  # larger batches are slower on a processor: their maps leave its caches
-PIXELS_AT_ONCE_ELSEWHERE = 16_000_000  # sixty maps of that in float32 are about 4 GB
+PIXELS_AT_ONCE_ELSEWHERE = 16_000_000
+BYTES_PER_PIXEL = 240  # while it computes: sixty maps in float32
 
 _DESCRIPTION = (
     "Technical quality (sharpness, noise, artefacts) by a small scorer carried in the package. It is NOT MA-AGIQA and "
@@ -104,6 +107,15 @@ class LiteScorer:
         return scores
 
     @property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """What holds its weights; it computes wherever these are at each call."""
+        return (self.network,)
+
+    def work_bytes(self, sizes: Sequence[int]) -> int:
+        """About how much memory a graphics card needs besides the weights, for pictures of so many pixels each."""
+        return BYTES_PER_PIXEL * max(min(sum(sizes), PIXELS_AT_ONCE_ELSEWHERE), *sizes, 0)
+
+    @property
     def _device(self) -> torch.device:
         return self.network.weight.device
 
@@ -117,6 +129,7 @@ class LiteScorer:
             pixels = torch.stack([_unit_range(picture.pixels, self._device) for picture in batch])
             with torch.inference_mode():
                 scores[[picture.index for picture in batch]] = on_scale(self.network(pixels)).cpu()
+            tick(len(batch))
             return
         except (MemoryError, RuntimeError) as error:
             if len(batch) == 1 or not is_out_of_memory(error):

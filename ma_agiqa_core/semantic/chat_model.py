@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from .chat_model_files import load_config, load_model, load_processor
+from .placement import entry_device
 
 if TYPE_CHECKING:
     from .placement import DeviceMap
@@ -49,7 +50,7 @@ class ChatModel:
     Args:
         model: Of transformers, in eval mode, where it is to compute; its LM head is taken off.
         processor: Its own: tokenizer, image processor and chat template.
-        device: Where its inputs go.
+        device: Where its inputs go while accelerate keeps its weights elsewhere; else they follow these.
         dtype: What it computes in.
 
     Raises:
@@ -109,6 +110,10 @@ class ChatModel:
         places = [torch.device(place) for place in (getattr(model, "hf_device_map", None) or {}).values()]
         first_card = next((place for place in places if place.type != "cpu"), torch.device("cpu"))
         return cls(model, processor, device=device if device_map is None else first_card, dtype=dtype)
+
+    @property
+    def network(self) -> nn.Module:
+        return self._model
 
     @property
     def hidden_size(self) -> int:
@@ -224,8 +229,9 @@ class ChatModel:
 
     def _last_hidden(self, ids: Tensor, *, past_key_values: Any = None, use_cache: bool, **inputs: Tensor) -> Any:
         """Hidden states (B, L, D) after the last norm, and the keys and values up to here."""
+        device = entry_device(self._model, self._device)
         on_device = {
-            name: value.to(self._device, self._dtype if value.is_floating_point() else value.dtype)
+            name: value.to(device, self._dtype if value.is_floating_point() else value.dtype)
             for name, value in {"input_ids": ids, **inputs}.items()
         }
         output = self._model(**on_device, past_key_values=past_key_values, use_cache=use_cache, return_dict=True)

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..batching import run_in_batches
 from ..hub import commit_of
 from ..images import Picture, PictureError, as_picture_list
 from ..preprocess import to_bytes
 from ..score_loop import picture_groups
+from ..score_progress import tick
 from ..scorer import Pictures, UnusableModelError, check_score_options, resolve_device, resolve_dtype
 from .cache import SemanticCache
 from .model_files import (
@@ -46,8 +47,30 @@ class SemanticModel(Protocol):
     @property
     def hidden_size(self) -> int: ...
 
+    @property
+    def network(self) -> nn.Module:
+        """What holds its weights; it computes wherever these are at each call, unless it was spread by a device map."""
+        ...
+
     def features(self, pictures: Sequence[Tensor], questions: Mapping[str, str]) -> dict[str, Tensor]:
         """By the questions' names: (N, D) float32 on the CPU, from uint8 (3, H, W) RGB of unlike sizes."""
+        ...
+
+
+class Placement(Protocol):
+    """A program that shares its devices among many models, and so decides where the language model is at any time."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the language model computes when it is used."""
+        ...
+
+    def before_loading(self, quantized: bool) -> torch.device:
+        """Makes room, and says where the weights are read to; quantized ones cannot be moved from there."""
+        ...
+
+    def before_use(self, network: nn.Module, quantized: bool) -> None:
+        """Brings the weights to `device`; called whenever pictures are about to be looked at."""
         ...
 
 
@@ -108,7 +131,7 @@ class SemanticExtractor:
         self.dtype = resolve_dtype(dtype, self.device)
         self.quantization, self.device_map = quantization, device_map
         self._quantized_by = quantization_library(quantization) if quantization is not None else None
-        self._other_precisions = [p for p in _PRECISIONS if p != self.dtype] if dtype == "auto" else []
+        self._asked_dtype = dtype
         self.folder = model_folder(model, revision=revision, local_files_only=local_files_only)
         self.name = display_name(model)
         self.questions = dict(questions)
@@ -117,6 +140,25 @@ class SemanticExtractor:
         self._cache = None if cache is None else SemanticCache(Path(cache))
         self._loading = threading.Lock()
         self._model: SemanticModel | None = None
+        self._placement: Placement | None = None
+
+    def hand_over(self, placement: Placement) -> None:
+        """Leaves it to `placement` where the language model is; to be called before the first picture.
+
+        Raises:
+            ValueError: There is a `device_map`, which is another way to say the same.
+        """
+        if self.device_map is not None:
+            raise ValueError(
+                f"Expected no device_map, got {self.device_map!r}. The device is shared with other models."
+            )
+        self._placement, self.device = placement, placement.device
+        self.dtype = resolve_dtype(self._asked_dtype, self.device)
+
+    def drop_model(self) -> None:
+        """Lets the language model go; the next picture that needs it loads it again."""
+        with self._loading:
+            self._model = None
 
     @property
     def revision(self) -> str:
@@ -188,6 +230,7 @@ class SemanticExtractor:
                 known[key] = vectors
             else:
                 asked[key] = to_bytes(picture.pixels)
+        tick(len(pictures) - len(asked))
         failures: dict[_Keys, str] = {}
         for key, vectors in zip(asked, self._ask(list(asked.values()), batch_size), strict=True):
             if (reason := self._failure(vectors)) is not None:
@@ -224,7 +267,8 @@ class SemanticExtractor:
             return None
         if (vectors := self._kept(keys)) is not None:
             return vectors
-        others = (self._kept(self._keys(pixels, dtype)) for dtype in self._other_precisions)
+        precisions = _PRECISIONS if self._asked_dtype == "auto" else ()
+        others = (self._kept(self._keys(pixels, dtype)) for dtype in precisions if dtype != self.dtype)
         return next((vectors for vectors in others if vectors is not None), None)
 
     def _kept(self, keys: _Keys) -> dict[str, Tensor] | None:
@@ -241,9 +285,17 @@ class SemanticExtractor:
         if self._cache is not None:
             self._cache.check_writable()  # before the model is loaded
         model = self.model
+        if self._placement is not None:
+            self._placement.before_use(model.network, self.quantization is not None)
+
+        def ask(batch: Sequence[Tensor]) -> dict[str, Tensor]:
+            answers = model.features(batch, self.questions)
+            tick(len(batch))
+            return answers
+
         answers = run_in_batches(
             pixels,
-            lambda batch: model.features(batch, self.questions),
+            ask,
             device=self.device,
             what=("semantic", self.folder, self.dtype, self.quantization),
             batch_size=batch_size,
@@ -263,8 +315,9 @@ class SemanticExtractor:
         return None
 
     def _load(self) -> SemanticModel:
+        is_quantized = self.quantization is not None
         placement: dict[str, Any] = {
-            "device": self.device,
+            "device": self.device if self._placement is None else self._placement.before_loading(is_quantized),
             "dtype": self.dtype,
             "quantization": self.quantization,
             "device_map": self.device_map,

@@ -183,6 +183,17 @@ def device_of(plan: Mapping[str, torch.device], parameter: str) -> torch.device:
     return plan[part]
 
 
+def entry_device(module: nn.Module, otherwise: torch.device) -> torch.device:
+    """Where a module's inputs go: to its first weights, so that it may be moved between two calls.
+
+    Args:
+        module: With its weights.
+        otherwise: For weights that accelerate keeps elsewhere until they are needed, so that they seem to be nowhere.
+    """
+    first = next(module.parameters())
+    return otherwise if first.is_meta else first.device
+
+
 def dispatch(module: nn.Module, plan: Mapping[str, torch.device]) -> nn.Module:
     """Makes a module with weights compute by a plan: accelerate's hooks move inputs, and weights that wait on the CPU.
 

@@ -19,7 +19,7 @@ from ..preprocess import ClipPreprocessing
 from .model_files import read_json
 from .mplug_owl2 import MplugOwl2
 from .mplug_owl2.config import OwlConfig
-from .placement import check_fits, device_of, dispatch, plan_device_map
+from .placement import check_fits, device_of, dispatch, entry_device, plan_device_map
 from .quantization import quantize_linears
 from .weight_loading import fill
 
@@ -38,7 +38,7 @@ class PublishedMplugOwl2:
         preprocessing: The pictures' way in.
         tokenize: Text to token ids, without special tokens.
         bos_token_id: The beginning of a sequence.
-        device: Where pictures enter the network.
+        device: Where pictures enter the network while accelerate keeps its weights elsewhere; else they follow it.
         dtype: What they are computed in.
     """
 
@@ -117,7 +117,7 @@ class PublishedMplugOwl2:
             By the questions' names: (N, D) float32 on the CPU.
         """
         prompts = {name: self.prompt_ids(question) for name, question in questions.items()}
-        pixels = self.preprocessing(pictures, self._device, self._dtype)
+        pixels = self.preprocessing(pictures, entry_device(self.network, self._device), self._dtype)
         return {name: vectors.cpu() for name, vectors in self.network.features(pixels, prompts).items()}
 
 

@@ -8,7 +8,14 @@ import PIL.Image
 import pytest
 from PIL.PngImagePlugin import PngInfo
 
-from ma_agiqa_core.generation.picture_metadata import PictureMetadata, add_metadata, read_metadata, save_picture
+from ma_agiqa_core.generation.picture_metadata import (
+    PictureMetadata,
+    add_metadata,
+    metadata_of_scores,
+    read_metadata,
+    save_picture,
+)
+from ma_agiqa_core.scorer import ScorerInfo
 
 SCORED = PictureMetadata(0.5, 42.0, "lite", "abc", rank=1, index=3)
 MADE = PictureMetadata(
@@ -100,3 +107,36 @@ def test_a_score_that_json_lacks_is_refused_and_leaves_no_file(tmp_path: Path) -
     with pytest.raises(ValueError, match="not JSON compliant"):
         save_picture(PIL.Image.new("RGB", (4, 3)), tmp_path / "a.png", PictureMetadata(math.nan, None, "a", "", 1, 0))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_group_of_scores_is_ranked_with_percentiles() -> None:
+    info = ScorerInfo("lite", "abc", 0, 10, "data", quantiles=(0.0, 10.0))
+    scored = metadata_of_scores([2.0, 5.0, math.nan, 3.0, math.inf], info)
+    assert [entry and (entry.rank, entry.index, entry.score, entry.percentile) for entry in scored] == [
+        (4, 0, 2.0, 20.0),
+        (2, 1, 5.0, 50.0),
+        None,
+        (3, 3, 3.0, 30.0),
+        None,
+    ]
+    assert scored[0] is not None
+    assert (scored[0].model, scored[0].revision) == ("lite", "abc")
+
+
+def test_a_group_scored_by_an_unknown_or_relative_scorer_has_no_percentiles(tmp_path: Path) -> None:
+    (unknown,) = metadata_of_scores([2.0])
+    assert unknown == PictureMetadata(2.0, None, None, None, rank=1, index=0)
+    assert read_metadata(save_picture(PIL.Image.new("RGB", (4, 3)), tmp_path / "a.png", unknown)) == unknown
+    (relative,) = metadata_of_scores([0.5], ScorerInfo("both", "rank", 0, 1, "", relative=True))
+    assert relative == PictureMetadata(0.5, None, "both", "rank", rank=1, index=0)
+
+
+def test_pictures_are_saved_with_and_without_chunks(tmp_path: Path) -> None:
+    picture = PIL.Image.new("RGB", (4, 3))
+    chunks = PngInfo()
+    chunks.add_text("workflow", "{}")
+    with PIL.Image.open(save_picture(picture, tmp_path / "a.png", SCORED, chunks, compress_level=1)) as opened:
+        assert opened.info["workflow"] == "{}"
+        assert read_metadata(opened) == SCORED
+    with PIL.Image.open(save_picture(picture, tmp_path / "b.png", None)) as opened:
+        assert opened.info == {}

@@ -258,3 +258,45 @@ def test_half_written_entries_are_made_again(owl_folder, noise_pictures, tmp_pat
     vectors = SemanticExtractor(owl_folder, device="cpu", cache=cache).extract(noise_pictures[:1])
     assert asked == [1, 1]
     assert all(matrix.isfinite().all() for matrix in vectors.values())
+
+
+class SharedDevice:
+    """A program that moves models: what it was asked for, and where it has them."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def before_loading(self, quantized: bool) -> torch.device:
+        self.asked.append(f"load quantized={quantized}")
+        return torch.device("cpu")
+
+    def before_use(self, network: torch.nn.Module, quantized: bool) -> None:
+        self.asked.append(f"use {type(network).__name__}")
+
+
+def test_another_program_may_decide_where_the_language_model_is(owl_folder, noise_pictures, extractor):
+    wanted = extractor.extract(noise_pictures)
+    shared, placement = SemanticExtractor(owl_folder, device="cpu"), SharedDevice()
+    shared.hand_over(placement)
+    assert placement.asked == []
+    for name, vectors in shared.extract(noise_pictures).items():
+        assert torch.equal(vectors, wanted[name])
+    assert placement.asked == ["load quantized=False", "use MplugOwl2"]
+    shared.extract(noise_pictures)
+    assert placement.asked[2:] == ["use MplugOwl2"]
+    shared.drop_model()
+    shared.extract(noise_pictures)
+    assert placement.asked[3:] == ["load quantized=False", "use MplugOwl2"]
+
+
+def test_the_precision_is_that_of_the_device_handed_over_to(owl_folder):
+    placement = SharedDevice()
+    placement.device = torch.device("mps")
+    extractor = SemanticExtractor(owl_folder, device="cpu")
+    assert extractor.dtype == torch.float32
+    extractor.hand_over(placement)
+    assert extractor.dtype == torch.float16
+    with pytest.raises(ValueError, match=r"^Expected no device_map, got 'auto'\. The device is shared with other"):
+        SemanticExtractor(owl_folder, device="cpu", device_map="auto").hand_over(placement)

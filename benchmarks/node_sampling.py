@@ -1,0 +1,189 @@
+"""What the best-of-N sampler node saves, and how near its pictures are to an unpruned run: every sampler of ComfyUI.
+
+    COMFYUI_PATH=/path/to/ComfyUI python -m benchmarks.node_sampling
+
+A small UNet of random numbers goes through ComfyUI's own sampler, in a child process whose folder is ComfyUI's: eight
+candidates, 20 steps, of which "0.4:4, 0.7:2" leaves two. The largest difference of these two from the same rows of an
+unpruned KSampler is given by the deviation of the latents.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+N, STEPS, CFG, SEED, PRUNE_AT = 8, 20, 5.0, 7, "0.4:4, 0.7:2"
+SURVIVORS = ([0, 2, 5, 6], [2, 5])  # the first is rarely kept, and neighbours are not
+LATENT = 8  # places a side
+_RESULT = "RESULT "
+
+
+@dataclass(frozen=True)
+class SamplerRow:
+    """One sampler.
+
+    Attributes:
+        name: As on the node.
+        difference: Of the survivors from an unpruned run, by the deviation of the latents; None: not to be pruned.
+        masked_difference: The same with a noise mask.
+        calls: Rows times calls of the diffusion model.
+        unpruned_calls: The same without pruning, counted.
+        comes_again_alone: Whether one latent in a KSampler gives the same picture as in the batch.
+    """
+
+    name: str
+    difference: float | None
+    masked_difference: float | None
+    calls: int
+    unpruned_calls: int
+    comes_again_alone: bool
+
+    @property
+    def saved(self) -> float:
+        """Of the model calls, 0 to 1."""
+        return 1 - self.calls / self.unpruned_calls
+
+
+def measured(comfyui: Path) -> list[SamplerRow]:
+    """Every sampler of this ComfyUI; takes about two minutes on one thread.
+
+    Args:
+        comfyui: A checkout of ComfyUI.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COMFYUI_PATH": str(comfyui)}
+    done = subprocess.run(
+        [sys.executable, __file__, "--child"], cwd=comfyui, env=environment, capture_output=True, text=True, check=False
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith(_RESULT)]
+    if done.returncode or not lines:
+        raise RuntimeError(f"Expected a measurement from ComfyUI in {comfyui}, got:\n{done.stderr[-4000:]}")
+    return [SamplerRow(**row) for row in json.loads(lines[-1].removeprefix(_RESULT))]
+
+
+def table(rows: list[SamplerRow]) -> str:
+    """Markdown."""
+    lines = [
+        "| sampler | difference | with a noise mask | model calls, of unpruned | saved | comes again alone |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        near = [
+            "refused" if value is None else f"{value:.0e}" if value else "0"
+            for value in (row.difference, row.masked_difference)
+        ]
+        calls = "-" if row.difference is None else f"{row.calls} of {row.unpruned_calls}"
+        saved = "-" if row.difference is None else f"{row.saved:.0%}"
+        again = "yes" if row.comes_again_alone else "in its batch"
+        lines.append(f"| {row.name} | {' | '.join(near)} | {calls} | {saved} | {again} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Prints the table."""
+    if "COMFYUI_PATH" not in os.environ:
+        raise SystemExit("Expected COMFYUI_PATH with a checkout of ComfyUI, got none. Set it.")
+    print(table(measured(Path(os.environ["COMFYUI_PATH"]))))
+
+
+def _child() -> None:
+    """In a process of its own, where importing ComfyUI is right."""
+    sys.path[0] = os.environ["COMFYUI_PATH"]  # instead of this folder
+    sys.argv = ["main.py", "--cpu"]
+    import comfy.options  # noqa: TID251
+
+    comfy.options.enable_args_parsing()
+    import comfy.samplers  # noqa: TID251
+    import comfy.utils  # noqa: TID251
+    import torch
+
+    comfy.utils.set_progress_bar_enabled(False)
+    torch.set_num_threads(1)
+    tiny = _loaded("tiny_diffusion", ROOT / "tests" / "nodes" / "tiny_diffusion.py")
+    _loaded("ma_agiqa_pack", ROOT / "__init__.py", package=ROOT)
+    sampling = importlib.import_module("ma_agiqa_pack.nodes.segmented_sampling")
+    with torch.inference_mode():
+        rows = [_one(name, sampling, tiny) for name in comfy.samplers.KSampler.SAMPLERS]
+    print(_RESULT + json.dumps([asdict(row) for row in rows]))
+
+
+def _one(name: str, sampling: ModuleType, tiny: ModuleType) -> SamplerRow:
+    import torch
+
+    numbers = torch.Generator().manual_seed(3)
+    empty = {"samples": torch.zeros(N, 4, LATENT, LATENT), "batch_index": list(range(N))}
+    mask = (torch.rand(N, 1, LATENT, LATENT, generator=numbers) > 0.5).float()
+    given = {**empty, "samples": torch.randn(N, 4, LATENT, LATENT, generator=numbers), "noise_mask": mask}
+    text, other = tiny.conditioning(1), tiny.conditioning(2)
+    settings = sampling.SamplerSettings(name, "normal", STEPS, CFG, 1.0, SEED)
+    differences, calls, unpruned = [], 0, 0
+    alone = True
+    for latent in (empty, given):
+        model = tiny.tiny_model()
+        plain, unpruned_calls = _plain(model, settings, text, other, latent)
+        pruned = sampling.SegmentedSampling(model, settings, text, other, latent)
+        alone = alone and (latent is given or pruned.replays_alone)
+        try:
+            pruned.check_divisible()
+        except ValueError:
+            differences.append(None)
+            continue
+        pruned.run(list(range(N)), round(0.4 * pruned.steps))
+        pruned.run(SURVIVORS[0], round(0.7 * pruned.steps))
+        finished = pruned.run(SURVIVORS[1])
+        differences.append(float((finished - plain[SURVIVORS[1]]).abs().max() / plain.std()))
+        calls, unpruned = pruned.calls, unpruned_calls
+    return SamplerRow(name, differences[0], differences[1], calls, unpruned, alone)
+
+
+def _plain(model: Any, settings: Any, text: Any, other: Any, latent: dict[str, Any]) -> tuple[Any, int]:
+    """ComfyUI's own sampler, and the rows that its model was asked for."""
+    import comfy.sample  # noqa: TID251
+    from comfy.patcher_extension import WrappersMP  # noqa: TID251
+
+    counted = [0]
+
+    def count(execute: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        counted[0] += len(x)
+        return execute(x, *args, **kwargs)
+
+    model = model.clone()
+    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "benchmark", count)
+    finished = comfy.sample.sample(
+        model,
+        comfy.sample.prepare_noise(latent["samples"], settings.seed, latent["batch_index"]),
+        settings.steps,
+        settings.cfg,
+        settings.sampler_name,
+        settings.scheduler,
+        text,
+        other,
+        latent["samples"],
+        denoise=settings.denoise,
+        noise_mask=latent.get("noise_mask"),
+        disable_pbar=True,
+        seed=settings.seed,
+    )
+    return finished, counted[0]
+
+
+def _loaded(name: str, file: Path, package: Path | None = None) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        name, file, submodule_search_locations=None if package is None else [str(package)]
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError(f"Expected a Python file, got {file}.")
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    _child() if "--child" in sys.argv else main()

@@ -1,0 +1,184 @@
+"""Best of N in segments: sample a while, score what the pictures promise to be, go on with the best of them.
+
+For samplers that can be stopped and continued between two steps, such as ComfyUI's. The sampler itself is behind
+`Candidates`; here is when it is stopped, who goes on, and who wins.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..latent_rows import Latent, latent_count, latent_rows
+from ..scorer import Pictures, Scorer
+from .finite_scores import finite_scores
+from .pruning_rule import PruningStep, call_of, kept_rows
+
+_STAGE = re.compile(r"(\d*\.?\d+)\s*:\s*(\d+)")
+_HOW = 'Write fractions of the steps with how many go on, such as "0.4:4, 0.7:2", or nothing to finish all'
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stop.
+
+    Attributes:
+        step: After how many steps.
+        fraction: What was asked for.
+        keep: How many candidates go on.
+    """
+
+    step: int
+    fraction: float
+    keep: int
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The best candidates, and how it came to that.
+
+    Attributes:
+        rows: The best, best first.
+        scores: Theirs, as finished pictures.
+        finished: The scores of all that were finished, by row.
+        history: What was dropped when.
+    """
+
+    rows: tuple[int, ...]
+    scores: tuple[float, ...]
+    finished: Mapping[int, float]
+    history: tuple[PruningStep, ...]
+
+
+class Candidates(Protocol):
+    """What makes candidates piece by piece. Rows that are left out once never come back."""
+
+    def previews(self, rows: Sequence[int], step: int) -> Pictures:
+        """Goes on to this step with these rows, and shows what they promise to be."""
+        ...
+
+    def pictures(self, rows: Sequence[int]) -> Pictures:
+        """Finishes these rows."""
+        ...
+
+
+def stages_of(text: str, *, n: int, keep: int, steps: int) -> list[Stage]:
+    """When to stop, from a text such as "0.4:4, 0.7:2".
+
+    A stop at which nobody would be dropped is left out; of several at one step the last counts.
+
+    Args:
+        text: Fractions of the steps with the number of candidates that go on there, in any order.
+        n: How many candidates there are.
+        keep: How many are wanted in the end.
+        steps: How many steps a finished picture takes.
+
+    Raises:
+        ValueError: The text is malformed, or asks for what cannot be done.
+    """
+    if keep > n:
+        raise ValueError(f"Expected to keep at most the {n} candidates there are, got {keep}. Raise n or lower keep.")
+    counts = _counts_of(text)
+    before = n
+    stages: dict[int, Stage] = {}
+    for fraction, count in sorted(counts.items()):
+        if count > before:
+            raise ValueError(
+                f"Expected at most {before} candidates at {fraction:g} in prune_at, got {count}: there are no more by "
+                "then. Let the numbers fall from one stop to the next."
+            )
+        if count < before:
+            step = call_of(fraction, steps)
+            stages[step] = Stage(step, fraction, count)
+        before = count
+    if before < keep:
+        raise ValueError(
+            f"Expected prune_at to leave at least the {keep} candidates that are to be kept, got {before}. Raise the "
+            "last number of prune_at, or lower keep."
+        )
+    if stages and steps < 2:
+        raise ValueError(f"Expected at least 2 steps to prune between, got {steps}. Raise steps, or empty prune_at.")
+    return list(stages.values())
+
+
+def candidate_latents(latent: Latent, n: int) -> dict[str, Any]:
+    """One latent n times, or the n that there are, each with the index of its noise.
+
+    Returns:
+        A latent of n rows with "batch_index".
+
+    Raises:
+        ValueError: Another number of latents, or latents of a video or of sound.
+    """
+    count = latent_count(latent)
+    if count not in (1, n):
+        raise ValueError(
+            f"Expected one latent, or one for each of {n} candidates, got {count}. Set the batch size of the latent to "
+            "1, or the number of candidates to the batch size."
+        )
+    shape = tuple(latent["samples"].shape)
+    if len(shape) not in (4, 5) or (len(shape) == 5 and shape[2] != 1):
+        raise ValueError(
+            f"Expected latents of pictures, got {shape}, which are a video or sound. This node chooses among pictures."
+        )
+    if count == n:
+        return latent_rows(latent, range(n))
+    repeated = latent_rows(latent, [0] * n)
+    (first,) = latent_rows(latent, [0])["batch_index"]
+    return {**repeated, "batch_index": [first + row for row in range(n)]}
+
+
+def choose(
+    candidates: Candidates, scorer: Scorer, *, prompt: str | None, n: int, keep: int, stages: Sequence[Stage]
+) -> Chosen:
+    """Makes n candidates, drops the worst at each stage, and says which are the best in the end.
+
+    Args:
+        candidates: What makes them.
+        scorer: Any scorer; higher is better, and of equal ones the earlier row goes on.
+        prompt: The text behind the pictures, for scorers that read it.
+        n: How many to begin with.
+        keep: How many are wanted.
+        stages: From `stages_of`.
+
+    Raises:
+        ValueError: The scorer needs a prompt, or gives a score that nothing can be decided by.
+    """
+    if scorer.info.needs_prompt and not (prompt and prompt.strip()):
+        raise ValueError(
+            f"Expected a prompt for {scorer.info.name}, which compares pictures with their text, got none. Connect or "
+            "write the text that is behind 'positive'."
+        )
+    alive = list(range(n))
+    history = []
+    for stage in stages:
+        scores = _scores(scorer, candidates.previews(alive, stage.step), prompt, alive, "the preview of candidate")
+        kept = kept_rows(scores, stage.keep)
+        dropped = tuple(row for row in alive if row not in kept)
+        history.append(PruningStep(stage.step - 1, stage.fraction, scores, tuple(kept), dropped))
+        alive = kept
+    finished = _scores(scorer, candidates.pictures(alive), prompt, alive, "candidate")
+    best = sorted(alive, key=lambda row: (-finished[row], row))[:keep]
+    return Chosen(tuple(best), tuple(finished[row] for row in best), finished, tuple(history))
+
+
+def _scores(scorer: Scorer, pictures: Pictures, prompt: str | None, rows: Sequence[int], what: str) -> dict[int, float]:
+    names = [f"{what} {row}" for row in rows]
+    return dict(zip(rows, finite_scores(scorer, pictures, prompt, names, "Use another scorer."), strict=True))
+
+
+def _counts_of(text: str) -> dict[float, int]:
+    counts: dict[float, int] = {}
+    for part in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
+        match = _STAGE.fullmatch(part)
+        if match is None:
+            raise ValueError(f"Expected prune_at in the form 0.4:4, got {part!r} in {text!r}. {_HOW}.")
+        fraction, count = float(match[1]), int(match[2])
+        if not 0 < fraction < 1:
+            raise ValueError(f"Expected fractions between 0 and 1 in prune_at, got {match[1]} in {text!r}. {_HOW}.")
+        if count < 1:
+            raise ValueError(f"Expected to keep at least 1 candidate, got {part!r} in prune_at. {_HOW}.")
+        if fraction in counts:
+            raise ValueError(f"Expected each fraction once in prune_at, got {fraction:g} twice in {text!r}. {_HOW}.")
+        counts[fraction] = count
+    return counts

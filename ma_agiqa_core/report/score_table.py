@@ -1,0 +1,40 @@
+"""Scores as a table in plain text, best first, for places that show no more than text."""
+
+import math
+from collections.abc import Sequence
+
+from ..ranking import RankedPicture, order_by_score
+from ..scorer import ScorerInfo
+from .decimals import decimals_for
+
+_MEANING = {True: "scores compare these pictures with each other", False: "higher is better"}
+
+
+def score_table(info: ScorerInfo, scores: Sequence[float]) -> str:
+    """A line for each picture: rank, number from 0 in input order, score, and the percentile where there is one.
+
+    Args:
+        info: Of the scorer.
+        scores: One per picture; NaN stands last.
+    """
+    percentiles = [None if info.relative else info.percentile(score) for score in scores]
+    ranking = order_by_score(
+        RankedPicture(index, score, percentile, None)
+        for index, (score, percentile) in enumerate(zip(scores, percentiles, strict=True))
+    )
+    finite = [score for score in scores if math.isfinite(score)]
+    decimals = decimals_for(max(finite) - min(finite) if finite else 0)
+    rows = [("rank", "picture", "score", "better than" if any(p is not None for p in percentiles) else "")]
+    for rank, picture in enumerate(ranking.kept, start=1):
+        share = "" if picture.percentile is None else f"{math.floor(picture.percentile)} %"
+        rows.append((str(rank), str(picture.index), f"{picture.score:.{decimals}f}", share))
+    rows += [("-", str(picture.index), "none", "") for picture in ranking.failed]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.rjust, row, widths)).rstrip() for row in rows]
+    return "\n".join([f"{info.name} ({_range(info)}{_MEANING[info.relative]})", *lines])
+
+
+def _range(info: ScorerInfo) -> str:
+    if not (math.isfinite(info.low) and math.isfinite(info.high)):
+        return ""
+    return f"about {info.low:g} to {info.high:g}; "

@@ -1,0 +1,111 @@
+"""Which of the scored pictures go on: by count, by a lowest score, and what to do if none is good enough."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+from .ranking import RankedPicture, order_by_score
+
+IF_NONE = ("best", "block", "error")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Indexes of pictures, from 0 in the order they were given.
+
+    Attributes:
+        kept: Best first.
+        rejected: Best first, at the end those without a score.
+    """
+
+    kept: tuple[int, ...]
+    rejected: tuple[int, ...]
+
+    @property
+    def indexes(self) -> str:
+        """What was kept as "3,0,5"."""
+        return ",".join(map(str, self.kept))
+
+
+def select_best(
+    scores: Sequence[float], *, top_k: int, min_score: float | None = None, if_none: str = "best"
+) -> Selection:
+    """Keeps the best.
+
+    Args:
+        scores: Higher is better; a picture with NaN is never kept. Ties keep the order they came in.
+        top_k: Keep at most this many.
+        min_score: Keep none below; None keeps by count alone.
+        if_none: If no score reaches `min_score`: "best" keeps the best one all the same, "block" none, "error" raises.
+
+    Raises:
+        ValueError: `top_k` below 1, `min_score` NaN, or an unknown `if_none`; none is good enough and this is an
+            error, or none has a score and the best was to be kept.
+    """
+    if if_none not in IF_NONE:
+        raise ValueError(f"Expected {', '.join(IF_NONE)} if none is good enough, got {if_none!r}.")
+    ranking = order_by_score(
+        [RankedPicture(index, score, None, None) for index, score in enumerate(scores)],
+        top_k=top_k,
+        min_score=min_score,
+    )
+    kept, rejected = list(ranking.kept), [*ranking.rejected, *ranking.failed]
+    if not kept and if_none != "block":
+        if not ranking.rejected:
+            raise ValueError(
+                f"Expected a score for at least one picture, got none for {len(scores)}. Try other pictures."
+            )
+        if if_none == "error":
+            best = f"{rejected[0].score:.4g} for the best of {len(scores)}"
+            raise ValueError(
+                f"Expected a score of at least {min_score:g}, got {best}. "
+                "Lower the minimum score, or make more pictures."
+            )
+        kept = [rejected.pop(0)]
+    return Selection(tuple(picture.index for picture in kept), tuple(picture.index for picture in rejected))
+
+
+def split_at(scores: Sequence[float], min_score: float) -> Selection:
+    """Keeps all with at least `min_score`, both sides in input order; what has no score is rejected.
+
+    Raises:
+        ValueError: `min_score` is NaN.
+    """
+    if math.isnan(min_score):
+        raise ValueError("Expected a number as the minimum score, got NaN.")
+    good = [score >= min_score for score in scores]
+    return Selection(
+        tuple(index for index, passed in enumerate(good) if passed),
+        tuple(index for index, passed in enumerate(good) if not passed),
+    )
+
+
+def one_score_each(values: Any, count: int) -> list[float]:
+    """Scores as they come from other programs, as one number for each picture.
+
+    Args:
+        values: Numbers, or lists or tensors of them, however deep.
+        count: How many pictures there are.
+
+    Raises:
+        ValueError: Something that is no number, or another number of scores than pictures.
+    """
+    scores = _numbers(values)
+    if len(scores) != count:
+        raise ValueError(
+            f"Expected one score for each of {count} pictures, got {len(scores)}. "
+            "Connect the scores that were made of these very pictures."
+        )
+    return scores
+
+
+def _numbers(values: Any) -> list[float]:
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    if isinstance(values, list | tuple):
+        return [number for value in values for number in _numbers(value)]
+    if isinstance(values, bool) or not isinstance(values, Real):
+        raise ValueError(f"Expected numbers as scores, got {values!r:.60}. Connect the scores of a scoring node.")
+    return [float(values)]

@@ -1,0 +1,40 @@
+"""The nodes: the only place that imports ComfyUI.
+
+Each is imported for itself: one that a future ComfyUI breaks does not take the others with it.
+"""
+
+import logging
+from importlib import import_module
+
+from .install_advice import install_advice
+from .model_folder import register
+
+_logger = logging.getLogger(__name__)
+
+CLASSES = {
+    "load_scorer": "LoadScorer",
+    "ensemble_scorer": "EnsembleScorer",
+    "score_images": "ScoreImages",
+    "select_best": "SelectBest",
+    "quality_gate": "QualityGate",
+    "best_of_n_sampler": "BestOfNSampler",
+    "score_sheet": "ScoreSheet",
+    "save_scored": "SaveScored",
+}
+
+
+def _imported() -> list[type]:
+    found = []
+    for module, name in CLASSES.items():
+        try:
+            node = getattr(import_module(f".{module}", __name__), name)
+            node.GET_SCHEMA()  # ComfyUI asks for it next, and gives up on all nodes if one cannot tell
+        except Exception as error:
+            _logger.exception("[ma-agiqa] the node %s is missing. %s", name, install_advice(error))
+        else:
+            found.append(node)
+    return found
+
+
+register()
+NODES = _imported()

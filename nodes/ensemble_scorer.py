@@ -1,0 +1,42 @@
+"""Combine Image Scorers."""
+
+from comfy_api.latest import io
+
+from ..ma_agiqa_core import EnsembleScorer as CoreEnsemble
+from .managed_scorer import ManagedScorer
+from .schema import Scorer, schema
+
+NUMBERS = (1, 2, 3, 4)
+
+
+class EnsembleScorer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        inputs = []
+        for number in NUMBERS:
+            is_more = number > 1
+            inputs.append(Scorer.Input(f"scorer_{number}", optional=is_more))
+            weight = io.Float.Input(
+                f"weight_{number}", optional=is_more, default=1.0, min=0.01, max=100.0, step=0.05, round=0.01
+            )
+            inputs.append(weight)
+        return schema(
+            node_id="MaAgiqaEnsembleScorer",
+            category="MA-AGIQA",
+            search_aliases=["ensemble", "average scores", "merge scorers", "mixed reward", "multiple judges"],
+            # first, else it stands between the weights: the front end shows the optional ones last
+            inputs=[io.Combo.Input("combine", options=["calibrated", "rank", "zscore"], default="calibrated"), *inputs],
+            outputs=[Scorer.Output("scorer")],
+        )
+
+    @classmethod
+    def execute(cls, combine, **given):
+        members = [
+            (given[f"scorer_{number}"], given.get(f"weight_{number}", 1.0))
+            for number in NUMBERS
+            if given.get(f"scorer_{number}") is not None
+        ]
+        ensemble = CoreEnsemble(members, combine)
+        identity = "+".join(f"{scorer.identity}*{weight:g}" for scorer, weight in members)
+        passes = sum(scorer.passes for scorer, _ in members)
+        return io.NodeOutput(ManagedScorer(ensemble, f"{combine}({identity})", passes=passes))

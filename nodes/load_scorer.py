@@ -1,0 +1,44 @@
+"""Load Image Scorer."""
+
+from comfy_api.latest import io
+
+from .model_folder import FROM_CHECKPOINT, LITE, scorer_file, scorer_names, semantic_folder, semantic_names
+from .schema import Scorer, schema
+from .scorer_loading import DEVICES, PRECISIONS, file_states, managed_scorer
+
+
+class LoadScorer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="MaAgiqaLoadScorer",
+            category="MA-AGIQA",
+            search_aliases=[
+                "image quality",
+                "aesthetic score",
+                "IQA",
+                "quality model",
+                "scorer loader",
+                "CLIP score",
+                "PickScore",
+            ],
+            inputs=[
+                io.Combo.Input("model", options=scorer_names(), default=LITE),
+                io.Combo.Input("semantic_model", options=semantic_names(), default=FROM_CHECKPOINT),
+                io.Combo.Input("precision", options=PRECISIONS, default="auto"),
+                io.Combo.Input("device", options=DEVICES, default="default"),
+                io.Boolean.Input("cache_vectors", default=True),
+            ],
+            outputs=[Scorer.Output("scorer")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, model=None, semantic_model=None, **_):
+        """Files that were written anew under their old names are loaded anew. What is linked is not known yet."""
+        file = None if model in (None, LITE) else scorer_file(model)
+        semantic = None if semantic_model is None else semantic_folder(semantic_model)
+        return model, semantic_model, *(file_states(path) for path in (file, semantic) if path)
+
+    @classmethod
+    def execute(cls, model, semantic_model, precision, device, cache_vectors):
+        return io.NodeOutput(managed_scorer(model, semantic_model, precision, device, cache_vectors))

@@ -1,0 +1,126 @@
+"""A core scorer whose networks ComfyUI moves: what travels along SCORER links.
+
+It is a core `Scorer` itself (`info`, `score`), so ensembles, rankings and the sampler take it as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from comfy import model_management
+from comfy.utils import ProgressBar
+from torch import Tensor
+
+from ..ma_agiqa_core.batching import is_out_of_memory
+from ..ma_agiqa_core.images import PictureError, as_picture_list
+from ..ma_agiqa_core.score_progress import tick, watching
+from ..ma_agiqa_core.scorer import Scorer, check_score_options, resolve_prompts
+from .network_memory import LanguageModelMemory, ManagedNetworks
+from .pictures import for_core
+from .score_memo import ScoreMemo, picture_key
+
+logger = logging.getLogger(__name__)
+
+
+class ManagedScorer:
+    """Scores wherever ComfyUI puts the networks, and remembers what it scored.
+
+    Args:
+        scorer: Of the core, with its networks on the CPU; or an ensemble of managed scorers.
+        identity: Weights and settings in one string: equal identities give equal scores.
+        device: Where to compute; None leaves it to ComfyUI.
+        passes: How many networks see each picture, which is how often progress counts it.
+
+    Attributes:
+        info: What the scorer says about itself.
+    """
+
+    def __init__(self, scorer: Scorer, identity: str, device: torch.device | None = None, passes: int = 1) -> None:
+        self.info = scorer.info
+        self.identity, self.passes = identity, passes
+        self._scorer = scorer
+        self._networks = ManagedNetworks(getattr(scorer, "networks", ()), device)
+        self._memo = ScoreMemo()
+        if (extractor := getattr(scorer, "extractor", None)) is not None:
+            extractor.hand_over(LanguageModelMemory(self._networks, extractor.drop_model))
+            self.passes += 1
+
+    def score(self, images: Any, prompts: Any = None, batch_size: int | None = None, on_error: str = "raise") -> Tensor:
+        """Scores pictures; see the core's `Scorer.score`. A picture scored before, with its prompt, is not again."""
+        check_score_options(batch_size, on_error)
+        is_many = isinstance(images, list) or (isinstance(images, Tensor) and images.ndim == 4)
+        pictures = list(images) if is_many else as_picture_list(images)  # what is scored is checked by the core
+        texts = resolve_prompts(prompts, len(pictures), self.info.needs_prompt)
+        if self.info.relative:  # its members remember
+            return self._compute(pictures, texts, batch_size, on_error)
+        read = texts if texts and self.info.needs_prompt else [None] * len(pictures)
+        keys = [picture_key(picture, text) for picture, text in zip(pictures, read, strict=True)]
+        known = self._memo.known(keys)
+        first = {key: row for row, key in reversed(list(enumerate(keys)))}  # equal pictures are scored once
+        new = [row for row, key in enumerate(keys) if key is None or (key not in known and first[key] == row)]
+        tick(self.passes * (len(pictures) - len(new)))
+        scores = torch.full((len(pictures),), math.nan)
+        if new:
+            try:
+                scores[new] = self._compute(
+                    [pictures[row] for row in new], [texts[row] for row in new] if texts else None, batch_size, on_error
+                )
+            except PictureError as error:  # counted among the new ones
+                raise PictureError(new[error.index], error.path, error.reason) from error
+        fresh = {keys[row]: scores[row].item() for row in new}
+        self._memo.remember({key: score for key, score in fresh.items() if key is not None and math.isfinite(score)})
+        known.update(fresh)
+        return torch.tensor([scores[row] if key is None else known[key] for row, key in enumerate(keys)])
+
+    def _compute(self, pictures: list[Any], texts: list[str] | None, batch_size: int | None, on_error: str) -> Tensor:
+        sizes = [picture.shape[-2] * picture.shape[-1] for picture in pictures if isinstance(picture, Tensor)]
+        work = self._scorer.work_bytes(sizes) if hasattr(self._scorer, "work_bytes") else 0
+        # ComfyUI runs nodes in inference mode; weights that are loaded in it are tensors of another kind
+        with torch.inference_mode(False), torch.no_grad():
+            self._networks.load(work)
+            try:
+                return self._scorer.score(pictures, texts, batch_size, on_error)
+            except (MemoryError, RuntimeError) as error:  # with a single picture: before, batches became smaller
+                if not is_out_of_memory(error):
+                    raise
+            logger.warning("out of memory: scoring once more, one by one, with all other models unloaded")
+            self._networks.make_room()
+            self._networks.load()
+            return self._scorer.score(pictures, texts, 1, on_error)
+
+
+def scores_of(
+    scorer: Scorer, pictures: Sequence[Tensor], prompt: str | list[str] | None = None, node_id: str | None = None
+) -> list[float]:
+    """The score of every picture, with progress on the node. The interrupt button ends it within a picture.
+
+    Args:
+        scorer: From a SCORER link.
+        pictures: [H, W, C] as `flattened` gives them.
+        prompt: As `prompts_for` gives it.
+        node_id: `cls.hidden.unique_id` of the node that shows the progress.
+
+    Raises:
+        ValueError: The scorer needs a prompt, or a picture has no score.
+    """
+    if scorer.info.needs_prompt and not prompt:
+        raise ValueError(
+            f"Expected a prompt for {scorer.info.name}, which compares pictures with their text, got none. "
+            "Connect the text that the pictures were made from to 'prompt'."
+        )
+    total = len(pictures) * getattr(scorer, "passes", 1)
+    bar = ProgressBar(total, node_id=node_id)
+
+    def seen(count: int) -> None:
+        model_management.throw_exception_if_processing_interrupted()
+        if count:
+            bar.update(count)
+
+    with watching(seen):
+        scores = scorer.score(for_core(pictures), prompt)
+    bar.update_absolute(total)
+    return scores.tolist()

@@ -1,0 +1,72 @@
+"""The folder models/ma_agiqa, and what extra_model_paths.yaml adds to it under `ma_agiqa`."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import folder_paths
+
+from ..ma_agiqa_core.model_listing import scorer_path, scorers_in, semantic_models_in
+
+NAME = "ma_agiqa"
+LITE = "lite"
+FROM_CHECKPOINT = "from checkpoint"
+
+
+def register() -> None:
+    """Makes the folder, and makes it known; those of extra_model_paths.yaml, which came before, stay."""
+    own = Path(folder_paths.models_dir, NAME)
+    folder_paths.add_model_folder_path(NAME, str(own))
+    with suppress(OSError):
+        own.mkdir(parents=True, exist_ok=True)
+
+
+def scorer_names() -> list[str]:
+    """What Load Image Scorer offers; "lite" is always there."""
+    return [LITE, *dict.fromkeys(name for root in _roots() for name in scorers_in(root))]
+
+
+def semantic_names() -> list[str]:
+    return [FROM_CHECKPOINT, *dict.fromkeys(name for root in _roots() for name in semantic_models_in(root))]
+
+
+def scorer_file(name: str) -> str:
+    """What the core loads for a name of `scorer_names`.
+
+    Raises:
+        FileNotFoundError: It is not there, or not any more.
+    """
+    if name == LITE:
+        return LITE
+    # ComfyUI 0.3.64 lets through what is not on the list: names from other machines, and paths out of the folder
+    root = next((root for root in _roots() if name in scorers_in(root)), None)
+    if root is None:
+        raise _missing(name)
+    return scorer_path(root, name)
+
+
+def semantic_folder(name: str) -> str | None:
+    """The folder of a name of `semantic_names`; None leaves it to the checkpoint.
+
+    Raises:
+        FileNotFoundError: It is not there any more.
+    """
+    if name == FROM_CHECKPOINT:
+        return None
+    root = next((root for root in _roots() if name in semantic_models_in(root)), None)
+    if root is None:
+        raise _missing(name)
+    return str(root / name)
+
+
+def vector_cache() -> str:
+    """Where vectors of pictures seen before are kept."""
+    return str(Path(folder_paths.get_user_directory(), NAME, "vectors"))
+
+
+def _roots() -> list[Path]:
+    return [Path(root) for root in folder_paths.get_folder_paths(NAME)]
+
+
+def _missing(name: str) -> FileNotFoundError:
+    roots = " or ".join(str(root) for root in _roots())
+    return FileNotFoundError(f"Expected '{name}' in {roots}, got nothing there. Put it back, or choose another model.")

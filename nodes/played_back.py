@@ -1,0 +1,92 @@
+"""A denoiser that has been asked before: known answers come from memory, new ones from the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import comfy.model_management as memory
+import torch
+from torch import Tensor
+
+_POST_CFG = "sampler_post_cfg_function"
+_GUIDANCE = ("denoised", "uncond_denoised", "cond_denoised")  # what samplers look at while the model answers
+
+
+class PlayedBack:
+    """Answers a sampler that works on all rows, while only some of them are left.
+
+    Args:
+        model: ComfyUI's denoiser for the rows that are left.
+        rows: Which these are.
+        answers: By row all that the model has said so far, in order; new answers are added.
+        count: How many rows the sampler works on.
+        extra_args: What the sampler was given for the model.
+        keep: Whether new answers will be asked for again.
+
+    Attributes:
+        is_live: Whether the model has been asked, since all it said before is used up.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        rows: Sequence[int],
+        answers: Mapping[int, list[Any]],
+        count: int,
+        extra_args: Mapping[str, Any],
+        *,
+        keep: bool,
+    ) -> None:
+        self.is_live = False
+        self._model, self._rows, self._count, self._keep = model, list(rows), count, keep
+        self._answers = answers
+        self._known = len(answers[rows[0]])
+        self._call = 0
+        self._hooks = len(extra_args["model_options"].get(_POST_CFG, []))
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else samplers look for in the denoiser."""
+        return getattr(self._model, name)
+
+    def __call__(self, x: Tensor, sigma: Tensor, model_options: Mapping[str, Any], **kwargs: Any) -> Tensor:
+        """x0 of all rows; zeros for those that are gone."""
+        hooks = model_options.get(_POST_CFG, [])[self._hooks :]  # the sampler's own
+        if self._call < self._known:
+            spoken = [self._answers[row][self._call] for row in self._rows]
+            answer = [torch.stack(tensors).to(x.device) for tensors in zip(*spoken, strict=True)]
+        else:
+            answer = self._ask(x, sigma, model_options, bool(hooks), kwargs)
+        self._call += 1
+        x0, *guidance = map(self.spread, answer)
+        for hook in hooks:
+            shown = dict(zip(_GUIDANCE, guidance, strict=True))
+            hook({**shown, "input": x, "sigma": sigma, "model": self._model, "model_options": model_options})
+        return x0
+
+    def spread(self, some: Tensor) -> Tensor:
+        """The rows that are left -> all rows."""
+        every = some.new_zeros((self._count, *some.shape[1:]))
+        every[self._rows] = some
+        return every
+
+    def _ask(
+        self, x: Tensor, sigma: Tensor, options: Mapping[str, Any], is_watched: bool, kwargs: Mapping[str, Any]
+    ) -> list[Tensor]:
+        self.is_live = True
+        guidance: list[Tensor] = []
+
+        def watch(state: Mapping[str, Any]) -> Tensor:
+            guidance[:] = [state[name] for name in _GUIDANCE]
+            return state["denoised"]
+
+        if is_watched:
+            options = {**options, _POST_CFG: [*options[_POST_CFG][: self._hooks], watch]}
+        own_sigma = sigma[self._rows] if sigma.ndim else sigma
+        answer = [self._model(x[self._rows], own_sigma, model_options=options, **kwargs), *guidance]
+        if self._keep:
+            device = memory.intermediate_device()
+            kept = [tensor.to(device) for tensor in answer]
+            for place, row in enumerate(self._rows):
+                self._answers[row].append([tensor[place].clone() for tensor in kept])
+        return answer

@@ -1,0 +1,38 @@
+"""Save Scored Images."""
+
+from comfy_api.latest import io
+
+from ..ma_agiqa_core.generation.picture_metadata import metadata_of_scores
+from ..ma_agiqa_core.selection import one_score_each
+from .pictures import flattened, one
+from .saved_files import save_in_output
+from .schema import CATEGORY, Scorer, schema
+
+
+class SaveScored(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="MaAgiqaSaveScored",
+            category=CATEGORY,
+            search_aliases=["save image", "metadata", "PNG info", "save with score", "export"],
+            is_input_list=True,
+            is_output_node=True,
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            inputs=[
+                io.Image.Input("images"),
+                io.Float.Input("scores", force_input=True),
+                Scorer.Input("scorer", optional=True),
+                io.String.Input("filename_prefix", default="MA-AGIQA"),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, images, scores, filename_prefix, scorer=None):
+        pictures = flattened(images)
+        values = one_score_each(scores, len(pictures))
+        scorer = one(scorer, "scorer")
+        metadata = metadata_of_scores(values, scorer and scorer.info)
+        prefix = one(filename_prefix, "filename prefix")
+        return io.NodeOutput(ui={"images": save_in_output(pictures, metadata, prefix, cls.hidden)})

@@ -1,0 +1,41 @@
+"""What the nodes' schemas share: the SCORER link, their texts, and fields that only newer versions of ComfyUI know."""
+
+import inspect
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import io
+
+Scorer = io.Custom("SCORER")
+CATEGORY = "MA-AGIQA"
+
+TEXTS = Path(__file__).parents[1] / "locales" / "en" / "nodeDefs.json"
+_NEWER = frozenset({"search_aliases"})  # since ComfyUI 0.12; a TypeError before
+
+
+def schema(**fields: Any) -> io.Schema:
+    """An `io.Schema`, without the fields that the running ComfyUI does not know yet.
+
+    What is not said here of names, description and tooltips is taken from `TEXTS`, where ComfyUI finds it too.
+    """
+    texts = _texts().get(fields["node_id"], {})
+    fields = {**{name: texts[name] for name in ("display_name", "description") if name in texts}, **fields}
+    labels = texts.get("inputs", {}), texts.get("outputs", {})
+    for given in fields.get("inputs") or []:
+        _label(given, labels[0].get(given.id, {}))
+    for number, given in enumerate(fields.get("outputs") or []):
+        _label(given, labels[1].get(str(number), {}))
+    known = inspect.signature(io.Schema).parameters
+    return io.Schema(**{name: value for name, value in fields.items() if name in known or name not in _NEWER})
+
+
+def _label(given: Any, texts: dict[str, str]) -> None:
+    given.display_name = given.display_name or texts.get("name")
+    given.tooltip = given.tooltip or texts.get("tooltip")
+
+
+@lru_cache(maxsize=1)
+def _texts() -> dict[str, Any]:
+    return json.loads(TEXTS.read_text("utf-8")) if TEXTS.exists() else {}

@@ -1,0 +1,49 @@
+"""Score Images."""
+
+from comfy_api.latest import io
+
+from ..ma_agiqa_core.report.score_table import score_table
+from .managed_scorer import scores_of
+from .pictures import flattened, one, prompts_for, unchanged
+from .schema import Scorer, schema
+from .score_strip import score_strip
+
+
+class ScoreImages(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="MaAgiqaScoreImages",
+            category="MA-AGIQA",
+            search_aliases=[
+                "image quality",
+                "rate images",
+                "aesthetic score",
+                "IQA",
+                "assess",
+                "NIQE",
+                "BRISQUE",
+                "rank images",
+            ],
+            is_input_list=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                Scorer.Input("scorer"),
+                io.Image.Input("images"),
+                io.String.Input("prompt", optional=True, multiline=True, default=""),
+            ],
+            outputs=[
+                io.Image.Output("scored_images", is_output_list=True),
+                io.Float.Output("scores", is_output_list=True),
+                io.Float.Output("best_score"),
+                io.String.Output("report"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, scorer, images, prompt=None):
+        pictures, judge = flattened(images), one(scorer, "scorer")
+        scores = scores_of(judge, pictures, prompts_for(prompt, len(pictures)), cls.hidden.unique_id)
+        report = score_table(judge.info, scores)
+        shown = score_strip(pictures, scores, judge.info) | {"text": [report]}
+        return io.NodeOutput(unchanged(images, pictures), scores, max(scores), report, ui=shown)

@@ -1,0 +1,39 @@
+"""Ranked Contact Sheet."""
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..ma_agiqa_core.report.contact_sheet import contact_sheet
+from ..ma_agiqa_core.selection import one_score_each
+from .pictures import as_pil, flattened, one
+from .schema import CATEGORY, Scorer, schema
+
+
+class ScoreSheet(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="MaAgiqaScoreSheet",
+            category=CATEGORY,
+            search_aliases=["contact sheet", "image grid", "ranking", "overview", "compare images"],
+            is_input_list=True,
+            inputs=[
+                io.Image.Input("images"),
+                io.Float.Input("scores", force_input=True),
+                io.Int.Input("columns", default=0, min=0, max=64),
+                Scorer.Input("scorer", optional=True),
+            ],
+            outputs=[io.Image.Output("sheet")],
+        )
+
+    @classmethod
+    def execute(cls, images, scores, columns, scorer=None):
+        pictures = flattened(images)
+        values = one_score_each(scores, len(pictures))
+        percentiles = None
+        if (scorer := one(scorer, "scorer")) is not None and not scorer.info.relative:
+            percentiles = [scorer.info.percentile(score) for score in values]
+        sheet = contact_sheet(map(as_pil, pictures), values, percentiles, columns=one(columns, "columns"))
+        pixels = torch.from_numpy(np.asarray(sheet, np.float32) / 255)
+        return io.NodeOutput(pixels[None].to(pictures[0].device))

@@ -1,0 +1,61 @@
+"""What Score Images shows on itself: its pictures in a strip, each with its rank and score, the best one framed."""
+
+import random
+import string
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..ma_agiqa_core.report.contact_sheet import captioned_pictures
+from ..ma_agiqa_core.scorer import ScorerInfo
+from .pictures import as_pil
+
+QUALITY = 85  # of JPEG: a strip is looked at and thrown away, and PNG would take longer than all the rest
+SIDE = 384  # pixels of a thumbnail's longest side
+ROWS = 128  # at a time: they stay in the processor's cache
+_LETTERS = 5
+
+
+def score_strip(pictures: Sequence[Tensor], scores: Sequence[float], info: ScorerInfo) -> dict[str, list[Any]]:
+    """Saves the strip among ComfyUI's temporary files; what a node's `ui` takes to show it.
+
+    Args:
+        pictures: [H, W, C] as `flattened` gives them.
+        scores: One per picture.
+        info: Of their scorer.
+    """
+    percentiles = None if info.relative else [info.percentile(score) for score in scores]
+    drawn = captioned_pictures([_for_thumbnail(picture) for picture in pictures], scores, percentiles, side=SIDE)
+    # browsers keep what they have seen under a name, and these numbers start again at every restart
+    prefix = f"ma_agiqa_{''.join(random.choices(string.ascii_lowercase, k=_LETTERS))}"
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_temp_directory())
+    shown = []
+    for number, picture in enumerate(drawn, start=counter):
+        file = Path(folder, f"{name}_{number:05}_.jpg")
+        picture.save(file, quality=QUALITY)
+        shown.append({"filename": file.name, "subfolder": subfolder, "type": "temp"})
+    return {"images": shown}
+
+
+def _for_thumbnail(picture: Tensor) -> Any:
+    """Halved while it is twice as large as its thumbnail: a third of the time of converting all of it.
+
+    An array is not copied any more; a PIL image is laid over white.
+    """
+    pixels = picture.cpu()
+    while max(pixels.shape[:2]) >= 2 * SIDE and min(pixels.shape[:2]) >= 2:
+        pixels = torch.cat([_halved(rows) for rows in pixels.split(ROWS)])
+    image = as_pil(pixels)
+    return np.asarray(image) if image.mode == "RGB" else image
+
+
+def _halved(rows: Tensor) -> Tensor:
+    """Means of 2 x 2 pixels; of an odd size the last is left out."""
+    height, width = rows.shape[0] // 2 * 2, rows.shape[1] // 2 * 2
+    sums = rows[:height:2].float() + rows[1:height:2]
+    return (sums[:, :width:2] + sums[:, 1:width:2]).mul_(0.25)

@@ -1,0 +1,69 @@
+"""Select Best Images."""
+
+from comfy_api.latest import io
+
+from ..ma_agiqa_core.selection import IF_NONE, select_best
+from .carried_along import as_latent_output, as_mask_output, latents_for, masks_for, skipped_if_empty
+from .given_scores import limit_for, scores_for
+from .pictures import as_image_output, flattened, one
+from .schema import CATEGORY, Scorer, schema
+
+
+class SelectBest(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="MaAgiqaSelectBest",
+            category=CATEGORY,
+            search_aliases=["best of n", "top k", "pick best", "filter images", "choose image", "sort by score"],
+            is_input_list=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.Image.Input("images"),
+                io.Float.Input("scores", optional=True, force_input=True),
+                Scorer.Input("scorer", optional=True),
+                io.String.Input("prompt", optional=True, multiline=True, default=""),
+                io.Latent.Input("latent", optional=True),
+                io.Mask.Input("mask", optional=True),
+                io.Int.Input("top_k", default=1, min=1, max=4096),
+                io.Boolean.Input("use_min_score", default=False),
+                io.Float.Input("min_score", default=5.0, min=-10000.0, max=10000.0, step=0.05),
+                io.Combo.Input("on_none", options=list(IF_NONE), default="best"),
+            ],
+            outputs=[
+                io.Image.Output("best_images", is_output_list=True),
+                io.Latent.Output("best_latent", is_output_list=True),
+                io.Mask.Output("best_mask", is_output_list=True),
+                io.Float.Output("best_scores", is_output_list=True),
+                io.String.Output("indexes"),
+                io.Image.Output("rejected_images", is_output_list=True),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        images,
+        top_k,
+        use_min_score,
+        min_score,
+        on_none,
+        scores=None,
+        scorer=None,
+        prompt=None,
+        latent=None,
+        mask=None,
+    ):
+        pictures = flattened(images)
+        latents, masks = latents_for(latent, len(pictures)), masks_for(mask, len(pictures))
+        limit = limit_for(min_score, scorer) if one(use_min_score, "use min score") else None
+        values = scores_for(pictures, scores, scorer, prompt, cls.hidden.unique_id)
+        chosen = select_best(values, top_k=one(top_k, "top k"), min_score=limit, if_none=one(on_none, "on_none"))
+        return io.NodeOutput(
+            as_image_output([pictures[index] for index in chosen.kept]),
+            as_latent_output(latents, chosen.kept),
+            as_mask_output(masks, chosen.kept),
+            skipped_if_empty([values[index] for index in chosen.kept]),
+            skipped_if_empty(chosen.indexes),
+            as_image_output([pictures[index] for index in chosen.rejected]),
+        )

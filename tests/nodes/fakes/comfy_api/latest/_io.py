@@ -1,0 +1,291 @@
+"""The fake of schemas, inputs, outputs and nodes. Signatures are the true ones of ComfyUI 0.3.64."""
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+from comfy_execution.graph_utils import ExecutionBlocker
+
+
+class FolderType(str, Enum):
+    input = "input"
+    output = "output"
+    temp = "temp"
+
+
+class NumberDisplay(str, Enum):
+    number = "number"
+    slider = "slider"
+
+
+class Hidden(str, Enum):
+    unique_id = "UNIQUE_ID"
+    prompt = "PROMPT"
+    extra_pnginfo = "EXTRA_PNGINFO"
+    dynprompt = "DYNPROMPT"
+    auth_token_comfy_org = "AUTH_TOKEN_COMFY_ORG"
+    api_key_comfy_org = "API_KEY_COMFY_ORG"
+
+
+class HiddenHolder:
+    def __init__(self, unique_id, prompt, extra_pnginfo, dynprompt, auth_token_comfy_org, api_key_comfy_org, **kwargs):
+        self.unique_id, self.prompt, self.extra_pnginfo, self.dynprompt = unique_id, prompt, extra_pnginfo, dynprompt
+
+    def __getattr__(self, key):
+        return None
+
+
+class Input:
+    io_type = "*"
+
+    def __init__(self, id, display_name=None, optional=False, tooltip=None, lazy=None, extra_dict=None):
+        self.id, self.display_name, self.optional, self.tooltip = id, display_name, optional, tooltip
+        self.lazy, self.extra_dict = lazy, extra_dict or {}
+
+    def get_io_type(self):
+        return self.io_type
+
+
+class WidgetInput(Input):
+    def __init__(
+        self,
+        id,
+        display_name=None,
+        optional=False,
+        tooltip=None,
+        lazy=None,
+        default=None,
+        socketless=None,
+        widget_type=None,
+        force_input=None,
+        extra_dict=None,
+    ):
+        super().__init__(id, display_name, optional, tooltip, lazy, extra_dict)
+        self.default, self.socketless, self.widget_type, self.force_input = (
+            default,
+            socketless,
+            widget_type,
+            force_input,
+        )
+
+
+class Output:
+    io_type = "*"
+
+    def __init__(self, id=None, display_name=None, tooltip=None, is_output_list=False):
+        self.id, self.display_name, self.tooltip, self.is_output_list = id, display_name, tooltip, is_output_list
+
+
+def Custom(io_type):
+    name = io_type.title().replace("_", "")
+    return type(
+        name,
+        (),
+        {
+            "io_type": io_type,
+            "Type": Any,
+            "Input": type("Input", (Input,), {"io_type": io_type}),
+            "Output": type("Output", (Output,), {"io_type": io_type}),
+        },
+    )
+
+
+Image, Mask, Latent = Custom("IMAGE"), Custom("MASK"), Custom("LATENT")
+Model, Vae, Clip, Conditioning = Custom("MODEL"), Custom("VAE"), Custom("CLIP"), Custom("CONDITIONING")
+Image.Type = Mask.Type = torch.Tensor
+
+
+class Boolean(Custom("BOOLEAN")):
+    class Input(WidgetInput):
+        io_type = "BOOLEAN"
+
+        def __init__(
+            self,
+            id,
+            display_name=None,
+            optional=False,
+            tooltip=None,
+            lazy=None,
+            default=None,
+            label_on=None,
+            label_off=None,
+            socketless=None,
+            force_input=None,
+        ):
+            super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
+
+
+class Int(Custom("INT")):
+    class Input(WidgetInput):
+        io_type = "INT"
+
+        def __init__(
+            self,
+            id,
+            display_name=None,
+            optional=False,
+            tooltip=None,
+            lazy=None,
+            default=None,
+            min=None,
+            max=None,
+            step=None,
+            control_after_generate=None,
+            display_mode=None,
+            socketless=None,
+            force_input=None,
+        ):
+            super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
+            self.min, self.max, self.step, self.control_after_generate = min, max, step, control_after_generate
+
+
+class Float(Custom("FLOAT")):
+    class Input(WidgetInput):
+        io_type = "FLOAT"
+
+        def __init__(
+            self,
+            id,
+            display_name=None,
+            optional=False,
+            tooltip=None,
+            lazy=None,
+            default=None,
+            min=None,
+            max=None,
+            step=None,
+            round=None,
+            display_mode=None,
+            socketless=None,
+            force_input=None,
+        ):
+            super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
+            self.min, self.max, self.step, self.round = min, max, step, round
+
+
+class String(Custom("STRING")):
+    class Input(WidgetInput):
+        io_type = "STRING"
+
+        def __init__(
+            self,
+            id,
+            display_name=None,
+            optional=False,
+            tooltip=None,
+            lazy=None,
+            multiline=False,
+            placeholder=None,
+            default=None,
+            dynamic_prompts=None,
+            socketless=None,
+            force_input=None,
+        ):
+            super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
+            self.multiline, self.placeholder, self.dynamic_prompts = multiline, placeholder, dynamic_prompts
+
+
+class Combo(Custom("COMBO")):
+    class Input(WidgetInput):
+        io_type = "COMBO"
+
+        def __init__(
+            self,
+            id,
+            options=None,
+            display_name=None,
+            optional=False,
+            tooltip=None,
+            lazy=None,
+            default=None,
+            control_after_generate=None,
+            upload=None,
+            image_folder=None,
+            remote=None,
+            socketless=None,
+        ):
+            if isinstance(options, type) and issubclass(options, Enum):
+                options = [value.value for value in options]
+            super().__init__(id, display_name, optional, tooltip, lazy, default, socketless)
+            self.options = options
+
+
+@dataclass
+class Schema:
+    node_id: str
+    display_name: str = None
+    category: str = "sd"
+    inputs: list = None
+    outputs: list = None
+    hidden: list = None
+    description: str = ""
+    is_input_list: bool = False
+    is_output_node: bool = False
+    is_deprecated: bool = False
+    is_experimental: bool = False
+    is_api_node: bool = False
+    not_idempotent: bool = False
+    enable_expand: bool = False
+
+    def validate(self):
+        inputs, outputs = [i.id for i in self.inputs or []], [o.id for o in self.outputs or []]
+        twice = [name for name, count in Counter(inputs + outputs).items() if count > 1]
+        if twice:
+            raise ValueError(f"Ids must be unique between inputs and outputs, but {twice} are not.")
+
+    def finalize(self):
+        if self.is_output_node:
+            self.hidden = [
+                *(self.hidden or []),
+                *(h for h in (Hidden.prompt, Hidden.extra_pnginfo) if h not in (self.hidden or [])),
+            ]
+        for number, output in enumerate(self.outputs or []):
+            output.id = output.id or f"_{number}_{output.io_type}_"
+
+
+class NodeOutput:
+    def __init__(self, *args, ui=None, expand=None, block_execution=None):
+        self.args, self.ui, self.expand, self.block_execution = args, ui, expand, block_execution
+
+    @property
+    def result(self):
+        return self.args or None
+
+    def __getitem__(self, index):
+        return self.args[index]
+
+
+class ComfyNode:
+    SCHEMA = None
+    hidden = None
+    FUNCTION = "EXECUTE_NORMALIZED"
+
+    @classmethod
+    def define_schema(cls):
+        raise NotImplementedError
+
+    @classmethod
+    def execute(cls, **kwargs):
+        raise NotImplementedError
+
+    @classmethod
+    def GET_SCHEMA(cls):
+        schema = cls.define_schema()
+        schema.finalize()
+        schema.validate()
+        cls.SCHEMA = schema
+        return schema
+
+    @classmethod
+    def EXECUTE_NORMALIZED(cls, *args, **kwargs):
+        result = cls.execute(*args, **kwargs)
+        if isinstance(result, ExecutionBlocker):
+            return NodeOutput(block_execution=result.message)
+        return result if isinstance(result, NodeOutput) else NodeOutput(*(result or ()))
+
+    @classmethod
+    def PREPARE_CLASS_CLONE(cls, hidden_inputs):
+        hidden = {hidden.name: (hidden_inputs or {}).get(hidden) for hidden in Hidden}
+        return type(cls.__name__, (cls,), {"hidden": HiddenHolder(**hidden)})

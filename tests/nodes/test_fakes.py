@@ -1,0 +1,54 @@
+"""The fakes have the names and signatures of the real ComfyUI, read from both sources without importing either."""
+
+import ast
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+FAKES = Path(__file__).parent / "fakes"
+FILES = sorted(path.relative_to(FAKES).as_posix() for path in FAKES.rglob("*.py"))
+ONLY_HERE = {  # inner workings, which the pack never touches
+    "comfy/patcher_extension.py": {"WrapperExecutor"},
+    "comfy/samplers.py": {"Guided"},
+}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions(path: Path) -> dict[str, str]:
+    """Every public function and method with its parameters: "Int.Input.__init__" -> "self, id, display_name=None"."""
+    return dict(_functions(ast.parse(path.read_text("utf-8")), ""))
+
+
+def classes(path: Path) -> set[str]:
+    return {node.name for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.ClassDef)}
+
+
+def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, str]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, Function) and (not child.name.startswith("_") or child.name == "__init__"):
+            yield prefix + child.name, _parameters(child.args)
+        elif isinstance(child, ast.ClassDef) and not child.name.startswith("_"):
+            yield from _functions(child, f"{prefix}{child.name}.")
+        elif isinstance(child, ast.If | ast.Try):
+            yield from _functions(child, prefix)
+
+
+def _parameters(arguments: ast.arguments) -> str:
+    for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
+        if argument is not None:
+            argument.annotation = None
+    return ast.unparse(arguments)
+
+
+@pytest.mark.skipif("COMFYUI_PATH" not in os.environ, reason="COMFYUI_PATH names no checkout of ComfyUI")
+@pytest.mark.parametrize("name", [name for name in FILES if functions(FAKES / name)])
+def test_the_fake_has_the_true_signatures(name: str) -> None:
+    root, own = Path(os.environ["COMFYUI_PATH"]), ONLY_HERE.get(name, set())
+    real, fake = functions(root / name), functions(FAKES / name)
+    fake = {key: parameters for key, parameters in fake.items() if key.partition(".")[0] not in own}
+    assert not {key: (fake[key], real[key]) for key in fake if key in real and fake[key] != real[key]}
+    assert not {key for key in fake if key not in real and "." not in key}  # methods may be inherited there
+    assert {key for key in classes(FAKES / name) if not key.startswith("_")} <= classes(root / name) | own

@@ -1,0 +1,227 @@
+"""Load Image Scorer: what it offers, what it loads, and that nothing is loaded twice."""
+
+import gc
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def node(pack_module: Callable[[str], Any]) -> Iterator[Any]:
+    yield pack_module("nodes.load_scorer").LoadScorer
+    from comfy import model_management
+
+    model_management.unload_all_models()
+
+
+@pytest.fixture
+def models(node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """models/ma_agiqa, empty, with a second folder from extra_model_paths.yaml before it."""
+    import folder_paths
+
+    roots = [tmp_path / "extra", tmp_path / "models"]
+    for root in roots:
+        root.mkdir()
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "ma_agiqa", ([str(root) for root in roots], set()))
+    monkeypatch.setattr(folder_paths, "get_user_directory", lambda: str(tmp_path / "user"))
+    return roots[1]
+
+
+@pytest.fixture
+def load(node: Any, run_node: Callable[..., Any], models: Path) -> Callable[..., Any]:
+    return lambda model="lite", **options: run_node(node, model=model, **options).args[0]
+
+
+@pytest.fixture
+def pictures() -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    return list(torch.rand(3, 40, 56, 3))
+
+
+def options_of(node: Any, name: str) -> list[str]:
+    return next(given.options for given in node.GET_SCHEMA().inputs if given.id == name)
+
+
+def test_lite_is_always_offered(node: Any, models: Path) -> None:
+    assert options_of(node, "model") == ["lite"]
+    assert options_of(node, "semantic_model") == ["from checkpoint"]
+
+
+def test_models_of_all_folders_are_offered(
+    node: Any, models: Path, tiny_models: ModuleType, checkpoint: Path, owl_folder: Path
+) -> None:
+    shutil.copy(checkpoint, models / "a.safetensors")
+    (models / "sub").mkdir()
+    shutil.copy(checkpoint, models / "sub" / "b.safetensors")
+    tiny_models.write_clip(models.parent / "extra" / "clips" / "tiny-clip")
+    shutil.copytree(owl_folder, models / "owl")
+    (models / "notes.txt").write_text("nothing to load")
+    (models / "half").mkdir()
+    (models / "half" / "config.json").write_text("{}")
+    assert options_of(node, "model") == ["lite", "clips/tiny-clip", "a.safetensors", "sub/b.safetensors"]
+    assert options_of(node, "semantic_model") == ["from checkpoint", "owl"]
+
+
+def test_registering_keeps_the_folders_of_extra_model_paths(pack_module: Callable[[str], Any], models: Path) -> None:
+    import folder_paths
+
+    pack_module("nodes.model_folder").register()
+    own = os.path.join(folder_paths.models_dir, "ma_agiqa")  # noqa: PTH118 (what ComfyUI makes of it)
+    assert folder_paths.get_folder_paths("ma_agiqa") == [str(models.parent / "extra"), str(models), own]
+
+
+def test_lite_scores_as_the_core_does(
+    load: Callable[..., Any], pack_module: Callable[[str], Any], pictures: list[torch.Tensor]
+) -> None:
+    core = pack_module("ma_agiqa_core").load_scorer("lite", device="cpu")
+    wanted = core.score(torch.stack(pictures).movedim(-1, 1))
+    assert pack_module("nodes.managed_scorer").scores_of(load(), pictures) == pytest.approx(wanted.tolist())
+
+
+def test_nothing_is_loaded_twice_and_what_nobody_holds_is_let_go(load: Callable[..., Any]) -> None:
+    first = load()
+    assert load() is first
+    assert load(precision="nf4", cache_vectors=False) is first  # without effect on lite
+    assert load(device="cpu") is not first
+    number = id(first)
+    del first
+    gc.collect()
+    assert number not in {id(scorer) for scorer in gc.get_objects() if type(scorer).__name__ == "ManagedScorer"}
+
+
+def test_a_file_written_anew_is_loaded_anew(
+    node: Any, load: Callable[..., Any], models: Path, visual_checkpoint: Path
+) -> None:
+    target = models / "mine.safetensors"
+    shutil.copy(visual_checkpoint, target)
+    before, seen = load("mine.safetensors"), node.fingerprint_inputs(model="mine.safetensors")
+    os.utime(target, ns=(1, 1))
+    assert node.fingerprint_inputs(model="mine.safetensors") != seen
+    assert load("mine.safetensors") is not before
+
+
+def test_a_semantic_model_that_was_written_anew_is_noticed(node: Any, models: Path, owl_folder: Path) -> None:
+    shutil.copytree(owl_folder, models / "owl")
+    seen = node.fingerprint_inputs(model="lite", semantic_model="owl")
+    os.utime(models / "owl" / "config.json", ns=(1, 1))
+    assert node.fingerprint_inputs(model="lite", semantic_model="owl") != seen
+
+
+def test_a_linked_model_is_no_reason_to_run_again(node: Any, models: Path) -> None:
+    """ComfyUI asks without the inputs that are linked; an error would have it run this node and all behind it."""
+    assert node.fingerprint_inputs(semantic_model="from checkpoint") == node.fingerprint_inputs(
+        semantic_model="from checkpoint"
+    )
+
+
+def test_clip_models_read_the_prompt(
+    load: Callable[..., Any],
+    pack_module: Callable[[str], Any],
+    models: Path,
+    tiny_models: ModuleType,
+    pictures: list[torch.Tensor],
+) -> None:
+    tiny_models.write_clip(models / "tiny-clip")
+    scorer, scores_of = load("tiny-clip"), pack_module("nodes.managed_scorer").scores_of
+    assert scorer.info.needs_prompt
+    core = pack_module("ma_agiqa_core").load_scorer(f"clip:{models / 'tiny-clip'}", device="cpu")
+    for prompt in ("a red cat", "two dogs"):
+        wanted = core.score(torch.stack(pictures).movedim(-1, 1), prompt)
+        assert scores_of(scorer, pictures, prompt) == pytest.approx(wanted.tolist(), abs=1e-4)
+    with pytest.raises(ValueError, match=r"^Expected a prompt for clipscore\(tiny-clip\)"):
+        scores_of(scorer, pictures)
+
+
+@pytest.mark.parametrize("precision", ["auto", "int8"])
+def test_the_language_model_is_comfyuis_to_move(
+    load: Callable[..., Any],
+    pack_module: Callable[[str], Any],
+    models: Path,
+    checkpoint: Path,
+    owl_folder: Path,
+    pictures: list[torch.Tensor],
+    progress: list[tuple[float, float, Any]],
+    precision: str,
+) -> None:
+    from comfy import model_management
+
+    shutil.copy(checkpoint, models / "tiny.safetensors")
+    shutil.copytree(owl_folder, models / "owl")
+    quantization = None if precision == "auto" else precision
+    core = pack_module("ma_agiqa_core").load_scorer(
+        models / "tiny.safetensors", semantic=models / "owl", device="cpu", quantization=quantization
+    )
+    wanted = core.score(torch.stack(pictures).movedim(-1, 1)).tolist()
+    scorer = load("tiny.safetensors", semantic_model="owl", precision=precision, cache_vectors=False)
+    extractor: Any = scorer._scorer.extractor
+    assert extractor._model is None  # loaded when the first picture needs it
+    with torch.inference_mode():
+        scores = pack_module("nodes.managed_scorer").scores_of(scorer, pictures)
+    assert scores == pytest.approx(wanted, abs=1e-4)
+    assert progress[-1][:2] == (6, 6)  # the language model and the visual expert see three pictures each
+    loaded = {type(patcher.model).__name__ for patcher in model_management.loaded_models()}
+    assert {"MaAgiqa", "MplugOwl2"} <= loaded
+    assert not any(weight.is_inference() for weight in extractor.model.network.parameters())
+
+    model_management.unload_all_models()  # the button "Unload Models"
+    loaded = {type(patcher.model).__name__ for patcher in model_management.loaded_models()}
+    assert not {"MaAgiqa", "MplugOwl2"} & loaded
+    assert (extractor._model is None) == (precision == "int8")  # quantized weights cannot wait elsewhere
+    more = [1 - picture for picture in pictures]
+    wanted = core.score(torch.stack(more).movedim(-1, 1)).tolist()
+    assert pack_module("nodes.managed_scorer").scores_of(scorer, more) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_vectors_are_kept_on_disk(
+    load: Callable[..., Any],
+    pack_module: Callable[[str], Any],
+    models: Path,
+    checkpoint: Path,
+    owl_folder: Path,
+    pictures: list[torch.Tensor],
+) -> None:
+    shutil.copy(checkpoint, models / "tiny.safetensors")
+    shutil.copytree(owl_folder, models / "owl")
+    scores_of = pack_module("nodes.managed_scorer").scores_of
+    wanted = scores_of(load("tiny.safetensors", semantic_model="owl"), pictures)
+    again = load("tiny.safetensors", semantic_model="owl", device="cpu")
+    assert scores_of(again, pictures) == pytest.approx(wanted, abs=1e-5)
+    assert again._scorer.extractor._model is None
+    assert list((models.parent / "user" / "ma_agiqa" / "vectors").rglob("*"))
+
+
+def test_mistakes_in_a_sentence(
+    load: Callable[..., Any],
+    pack_module: Callable[[str], Any],
+    models: Path,
+    visual_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"^Expected 'gone.safetensors' in .*models, got nothing there\. Put it"
+    ):
+        load("gone.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"^Expected 'gone' in .*, got nothing there"):
+        load("lite", semantic_model="gone")
+    shutil.copy(visual_checkpoint, models.parent / "outside.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"^Expected '\.\./outside\.safetensors' in .*, got nothing there"):
+        load("../outside.safetensors")
+    (models / "other.safetensors").write_bytes(b"no model")
+    with pytest.raises(ValueError, match=r"^Expected a safetensors checkpoint, got '.*other\.safetensors'"):
+        load("other.safetensors")
+    shutil.copy(visual_checkpoint, models / "visual.safetensors")
+    with pytest.raises(ValueError, match=r"^Expected no quantization for '.*visual\.safetensors', got 'nf4'"):
+        load("visual.safetensors", precision="nf4")
+
+    def without_timm(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'timm'", name="timm")
+
+    monkeypatch.setattr(pack_module("nodes.scorer_loading"), "load_scorer", without_timm)
+    with pytest.raises(RuntimeError, match=r"The Python package 'timm' is missing\. Install .* -m pip install -r"):
+        load("visual.safetensors", precision="float32")

@@ -1,0 +1,101 @@
+"""What users read on the nodes: every input and output has a label and a tooltip, in English and in Chinese.
+
+The English texts stand in locales/en alone: `nodes/schema.py` puts them into the schemas, and ComfyUI 0.3.64 takes the
+labels of inputs from there.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LOCALES = Path(__file__).parents[2] / "locales"
+CHINESE = re.compile("[\u4e00-\u9fff]")
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+@pytest.fixture(scope="module")
+def schemas(pack_module: Callable[[str], Any]) -> list[Any]:
+    return [node.GET_SCHEMA() for node in pack_module("nodes").NODES]
+
+
+@pytest.fixture(scope="module")
+def chinese() -> dict[str, Any]:
+    return json.loads((LOCALES / "zh" / "nodeDefs.json").read_text("utf-8"))
+
+
+def test_every_input_and_output_has_a_label_and_a_tooltip(schemas):
+    silent = [
+        f"{schema.node_id}: {part.id}"
+        for schema in schemas
+        for part in (*schema.inputs, *(schema.outputs or []))
+        if not part.tooltip or (part in (schema.outputs or []) and not part.display_name)
+    ]
+    assert silent == []
+    assert [schema.node_id for schema in schemas if not (schema.display_name and schema.description)] == []
+    assert {schema.category for schema in schemas} == {"MA-AGIQA"}
+
+
+def test_english_file_is_what_the_schemas_say(schemas):
+    english = json.loads((LOCALES / "en" / "nodeDefs.json").read_text("utf-8"))
+    assert english == {schema.node_id: _texts(schema) for schema in schemas}
+
+
+def test_chinese_says_all_that_english_says(schemas, chinese):
+    english = dict(_leaves({schema.node_id: _texts(schema) for schema in schemas}))
+    translated = dict(_leaves(chinese))
+    assert translated.keys() == english.keys()
+    for key, text in translated.items():
+        if key[-1] != "name":
+            assert CHINESE.search(text), key
+        assert set(NUMBER.findall(text)) == set(NUMBER.findall(english[key])), key
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_front_ends_message_syntax_is_not_hit_by_accident(language):
+    texts = json.loads((LOCALES / language / "nodeDefs.json").read_text("utf-8"))
+    assert [key for key, text in _leaves(texts) if set(text) & set("{}@|")] == []
+
+
+def test_search_aliases_are_set_where_comfyui_knows_them(pack_module, monkeypatch):
+    module = pack_module("nodes.schema")
+    taken: dict[str, Any] = {}
+
+    class NewerSchema:
+        def __init__(self, node_id, search_aliases):
+            taken.update(node_id=node_id, search_aliases=search_aliases)
+
+    class OlderSchema:
+        def __init__(self, node_id):
+            taken.update(node_id=node_id)
+
+    for kind, expected in ((NewerSchema, {"node_id": "X", "search_aliases": ["a"]}), (OlderSchema, {"node_id": "X"})):
+        taken.clear()
+        monkeypatch.setattr(module.io, "Schema", kind)
+        module.schema(node_id="X", search_aliases=["a"])
+        assert taken == expected
+
+
+def _texts(schema: Any) -> dict[str, Any]:
+    """A node's entry in nodeDefs.json."""
+    return {
+        "display_name": schema.display_name,
+        "description": schema.description,
+        "inputs": {part.id: _label(part) for part in schema.inputs},
+        "outputs": {str(number): _label(part) for number, part in enumerate(schema.outputs or [])},
+    }
+
+
+def _label(part: Any) -> dict[str, str]:
+    return {"name": part.display_name or part.id, "tooltip": part.tooltip}
+
+
+def _leaves(tree: dict[str, Any], key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*key, name))
+        else:
+            yield (*key, name), value

@@ -1,0 +1,139 @@
+"""Score Images and Combine Image Scorers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+import torch
+
+
+@pytest.fixture
+def node(pack_module: Callable[[str], Any]) -> Any:
+    return pack_module("nodes.score_images").ScoreImages
+
+
+def test_every_picture_has_its_score(
+    node: Any, run_node: Callable[..., Any], managed: Callable[..., Any], batch: torch.Tensor
+) -> None:
+    images, scores, best, report = run_node(node, scorer=managed(), images=batch).args
+    assert scores == pytest.approx([0.7, 0.3, 0.1, 0.9, 0.5])
+    assert best == pytest.approx(0.9)
+    assert [tuple(image.shape) for image in images] == [(5, 24, 32, 3)]
+    assert images[0].data_ptr() == batch.data_ptr()  # a batch is passed on, not copied
+    assert report.splitlines()[2].split() == ["1", "3", "0.900"]
+
+
+def test_a_list_of_unlike_sizes(
+    node: Any, run_node: Callable[..., Any], managed: Callable[..., Any], batch: torch.Tensor
+) -> None:
+    large = torch.full((1, 40, 20, 3), 0.2)
+    images, scores, *_ = run_node(node, scorer=managed(), images=[batch[:2], large]).args
+    assert scores == pytest.approx([0.7, 0.3, 0.2])
+    assert [tuple(image.shape) for image in images] == [(1, 24, 32, 3)] * 2 + [(1, 40, 20, 3)]
+
+
+def test_the_strip_shows_every_picture_with_its_score(
+    node: Any, run_node: Callable[..., Any], managed: Callable[..., Any], batch: torch.Tensor
+) -> None:
+    import folder_paths
+
+    ui = run_node(node, scorer=managed(), images=batch).ui
+    assert len(ui["images"]) == 5
+    for shown in ui["images"]:
+        assert shown["type"] == "temp"
+        with PIL.Image.open(Path(folder_paths.get_temp_directory(), shown["subfolder"], shown["filename"])) as picture:
+            assert picture.height > 24  # the caption stands below
+    assert ui["text"][0].startswith("mean (about 0 to 1; higher is better)")
+
+
+def test_large_pictures_are_small_in_the_strip_and_of_the_same_colours(
+    node: Any, run_node: Callable[..., Any], managed: Callable[..., Any]
+) -> None:
+    import folder_paths
+
+    quarters = torch.tensor([[0.2, 0.4], [0.6, 0.8]]).repeat_interleave(1601, 1).repeat_interleave(801, 0)
+    large = quarters[None, :, :, None].expand(1, -1, -1, 3)  # 1602 × 3202: neither is a multiple of what it is made
+    (shown,) = run_node(node, scorer=managed(), images=large).ui["images"]
+    with PIL.Image.open(Path(folder_paths.get_temp_directory(), shown["filename"])) as picture:
+        assert 384 <= picture.width <= 400
+        for x, y, value in ((100, 50, 51), (300, 50, 102), (100, 150, 153), (300, 150, 204)):
+            assert picture.getpixel((x, y)) == pytest.approx((value,) * 3, abs=2)
+
+
+def test_progress_on_the_node_counts_pictures(
+    node: Any,
+    run_node: Callable[..., Any],
+    managed: Callable[..., Any],
+    batch: torch.Tensor,
+    progress: list[tuple[float, float, Any]],
+) -> None:
+    run_node(node, hidden={"unique_id": "7"}, scorer=managed(), images=batch)
+    assert progress[-1] == (5, 5, "7")
+
+
+def test_prompts_reach_the_scorer_one_for_all_or_one_each(
+    node: Any, run_node: Callable[..., Any], managed: Callable[..., Any], batch: torch.Tensor
+) -> None:
+    scorer = managed(lambda images, prompts: [float(len(prompt)) for prompt in prompts], needs_prompt=True, high=100)
+    assert run_node(node, scorer=scorer, images=batch, prompt="cat").args[1] == [3.0] * 5
+    assert run_node(node, scorer=scorer, images=batch[:2], prompt=["a", "bb"]).args[1] == [1.0, 2.0]
+    with pytest.raises(ValueError, match=r"^Expected one prompt, or one for each of 5 pictures, got 2\. Connect a"):
+        run_node(node, scorer=scorer, images=batch, prompt=["a", "bb"])
+    with pytest.raises(ValueError, match=r"^Expected a prompt for mean, .* got none\. Connect the text"):
+        run_node(node, scorer=scorer, images=batch)
+
+
+def test_an_ensemble_of_two_scorers(
+    node: Any,
+    pack_module: Callable[[str], Any],
+    run_node: Callable[..., Any],
+    managed: Callable[..., Any],
+    batch: torch.Tensor,
+    progress: list[tuple[float, float, Any]],
+) -> None:
+    combine = pack_module("nodes.ensemble_scorer").EnsembleScorer
+    dark = managed(lambda images, prompts: [1 - float(image.mean()) for image in images], name="dark")
+    both = run_node(combine, scorer_1=managed(), scorer_3=dark, weight_3=3.0, combine="rank").args[0]
+    scores = run_node(node, hidden={"unique_id": "1"}, scorer=both, images=batch).args[1]
+    assert scores == pytest.approx([0.375, 0.625, 0.75, 0.25, 0.5])  # ranks 3 1 0 4 2 of 4, and three times reversed
+    assert list(progress[-1]) == [10, 10, "1"]
+    assert both.identity == "rank(mean*1+dark*3)"
+    with pytest.raises(ValueError, match=r"^Expected calibrated members, got mean, which has no quantiles\. Use"):
+        run_node(combine, scorer_1=managed(), combine="calibrated")
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(0, 8, 8, 3), r"^Expected at least one picture, got an empty batch\. Check the node that"),
+        (
+            torch.full((2, 8, 8, 3), torch.nan),
+            r"got NaN or infinite ones in picture 0 \(the first is 0\)\. Often a VAE",
+        ),
+        (torch.zeros(2, 8, 8, 2), r"^Expected images \[batch, height, width, 3\], got a tensor \(2, 8, 8, 2\)\. Conn"),
+    ],
+)
+def test_bad_pictures_are_refused_in_a_sentence(
+    node: Any, run_node: Callable[..., Any], managed: Callable[..., Any], images: torch.Tensor, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_node(node, scorer=managed(), images=images)
+
+
+def test_alpha_lies_over_white_and_stays_in_the_picture(
+    node: Any, run_node: Callable[..., Any], managed: Callable[..., Any]
+) -> None:
+    picture = torch.cat([torch.zeros(1, 8, 8, 3), torch.full((1, 8, 8, 1), 0.25)], dim=3)
+    images, scores, *_ = run_node(node, scorer=managed(), images=picture).args
+    assert scores == pytest.approx([0.75])
+    assert images[0].shape == (1, 8, 8, 4)
+
+
+def test_half_precision_and_values_outside_are_as_in_a_saved_file(
+    node: Any, run_node: Callable[..., Any], managed: Callable[..., Any]
+) -> None:
+    picture = torch.full((1, 512, 512, 3), 0.5, dtype=torch.float16)  # its sum overflows
+    picture[:, :256] = 1.25
+    assert run_node(node, scorer=managed(), images=picture).args[1] == pytest.approx([0.75])

@@ -1,0 +1,106 @@
+"""A diffusion model of random numbers for ComfyUI's sampler: its true UNet, or a likeness for the fakes."""
+
+import importlib.util
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CONTEXT = 16  # numbers of a text vector
+CHANNELS = 4
+
+
+def tiny_model(*, flow: bool = False) -> Any:
+    """A ModelPatcher on the CPU, always of the same weights."""
+    from comfy.model_patcher import ModelPatcher
+
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        module = _unet(flow) if _is_real() else _Likeness()
+    return ModelPatcher(module, torch.device("cpu"), torch.device("cpu"))
+
+
+def conditioning(seed: int, rows: int = 1) -> list[list[Any]]:
+    """What a text encoder would give, of random numbers."""
+    numbers = torch.Generator().manual_seed(seed)
+    return [[torch.randn(rows, 7, CONTEXT, generator=numbers), {}]]
+
+
+class TinyVae:
+    """Stands for ComfyUI's VAE: a picture of 2 x 2 pixels for each place of the latents."""
+
+    def __init__(self) -> None:
+        self.decoded: list[int] = []  # how many at a time
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, C, h, w) -> [B, 2h, 2w, 3], or (B, C, 1, h, w) -> [B, 1, 2h, 2w, 3] as VAEs of video models do."""
+        self.decoded.append(len(latents))
+        pictures = torch.sigmoid(latents[:, :3] / 50).repeat_interleave(2, -1).repeat_interleave(2, -2)
+        return pictures.movedim(1, -1)
+
+
+def _is_real() -> bool:
+    """Whether `comfy` is ComfyUI: of what a UNet is made of, the fakes have nothing."""
+    return importlib.util.find_spec("comfy.ldm") is not None
+
+
+def _unet(flow: bool) -> nn.Module:
+    import comfy.model_base
+    import comfy.supported_models
+
+    config = comfy.supported_models.SD15(
+        {
+            "image_size": 32,
+            "in_channels": CHANNELS,
+            "out_channels": CHANNELS,
+            "model_channels": 32,
+            "num_res_blocks": [1],
+            "channel_mult": [1],
+            "num_heads": 2,
+            "use_spatial_transformer": True,
+            "transformer_depth": [1],
+            "transformer_depth_output": [1, 1],
+            "transformer_depth_middle": 1,
+            "context_dim": CONTEXT,
+            "use_linear_in_transformer": False,
+            "adm_in_channels": None,
+            "use_temporal_attention": False,
+            "legacy": False,
+            "dtype": torch.float32,
+        }
+    )
+    config.set_inference_dtype(torch.float32, None)
+    kind = comfy.model_base.ModelType.FLOW if flow else comfy.model_base.ModelType.EPS
+    model = comfy.model_base.BaseModel(config, model_type=kind, device="cpu")
+    for name, weights in model.named_parameters():
+        if weights.ndim > 1:
+            nn.init.normal_(weights, std=weights[0].numel() ** -0.5)
+        else:
+            nn.init.constant_(weights, float(name.endswith("weight")))  # of a norm
+    return model
+
+
+class _Likeness(nn.Module):
+    """What the fakes of ComfyUI's sampler ask of a model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latent_format = _LatentFormat()
+        self.mix = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+        self.text = nn.Linear(CONTEXT, CHANNELS)
+
+    def process_latent_in(self, latents: Tensor) -> Tensor:
+        return latents * self.latent_format.scale_factor
+
+    def process_latent_out(self, latents: Tensor) -> Tensor:
+        return latents / self.latent_format.scale_factor
+
+    def _apply_model(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+        sigma = sigma[:, None, None, None]
+        scaled = x / (sigma**2 + 1).sqrt()
+        noise = torch.tanh(self.mix(scaled) + self.text(context.mean(1))[:, :, None, None])
+        return x - sigma * noise
+
+
+class _LatentFormat:
+    latent_channels, latent_dimensions, scale_factor, taesd_decoder_name = CHANNELS, 2, 0.18215, "taesd_decoder"
