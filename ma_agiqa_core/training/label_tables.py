@@ -1,9 +1,12 @@
 """Tables as people publish labels: CSV, TSV and spreadsheets, read into rows of text."""
 
+from __future__ import annotations
+
 import csv
+import io
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".xlsx"})
@@ -17,13 +20,13 @@ class Table:
         path: Of its file.
         columns: In the order of the file.
         rows: What stands in each cell, as text without spaces around it; "" where nothing does.
-        first_row: The number that a spreadsheet shows for `rows[0]`.
+        numbers: Of the rows, as a spreadsheet shows them: the header is row 1.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[Mapping[str, str], ...]
-    first_row: int = 2
+    numbers: tuple[int, ...]
 
     def column(self, wanted: str) -> str:
         """The column of this name, whatever its capitals and spaces.
@@ -44,6 +47,11 @@ class Table:
         by_name = {_plain(column): column for column in reversed(self.columns)}
         return next((by_name[_plain(name)] for name in names if _plain(name) in by_name), None)
 
+    def with_column(self, column: str, value: Callable[[Mapping[str, str]], str]) -> Table:
+        """The table with one more column, or another in its place, made from each row."""
+        rows = tuple({**row, column: value(row)} for row in self.rows)
+        return replace(self, columns=tuple(dict.fromkeys([*self.columns, column])), rows=rows)
+
 
 def read_table(path: Path) -> Table:
     """Reads .csv, .tsv, .txt (separated by commas, semicolons or tabs) or .xlsx (its first sheet).
@@ -51,31 +59,35 @@ def read_table(path: Path) -> Table:
     Raises:
         FileNotFoundError: There is no such file.
         ImportError: A spreadsheet, and openpyxl is not installed.
-        ValueError: Another ending, no rows, a column twice, or a row of another length than the header, with its number.
+        ValueError: Another ending, no rows, a column twice, or a row of another length than the header.
     """
     if not path.is_file():
         raise FileNotFoundError(f"Expected a table of labels, got {path}: no such file.")
-    suffix = path.suffix.lower()
-    if suffix not in TABLE_SUFFIXES:
+    if path.suffix.lower() not in TABLE_SUFFIXES:
         raise ValueError(f"Expected labels in a .csv, .tsv or .xlsx file, got {path}.")
-    lines = _spreadsheet_lines(path) if suffix == ".xlsx" else _text_lines(path)
-    filled = [(number, line) for number, line in enumerate(lines, start=1) if any(line)]
-    if len(filled) < 2:
-        raise ValueError(f"Expected a header and rows in {path}, got {len(filled)} lines.")
-    (number, header), rows = filled[0], filled[1:]
-    while not header[-1]:  # spreadsheets often end in empty columns
-        header.pop()
-    if twice := sorted({column for column in header if header.count(column) > 1}):
+    lines = read_lines(path)
+    if len(lines) < 2:
+        raise ValueError(f"Expected a header and rows in {path}, got {len(lines)} lines.")
+    header = _without_empty_end(lines.pop(min(lines)))
+    if twice := [column for column in header if column and header.count(column) > 1]:
         raise ValueError(f"Expected each column once in {path}, got {twice[0]!r} {header.count(twice[0])} times.")
-    return Table(path, tuple(header), tuple(_row(path, row, header, line) for row, line in rows), rows[0][0])
+    for number, line in lines.items():
+        if len(_without_empty_end(line)) > len(header) or len(line) < len(header):
+            advice = "Write decimals with a dot, and put texts with a comma in quotes."
+            raise ValueError(f"Expected {len(header)} cells in row {number} of {path}, got {len(line)}. {advice}")
+    rows = tuple(dict(zip(header, line, strict=False)) for line in lines.values())
+    return Table(path, tuple(header), rows, tuple(lines))
 
 
-def _row(path: Path, number: int, header: list[str], line: list[str]) -> dict[str, str]:
-    cells = line + [""] * (len(header) - len(line)) if path.suffix.lower() == ".xlsx" else line
-    if len(cells) != len(header) and any(cells[len(header) :] or ["x"]):
-        advice = "Write decimals with a dot, and texts with a comma in quotes."
-        raise ValueError(f"Expected {len(header)} cells in row {number} of {path}, got {len(cells)}. {advice}")
-    return dict(zip(header, cells, strict=False))
+def read_lines(path: Path) -> dict[int, list[str]]:
+    """The cells of every line that has any, by the line's number from 1; `read_table` without a header."""
+    lines = _spreadsheet_lines(path) if path.suffix.lower() == ".xlsx" else _text_lines(path)
+    return {number: line for number, line in enumerate(lines, start=1) if any(line)}
+
+
+def _without_empty_end(cells: list[str]) -> list[str]:
+    """Spreadsheets often end in empty columns."""
+    return cells[: max((place for place, cell in enumerate(cells, start=1) if cell), default=0)]
 
 
 def _text_lines(path: Path) -> Iterable[list[str]]:
@@ -85,7 +97,9 @@ def _text_lines(path: Path) -> Iterable[list[str]]:
         raise ValueError(f"Expected labels in UTF-8, got {path}: {error}. Save it again as UTF-8.") from error
     separator = max(",;\t", key=text.partition("\n")[0].count)
     try:
-        return [[cell.strip() for cell in line] for line in csv.reader(text.splitlines(True), delimiter=separator)]
+        return [
+            [cell.strip() for cell in line] for line in csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        ]
     except csv.Error as error:
         raise ValueError(f"Expected a table of text in {path}, got an error: {error}.") from error
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..folders import PICTURE_SUFFIXES, find_pictures
 from .label_tables import Table, read_table
+from .picture_index import PictureIndex
 
 QUALITY, ALIGNMENT, AUTHENTICITY = TARGETS = ("quality", "alignment", "authenticity")
 SHOWN = 5  # of many bad things, how many a message names
@@ -209,11 +209,11 @@ def labelled_set(
     """
     if not images.is_dir():
         raise FileNotFoundError(f"Expected a folder of pictures, got {images}: no such folder.")
-    files = _PictureIndex(images)
+    files = PictureIndex(images)
     pictures: list[LabelledPicture] = []
     missing: list[str] = []
     seen: dict[str | Path, int] = {}
-    for number, row in enumerate(table.rows, start=table.first_row):
+    for number, row in zip(table.numbers, table.rows, strict=True):
         place = f"row {number} of {table.path}"
         called = row[name]
         if not called:
@@ -236,7 +236,7 @@ def labelled_set(
                 found,
                 prompt=row[prompt] or None if prompt else None,
                 generator=row[generator] or None if generator else None,
-                split=_split(row[split], split, place) if split else None,
+                split=_split(row[split], split, place) if split and row[split] else None,
             )
         )
     _refuse_missing(missing, len(table.rows), images)
@@ -254,42 +254,8 @@ def labelled_set(
         )
     low, high = ranges[next(iter(scores))]
     title = title or table.path.stem
-    return LabelledSet(title, tuple(pictures), low, high, files.count - len(pictures), ranges)
-
-
-class _PictureIndex:
-    """Pictures of a folder by what a table may call them."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        found = list(find_pictures([folder]))
-        self.count = len(found)
-        self._by_path = {path.relative_to(folder).as_posix(): path for path in found}
-        self._by_name = _grouped((path.name, path) for path in found)
-        self._by_stem = _grouped((path.stem, path) for path in found)
-
-    def find(self, called: str, place: str) -> Path | None:
-        called = called.replace("\\", "/").removeprefix("./")
-        if called in self._by_path:
-            return self._by_path[called]
-        given = self._folder / called
-        if "/" in called and given.is_file():  # absolute, or outside of the folder
-            return given
-        is_whole = Path(called).suffix.lower() in PICTURE_SUFFIXES
-        candidates = (self._by_name if is_whole else self._by_stem).get(called, [])
-        if len(candidates) > 1:
-            raise ValueError(
-                f"Expected one picture called {called!r} ({place}) in {self._folder}, got {len(candidates)}: "
-                f"{candidates[0]} and {candidates[1]}. Write the path within the folder."
-            )
-        return candidates[0] if candidates else None
-
-
-def _grouped(pairs: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
-    groups: dict[str, list[Path]] = {}
-    for key, path in pairs:
-        groups.setdefault(key, []).append(path)
-    return groups
+    unlabelled = files.count_without(picture.path for picture in pictures)
+    return LabelledSet(title, tuple(pictures), low, high, unlabelled, ranges)
 
 
 def _score(text: str, column: str, bounds: tuple[float | None, float | None], place: str) -> float:

@@ -81,8 +81,10 @@ def split_by_column(labelled: LabelledSet) -> Split:
         raise ValueError(
             f"Expected a split for each picture of {labelled.name}, got none for {len(without)}: {_some(without)}."
         )
-    parts = [[row for row, picture in enumerate(labelled.pictures) if picture.split == part] for part in _PARTS]
-    return Split(*map(tuple, parts))
+    train, val, test = (
+        tuple(row for row, picture in enumerate(labelled.pictures) if picture.split == part) for part in _PARTS
+    )
+    return Split(train, val, test)
 
 
 def split_by_prompt(labelled: LabelledSet, ratio: str = PUBLISHED_RATIO, seed: int = PUBLISHED_SEED) -> Split:
