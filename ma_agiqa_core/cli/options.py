@@ -27,7 +27,7 @@ class _NamedPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-def _with(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+def together(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
     """Several options as one decorator, shown in this order."""
 
     def decorate(command: _Command) -> _Command:
@@ -45,7 +45,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON a
 paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PATH)
 report_option = click.option("--report", type=PATH, metavar="F.html", help="Write a report to look at.")
 # Where and how models compute: what all commands that load one share.
-computing_options = _with(
+computing_options = together(
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
     click.option(
         "--dtype",
@@ -61,7 +61,7 @@ computing_options = _with(
     debug_option,
 )
 # Which scorer: what all commands that score share.
-model_options = _with(
+model_options = together(
     click.option(
         "--model", default="lite", show_default=True, help="lite, a .safetensors file or folder, a Hub id, clip:MODEL."
     ),
@@ -70,7 +70,7 @@ model_options = _with(
     computing_options,
 )
 # What `score` and `rank` share.
-scoring_options = _with(
+scoring_options = together(
     click.option("--prompts", type=PATH, metavar="FILE", help="CSV or JSONL with path,prompt."),
     model_options,
 )
