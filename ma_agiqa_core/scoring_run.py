@@ -84,18 +84,22 @@ def load(options: ScoringOptions, model: str | None = None) -> Scorer:
     )
 
 
-def prepare(options: ScoringOptions) -> ScoringRun:
+def prepare(options: ScoringOptions, known_prompts: Mapping[str, str] | None = None) -> ScoringRun:
     """Loads the scorer and the prompts.
+
+    Args:
+        options: Of the command line.
+        known_prompts: By `path_key`, where no file is named.
 
     Raises:
         ValueError: An option is wrong, or the scorer needs prompts and there are none.
         OSError: A file cannot be read.
     """
-    prompts = None if options.prompts is None else read_prompts(options.prompts)
+    prompts = known_prompts if options.prompts is None else read_prompts(options.prompts)
     scorer = load(options)
     if not scorer.info.needs_prompt:
         prompts = None
-    elif prompts is None:
+    elif not prompts:
         raise ValueError(f"Expected prompts for {scorer.info.name}, got none. Give --prompts FILE.")
     identity = [f"{scorer.info.name}@{scorer.info.revision}"]
     if options.semantic is not None:

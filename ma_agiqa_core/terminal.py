@@ -171,7 +171,7 @@ def json_records(info: ScorerInfo) -> Iterator[Show]:
         _print_above_progress(("," if count else "") + "\n" + ",\n".join(lines), newline=False)
         count += len(lines)
 
-    _print_above_progress(f'{{"model": {json.dumps(_model_facts(info))}, "records": [', newline=False)
+    _print_above_progress(f'{{"model": {json.dumps(model_facts(info))}, "records": [', newline=False)
     try:
         yield show
     finally:
@@ -209,7 +209,7 @@ def ranking_table(ranking: Ranking, info: ScorerInfo, *, is_selection: bool) -> 
 
 def ranking_json(ranking: Ranking, records: Sequence[Record], info: ScorerInfo) -> str:
     """The ranking for programs, one picture a line."""
-    parts = [f'"model": {json.dumps(_model_facts(info))}']
+    parts = [f'"model": {json.dumps(model_facts(info))}']
     for verdict, pictures in _groups(ranking).items():
         lines = [json.dumps({"index": p.index, **asdict(records[p.index])}) for p in pictures]
         parts.append(f'"{verdict}": [{",".join(chr(10) + line for line in lines)}]')
@@ -239,7 +239,8 @@ class _ScoreTable:
         return f"{number:>{self._width}}  {better_than:>11}  {readable(path)}{note}"
 
 
-def _model_facts(info: ScorerInfo) -> dict[str, Any]:
+def model_facts(info: ScorerInfo) -> dict[str, Any]:
+    """What `--json` says about the model."""
     names = ("name", "revision", "low", "high", "trained_on", "needs_prompt", "relative", "description")
     facts = {name: getattr(info, name) for name in names}
     for end in ("low", "high"):  # JSON has no infinity

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from . import generation, models, scoring
+from . import generation, models, scoring, training
 from .options import EXIT_CODES, INTERRUPTED, PROGRAM, SOME_FAILED, WRONG_USAGE, debug_option, notice
 
 __all__ = ["INTERRUPTED", "PROGRAM", "SOME_FAILED", "WRONG_USAGE", "cli", "main", "run"]
@@ -81,5 +81,6 @@ for command in (
     models.extract,
     models.models,
     generation.calibrate,
+    training.evaluate,
 ):
     cli.add_command(command)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .options import EXIT_CODES, PATH, json_option, model_options
+from .options import EXIT_CODES, PATH, check_outputs, json_option, model_options
 
 
 @click.command(epilog=EXIT_CODES)
@@ -53,11 +53,8 @@ def calibrate(
     """
     from ..prompt_file import read_prompt_lines
 
-    for file, ending in ((out, ".json"), (plot, ".png")):
-        if file is not None and file.suffix.lower() != ending:
-            raise ValueError(f"Expected a file ending in {ending}, got {file}.")
-        if file is not None and not file.parent.is_dir():
-            raise FileNotFoundError(f"Expected an existing folder for {file.name}, got {file.parent}. Create it first.")
+    check_outputs(out, endings=(".json",))
+    check_outputs(plot, endings=(".png",))
     texts = read_prompt_lines(prompts)
     names = {"steps": "num_inference_steps", "guidance": "guidance_scale", "width": "width", "height": "height"}
     given = {name: options.pop(option) for option, name in names.items()}

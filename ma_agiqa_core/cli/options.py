@@ -95,6 +95,15 @@ def survey(paths: Sequence[Path], report: Path | None) -> tuple[int, bool]:
     return total, not unlisted
 
 
+def check_outputs(*files: Path | None, endings: Sequence[str]) -> None:
+    """Refuses outputs before the work that fills them: another ending, or a folder that does not exist."""
+    for file in files:
+        if file is not None and file.suffix.lower() not in endings:
+            raise ValueError(f"Expected a file ending in {' or '.join(endings)}, got {file}.")
+        if file is not None and not file.parent.is_dir():
+            raise FileNotFoundError(f"Expected an existing folder for {file.name}, got {file.parent}. Create it first.")
+
+
 def notice(message: str) -> None:
     """One line on stderr, whatever is in the file names. Needs no other module: it may report a missing one."""
     one_line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)

@@ -1,0 +1,110 @@
+"""The commands that learn from scores or are measured by them: evaluate."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .labelled import labels_options, read_labelled_sets
+from .options import EXIT_CODES, PATH, SOME_FAILED, check_outputs, json_option, notice, scoring_options
+
+if TYPE_CHECKING:
+    from ..scoring_run import ScoringRun
+    from ..training.evaluation import Evaluation
+    from ..training.labels import LabelledSet
+
+_PARTS = ("train", "val", "test")
+
+
+@click.command(epilog=EXIT_CODES)
+@labels_options
+@click.option(
+    "--split", metavar="SPLIT", help="Measure on a part: 70/10/20, prompt:70/10/20, generator:NAME or a column."
+)
+@click.option("--part", default="test", show_default=True, type=click.Choice(_PARTS), help="Which part of --split.")
+@click.option("--seed", default=20, show_default=True, type=click.IntRange(min=0), help="Of --split and intervals.")
+@click.option("--plot", type=PATH, metavar="F.png", help="Draw the scatter with the fitted curve; .svg and .pdf too.")
+@click.option("--row", type=click.Choice(["markdown", "latex"]), help="Print table rows for a paper instead.")
+@json_option
+@scoring_options
+def evaluate(
+    split: str | None, part: str, seed: int, plot: Path | None, row: str | None, as_json: bool, **options: Any
+) -> int:
+    """Measure how well a scorer follows human scores.
+
+    SRCC and KRCC of the raw scores, PLCC and RMSE after the 4-parameter fit, each with a bootstrap 95 % interval:
+    overall, per generator where a column names it, and within prompt where pictures share one. Repeat --labels and
+    --images for further sets: each gets its own figures, so a model trained on one is measured across sets.
+    """
+    if row and as_json:
+        raise click.UsageError("Expected --row or --json, got both.", click.get_current_context())
+    check_outputs(plot, endings=(".png", ".svg", ".pdf"))
+    names = ("labels", "images", "score_columns", "datasets", "name_column", "prompt_column", "generator_column")
+    sets = read_labelled_sets(**{name: options.pop(name) for name in names}, split=split)
+    if split is not None:
+        sets = [_part(labelled, split, part, seed) for labelled in sets]
+
+    from ..prompt_file import read_prompts
+    from ..records import path_key
+    from ..scoring_run import ScoringOptions, prepare
+    from ..terminal import model_facts
+    from ..training.evaluation_text import evaluation_text, latex_rows, markdown_rows
+    from ..training.scatter import draw_scatter
+
+    prompts = {path_key(picture.path): picture.prompt for s in sets for picture in s.pictures if picture.prompt}
+    if (file := options.pop("prompts")) is not None:
+        prompts |= read_prompts(file)
+    scoring = prepare(ScoringOptions(**options), prompts)
+    info = scoring.scorer.info
+    if info.relative:
+        raise ValueError(f"Expected a scorer that judges each picture alone, got {info.name}.")
+    evaluations = [_measured(scoring, labelled, prompts, seed) for labelled in sets]
+    if as_json:
+        figures = [evaluation.to_dict() for evaluation in evaluations]
+        facts = figures[0] if len(figures) == 1 else {"sets": figures}
+        click.echo(json.dumps({"model": model_facts(info), **facts}, indent=1, allow_nan=False))
+    elif row:
+        click.echo((markdown_rows if row == "markdown" else latex_rows)(info.name, evaluations))
+    else:
+        trained_on = f" (trained on {info.trained_on})" if info.trained_on else ""
+        click.echo("\n\n".join(evaluation_text(e, f"{info.name}{trained_on}") for e in evaluations))
+    if plot is not None:
+        draw_scatter(evaluations, plot, model=info.name)
+        click.echo(f"Plot: {plot}", err=True)
+    return SOME_FAILED if any(evaluation.failed for evaluation in evaluations) else 0
+
+
+def _part(labelled: LabelledSet, split: str, part: str, seed: int) -> LabelledSet:
+    from ..training.splits import make_split
+
+    rows = getattr(make_split(labelled, split, seed), part)
+    if not rows:
+        raise ValueError(f"Expected pictures in the {part} part of {labelled.name}, got none by --split {split}.")
+    return replace(labelled, name=f"{labelled.name} {part}", pictures=tuple(labelled.pictures[row] for row in rows))
+
+
+def _measured(scoring: ScoringRun, labelled: LabelledSet, prompts: Mapping[str, str], seed: int) -> Evaluation:
+    from ..records import Record, path_key
+    from ..terminal import error_lines, score_with_progress
+    from ..training.evaluation import evaluate as measure
+
+    if labelled.unlabelled:
+        notice(f"{labelled.unlabelled} pictures beside {labelled.name} have no score and are left out.")
+    pictures = labelled.pictures
+    records: list[Record] = []
+    with error_lines() as show:
+        score_with_progress(scoring, [p.path for p in pictures], len(pictures), [records.extend, show])
+    return measure(
+        [math.nan if record.score is None else record.score for record in records],
+        [picture.scores[labelled.targets[0]] for picture in pictures],
+        name=labelled.name,
+        generators=[picture.generator for picture in pictures],
+        prompts=[prompts.get(path_key(picture.path)) for picture in pictures],
+        seed=seed,
+    )
