@@ -62,7 +62,7 @@ class PlainBranch(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)
         score = _linear(model.patch_quality.score[3], _linear(model.patch_quality.score[0], tokens).relu()).relu()
         weight = _linear(model.patch_quality.weight[3], _linear(model.patch_quality.weight[0], tokens).relu()).sigmoid()
-        return model.fusion((score * weight).squeeze(2), None, None)
+        return model.fusion((score * weight).squeeze(2), {})
 
 
 def plain_channel_attention(block: ChannelAttention, x: Tensor) -> Tensor:

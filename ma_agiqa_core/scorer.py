@@ -48,6 +48,9 @@ class ScorerInfo:
         quantiles: Scores at evenly spaced shares, 0 % to 100 %, of the pictures that the scorer was
             calibrated on, ascending; empty if it was not calibrated.
         description: One line for people.
+        targets: What the model behind it can score, e.g. "quality", "alignment", "authenticity": `load_scorer` takes
+            one of them as `target`. Empty if that is not known.
+        target: The one of them that it scores; None if that is not known.
 
     Raises:
         ValueError: An empty score range, or quantiles that are not ascending finite numbers.
@@ -62,6 +65,8 @@ class ScorerInfo:
     relative: bool = False
     quantiles: tuple[float, ...] = ()
     description: str = ""
+    targets: tuple[str, ...] = ()
+    target: str | None = None
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -144,6 +149,7 @@ def load_scorer(
     device_map: object = None,
     revision: str | None = None,
     local_files_only: bool = False,
+    target: str | None = None,
 ) -> Scorer:
     """Loads a scorer. Files are data: pickles are refused, nothing in a checkpoint is executed.
 
@@ -162,6 +168,8 @@ def load_scorer(
         revision: The revision that must be loaded: of a file the first digits of its SHA-256, of a Hub id a
             branch, tag or commit, of a CLIP folder the first digits of its files' fingerprint.
         local_files_only: Never use the network. Models already on this machine never do.
+        target: What to score, one of `info.targets`: "quality", "alignment" (which needs prompts) or "authenticity".
+            None takes the first.
 
     Raises:
         FileNotFoundError: There is no such file or folder, or a Hub model is not here and cannot be downloaded.
@@ -169,7 +177,9 @@ def load_scorer(
     """
     if isinstance(model, str) and model.startswith(_CLIP):
         unfit = {"semantic": semantic, "quantization": quantization, "device_map": device_map}
-        return _load_clip(model.removeprefix(_CLIP), device, dtype, revision, local_files_only, unfit)
+        return _of_target(
+            _load_clip(model.removeprefix(_CLIP), device, dtype, revision, local_files_only, unfit), target
+        )
     from .hub import hub_file, is_hub_id
     from .lite import LITE_WEIGHTS
 
@@ -196,6 +206,7 @@ def load_scorer(
             quantization=quantization,
             device_map=device_map,
             local_files_only=local_files_only,
+            target=target,
         )
     else:
         raise ValueError(
@@ -203,6 +214,12 @@ def load_scorer(
         )
     if revision is not None and revision != scorer.info.revision:
         raise ValueError(f"Expected revision {revision!r}, got {scorer.info.revision!r} in {str(path)!r}.")
+    return _of_target(scorer, target)
+
+
+def _of_target(scorer: Scorer, target: str | None) -> Scorer:
+    if target is not None and target != scorer.info.target:
+        raise ValueError(f"Expected a target of {scorer.info.name}, {', '.join(scorer.info.targets)}, got {target!r}.")
     return scorer
 
 

@@ -46,6 +46,7 @@ class ScoringOptions:
     device_map: str | None = None
     batch_size: int | None = None
     local_files_only: bool = False
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def load(options: ScoringOptions, model: str | None = None) -> Scorer:
         quantization=options.quantization,
         device_map=options.device_map,
         local_files_only=options.local_files_only,
+        target=options.target,
     )
 
 
@@ -102,6 +104,8 @@ def prepare(options: ScoringOptions, known_prompts: Mapping[str, str] | None = N
     elif not prompts:
         raise ValueError(f"Expected prompts for {scorer.info.name}, got none. Give --prompts FILE.")
     identity = [f"{scorer.info.name}@{scorer.info.revision}"]
+    if options.target is not None and scorer.info.targets[0] != options.target:
+        identity.append(f"target={options.target}")
     if options.semantic is not None:
         identity.append(f"semantic={options.semantic}")
     if options.dtype != "auto":

@@ -241,7 +241,18 @@ class _ScoreTable:
 
 def model_facts(info: ScorerInfo) -> dict[str, Any]:
     """What `--json` says about the model."""
-    names = ("name", "revision", "low", "high", "trained_on", "needs_prompt", "relative", "description")
+    names = (
+        "name",
+        "revision",
+        "low",
+        "high",
+        "trained_on",
+        "needs_prompt",
+        "relative",
+        "description",
+        "targets",
+        "target",
+    )
     facts = {name: getattr(info, name) for name in names}
     for end in ("low", "high"):  # JSON has no infinity
         facts[end] = facts[end] if math.isfinite(facts[end]) else None

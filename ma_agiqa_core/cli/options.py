@@ -67,6 +67,7 @@ model_options = together(
     ),
     click.option("--semantic", metavar="MODEL", help="Semantic model: folder or Hub id; default: the scorer's own."),
     click.option("--cache", type=PATH, metavar="DIR", help="Cache of semantic vectors."),
+    click.option("--target", metavar="T", help="What to score: quality, alignment, authenticity; default: its first."),
     computing_options,
 )
 # What `score` and `rank` share.

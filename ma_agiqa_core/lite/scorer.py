@@ -70,6 +70,8 @@ class LiteScorer:
                 trained_on=metadata.get("ma_agiqa.trained_on", ""),
                 quantiles=tuple(json.loads(metadata.get("ma_agiqa.quantiles", "[]"))),
                 description=_DESCRIPTION,
+                targets=("quality",),
+                target="quality",
             )
         except (SafetensorError, OSError, ValueError, TypeError) as error:
             raise ValueError(f"Expected a lite checkpoint, got {str(path)!r}: {error}") from error

@@ -1,10 +1,17 @@
-"""From patches to one score: quality of each patch, three experts, and the gate that mixes them."""
+"""From patches to one score: quality of each patch, three experts, and the gate that mixes them.
+
+The head of alignment has a fourth expert, which is not in the paper: it reads what the language model makes of the
+picture together with the prompt that it was generated from.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from .config import vectors_of
 from .token_linear import TokenLinear
 
 
@@ -33,24 +40,30 @@ class ExpertFusion(nn.Module):
         patches: Length N of the experts' vectors.
         semantic_dim: Width of the semantic vectors; 0 for none.
         dropout: In training.
+        vectors: Names of the semantic vectors; of each, the expert that reads it.
     """
 
-    def __init__(self, patches: int, semantic_dim: int, dropout: float) -> None:
+    def __init__(
+        self, patches: int, semantic_dim: int, dropout: float, vectors: Sequence[str] = vectors_of(())
+    ) -> None:
         super().__init__()
+        self.vectors = tuple(vectors) if semantic_dim else ()
         self.visual = nn.Linear(patches, patches)
-        if semantic_dim:
-            self.semantic_content = _semantic_expert(semantic_dim, patches, dropout)
-            self.coherence = _semantic_expert(semantic_dim, patches, dropout)
-            self.gate = nn.Linear(3 * patches, 3)
+        for name in self.vectors:
+            self.add_module(name, _semantic_expert(semantic_dim, patches, dropout))
+        if self.vectors:
+            experts = len(self.vectors) + 1
+            self.gate = nn.Linear(experts * patches, experts)
         self.score = nn.Linear(patches, 1)
 
-    def forward(self, quality: Tensor, semantic_content: Tensor | None, coherence: Tensor | None) -> Tensor:
-        """Patches' quality (B, N) and semantic vectors (B, D), or None for both -> (B,), higher is better."""
+    def forward(self, quality: Tensor, vectors: Mapping[str, Tensor]) -> Tensor:
+        """Patches' quality (B, N) and semantic vectors (B, D) by name, others left aside -> (B,), higher is better."""
         visual = self.visual(quality)
-        if semantic_content is None or coherence is None:
+        if not self.vectors:
             return self.score(visual).squeeze(1)
-        experts = torch.stack([self.semantic_content(semantic_content), self.coherence(coherence), visual], 1)
-        gate = self.gate(experts.flatten(1))  # (B, 3)
+        semantic = [self.get_submodule(name)(vectors[name]) for name in self.vectors]
+        experts = torch.stack([*semantic, visual], 1)  # (B, E, N)
+        gate = self.gate(experts.flatten(1))  # (B, E)
         mixed = (gate[:, None] @ experts).squeeze(1)  # (B, N)
         return self.score(mixed).squeeze(1)
 
