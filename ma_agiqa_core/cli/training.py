@@ -29,12 +29,22 @@ _PARTS = ("train", "val", "test")
 )
 @click.option("--part", default="test", show_default=True, type=click.Choice(_PARTS), help="Which part of --split.")
 @click.option("--seed", default=20, show_default=True, type=click.IntRange(min=0), help="Of --split and intervals.")
+@click.option(
+    "--resamples", default=1000, show_default=True, type=click.IntRange(min=0), help="Behind the intervals; 0: none."
+)
 @click.option("--plot", type=PATH, metavar="F.png", help="Draw the scatter with the fitted curve; .svg and .pdf too.")
 @click.option("--row", type=click.Choice(["markdown", "latex"]), help="Print table rows for a paper instead.")
 @json_option
 @scoring_options
 def evaluate(
-    split: str | None, part: str, seed: int, plot: Path | None, row: str | None, as_json: bool, **options: Any
+    split: str | None,
+    part: str,
+    seed: int,
+    resamples: int,
+    plot: Path | None,
+    row: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> int:
     """Measure how well a scorer follows human scores.
 
@@ -64,7 +74,7 @@ def evaluate(
     info = scoring.scorer.info
     if info.relative:
         raise ValueError(f"Expected a scorer that judges each picture alone, got {info.name}.")
-    evaluations = [_measured(scoring, labelled, prompts, seed) for labelled in sets]
+    evaluations = [_measured(scoring, labelled, prompts, resamples=resamples, seed=seed) for labelled in sets]
     if as_json:
         figures = [evaluation.to_dict() for evaluation in evaluations]
         facts = figures[0] if len(figures) == 1 else {"sets": figures}
@@ -89,7 +99,7 @@ def _part(labelled: LabelledSet, split: str, part: str, seed: int) -> LabelledSe
     return replace(labelled, name=f"{labelled.name} {part}", pictures=tuple(labelled.pictures[row] for row in rows))
 
 
-def _measured(scoring: ScoringRun, labelled: LabelledSet, prompts: Mapping[str, str], seed: int) -> Evaluation:
+def _measured(scoring: ScoringRun, labelled: LabelledSet, prompts: Mapping[str, str], **bootstrap: int) -> Evaluation:
     from ..records import Record, path_key
     from ..terminal import error_lines, score_with_progress
     from ..training.evaluation import evaluate as measure
@@ -106,5 +116,5 @@ def _measured(scoring: ScoringRun, labelled: LabelledSet, prompts: Mapping[str, 
         name=labelled.name,
         generators=[picture.generator for picture in pictures],
         prompts=[prompts.get(path_key(picture.path)) for picture in pictures],
-        seed=seed,
+        **bootstrap,
     )

@@ -19,6 +19,7 @@ LEVEL = 0.95
 PARAMETERS = 4  # of the fit, and the fewest pictures it needs
 _NUMBERS_AT_ONCE = 2**22  # counts of resamples held at a time, 32 MB
 _PAIRS_AT_ONCE = 2**22  # signs of pairs held at a time, 16 MB
+_FIT_TOLERANCE = 1e-6  # of the sum of squares: an interval's end is right to six digits
 _FIT_EVALUATIONS = 100  # from the whole sample's curve a resample's is found in about ten
 
 
@@ -130,6 +131,8 @@ def _fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray, start: Logistic) -> L
             (start.top, start.bottom, start.middle, start.width),
             Dfun=derivative,
             col_deriv=True,
+            ftol=_FIT_TOLERANCE,
+            xtol=_FIT_TOLERANCE,
             maxfev=_FIT_EVALUATIONS,
             full_output=True,
         )
