@@ -44,7 +44,7 @@ class MaAgiqa(nn.Module):
             for target in config.targets
         )
         self.fusion = first
-        self.heads = nn.ModuleDict(zip(config.targets[1:], others, strict=True))
+        self.heads = nn.ModuleDict(dict(zip(config.targets[1:], others, strict=True)))
 
     def forward(
         self,

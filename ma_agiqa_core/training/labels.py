@@ -1,5 +1,6 @@
 """From a table of scores and a folder of pictures to a checked set of labelled pictures."""
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from .label_tables import Table, read_table
 from .picture_index import PictureIndex
+
+logger = logging.getLogger(__name__)
 
 QUALITY, ALIGNMENT, AUTHENTICITY = TARGETS = ("quality", "alignment", "authenticity")
 SHOWN = 5  # of many bad things, how many a message names
@@ -222,7 +225,8 @@ def labelled_set(
         if not found:
             continue
         path = files.find(called, place)
-        for same in [called] if path is None else [called, path]:
+        names: list[str | Path] = [called] if path is None else [called, path]
+        for same in names:
             if same in seen:
                 raise ValueError(f"Expected each picture once, got {called!r} in row {seen[same]} and in {place}.")
             seen[same] = number
@@ -248,6 +252,10 @@ def labelled_set(
         if not of_target:
             raise ValueError(f"Expected scores in {column} of {table.path}, got none.")
         least, greatest = _extremes(of_target)
+        if least == greatest:
+            logger.warning(
+                "all %d scores in %s are %g: there is no correlation with them", len(of_target), column, least
+            )
         ranges[target] = (
             least if bounds[0] is None else float(bounds[0]),
             greatest if bounds[1] is None else float(bounds[1]),

@@ -72,7 +72,8 @@ def split_by_ratio(labelled: LabelledSet, ratio: str = PUBLISHED_RATIO, seed: in
     rows = list(range(len(labelled)))
     random.Random(seed).shuffle(rows)
     until_val, until_test = (int(len(rows) * share) for share in _cuts(ratio))
-    return _whole(labelled, rows[:until_val], rows[until_val:until_test], rows[until_test:], ratio)
+    has = f"{labelled.name} has {len(labelled)} pictures"
+    return _whole(rows[:until_val], rows[until_val:until_test], rows[until_test:], ratio, has)
 
 
 def split_by_column(labelled: LabelledSet) -> Split:
@@ -102,7 +103,7 @@ def split_by_prompt(labelled: LabelledSet, ratio: str = PUBLISHED_RATIO, seed: i
         middle = (done + len(group) / 2) / len(labelled)
         parts[sum(middle >= cut for cut in cuts)].extend(group)
         done += len(group)
-    return _whole(labelled, *parts, ratio)
+    return _whole(*parts, ratio, f"{labelled.name} has {len(groups)} prompts")
 
 
 def split_by_generator(labelled: LabelledSet, left_out: str, seed: int = PUBLISHED_SEED) -> Split:
@@ -115,7 +116,8 @@ def split_by_generator(labelled: LabelledSet, left_out: str, seed: int = PUBLISH
     others = sorted(set(range(len(labelled))) - set(test))
     random.Random(seed).shuffle(others)
     until_val = int(len(others) * 7 / 8)
-    return _whole(labelled, others[:until_val], others[until_val:], test, "70/10/20")
+    has = f"the other generators made {len(others)} pictures"
+    return _whole(others[:until_val], others[until_val:], test, "70/10/20", has)
 
 
 def _cuts(ratio: str) -> tuple[float, float]:
@@ -133,12 +135,12 @@ def _cuts(ratio: str) -> tuple[float, float]:
     return train / total, (train + val) / total
 
 
-def _whole(labelled: LabelledSet, train: Sequence[int], val: Sequence[int], test: Sequence[int], ratio: str) -> Split:
+def _whole(train: Sequence[int], val: Sequence[int], test: Sequence[int], ratio: str, has: str) -> Split:
     """The split, unless a part that was asked for is empty."""
     shares = [float(part) for part in ratio.split("/")]
     for name, rows, share in zip(_PARTS, (train, val, test), shares, strict=True):
         if share and not rows:
-            raise ValueError(f"Expected pictures for {name}, got none: {labelled.name} has only {len(labelled)}.")
+            raise ValueError(f"Expected pictures for {name}, got none: {has}.")
     return Split(tuple(train), tuple(val), tuple(test))
 
 
