@@ -19,6 +19,9 @@ Pictures: TypeAlias = PictureInput | Sequence[PictureInput]
 Prompts: TypeAlias = str | Sequence[str] | None
 """One prompt for all pictures, one for each, or none."""
 
+NO_PROMPT = "no prompt for this picture"
+"""The reason of a picture that has none, where one is needed."""
+
 _LOADABLE = (
     "Loadable are 'lite', a .safetensors checkpoint (or a folder with model.safetensors), a Hub id such as "
     "'owner/name', and 'clip:' with the folder or Hub id of a CLIP model. Make a checkpoint of the published file with "

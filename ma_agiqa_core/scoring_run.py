@@ -22,11 +22,10 @@ from .images import Picture, iterate_pictures
 from .prompt_file import read_prompts
 from .records import Record, path_key, path_text
 from .score_loop import score_again
-from .scorer import Scorer, UnusableModelError, load_scorer
+from .scorer import NO_PROMPT, Scorer, UnusableModelError, load_scorer
 
 BATCH_SIZE = 8  # small, since a killed run loses the batch it was in
 BATCH_PIXELS = 2**25  # 33 megapixels, decoded 100 MB: large pictures come in smaller batches
-NO_PROMPT = "no prompt for this picture"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -41,8 +41,11 @@ def convert(published: Path, out: Path, trained_on: str | None) -> None:
 @paths_argument
 @click.option("--semantic", required=True, metavar="MODEL", help="Semantic model: folder or Hub id.")
 @click.option("--cache", required=True, type=PATH, metavar="DIR", help="Where the vectors go.")
+@click.option("--prompts", type=PATH, metavar="FILE", help="CSV or JSONL with path,prompt: vectors for alignment, too.")
 @computing_options
-def extract(paths: Sequence[Path], semantic: str, cache: Path, batch_size: int | None, **options: Any) -> int:
+def extract(
+    paths: Sequence[Path], semantic: str, cache: Path, prompts: Path | None, batch_size: int | None, **options: Any
+) -> int:
     """Fill a cache with the semantic vectors of pictures.
 
     They are what a language model says about a picture, and nearly all of the time that scoring it takes.
@@ -54,11 +57,15 @@ def extract(paths: Sequence[Path], semantic: str, cache: Path, batch_size: int |
     total, all_listed = survey(paths, None)
 
     from ..extraction_run import extract_pictures
+    from ..prompt_file import read_prompts
     from ..semantic import SemanticExtractor
+    from ..semantic.questions import questions_for
     from ..terminal import extract_with_progress
 
-    extractor = SemanticExtractor(semantic, cache=cache, **options)
-    extracted = extract_pictures(extractor, find_pictures(paths), batch_size)
+    texts = None if prompts is None else read_prompts(prompts)
+    questions = questions_for(["quality"] if texts is None else ["quality", "alignment"])
+    extractor = SemanticExtractor(semantic, cache=cache, questions=questions, **options)
+    extracted = extract_pictures(extractor, find_pictures(paths), batch_size, texts)
     errors = extract_with_progress(extracted, total, f"Vectors: {cache}")
     return SOME_FAILED if errors or not all_listed else 0
 

@@ -21,6 +21,7 @@ from ..images import Picture, PictureError, as_picture_list
 from ..preprocess import to_bytes
 from ..score_loop import picture_groups
 from ..scorer import (
+    NO_PROMPT,
     Pictures,
     Prompts,
     UnusableModelError,
@@ -201,21 +202,19 @@ class SemanticExtractor:
         return result
 
     def vectors(
-        self, pictures: Sequence[Picture], batch_size: int | None = None, prompts: Sequence[str] | None = None
+        self, pictures: Sequence[Picture], batch_size: int | None = None, prompts: Sequence[str | None] | None = None
     ) -> SemanticVectors:
-        """Semantic vectors of decoded pictures; one that cannot be read, or gets no finite vectors, has a reason.
+        """Semantic vectors of decoded pictures.
 
-        Raises:
-            ValueError: There are no `prompts` for the pictures, and `needs_prompt`.
+        A picture that cannot be read, has no prompt where one is needed, or gets no finite vectors, has a reason.
         """
-        if prompts is None and self.needs_prompt:
-            raise ValueError("Expected prompts, got None. A question is about the prompt of every picture.")
         rows: list[dict[str, str]] = []  # of every picture: a key for each question, none if it cannot be read
         known: dict[str, Tensor] = {}
         still_open: dict[str, OpenQuestion] = {}
+        lacking = [self.needs_prompt and not (prompts and prompts[row]) for row in range(len(pictures))]
         for number, picture in enumerate(pictures):
             questions = with_prompt(self.questions, prompts[number] if prompts else None)
-            keys = {} if picture.pixels is None else self._keys(picture.pixels, questions)
+            keys = {} if picture.pixels is None or lacking[number] else self._keys(picture.pixels, questions)
             rows.append(keys)
             new = {name: key for name, key in keys.items() if key not in known and key not in still_open}
             if picture.pixels is None or not new:
@@ -228,8 +227,9 @@ class SemanticExtractor:
                     still_open[key] = OpenQuestion(number, name, questions[name], pixels)
         failures = self._ask_about(still_open, known, batch_size)
         errors = [
-            picture.error or next((failures[key] for key in keys.values() if key in failures), None)
-            for picture, keys in zip(pictures, rows, strict=True)
+            picture.error
+            or (NO_PROMPT if lacks else next((failures[key] for key in keys.values() if key in failures), None))
+            for picture, keys, lacks in zip(pictures, rows, lacking, strict=True)
         ]
         nothing = torch.full((self.hidden_size,), torch.nan)
         return SemanticVectors(
