@@ -1,0 +1,167 @@
+"""What a training leaves beside the model: metrics.json, predictions.csv, and what the checkpoint says of itself."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import metrics
+from ..checkpoint import CheckpointFacts, TargetScale
+from ..hub import commit_of
+from ..semantic.extractor import SemanticExtractor
+from ..whole_file import replacing
+from .agreement import agreement
+from .labels import LabelledSet
+from .splits import Split
+
+QUANTILES = 101  # of scores, at 0, 1 .. 100 %
+ENOUGH_HELD_OUT = 50  # pictures for percentiles among predictions
+
+
+def validation_figures(predictions: np.ndarray, labels: np.ndarray, targets: Sequence[str]) -> dict[str, Any]:
+    """By target: SRCC and raw PLCC of validation, by whose sum the best epoch is chosen; None where undefined.
+
+    Args:
+        predictions: (V, T).
+        labels: (V, T), NaN for none.
+        targets: Their names.
+    """
+    figures = {}
+    for column, target in enumerate(targets):
+        x, y = _labelled(predictions, labels, column)
+        values = [metrics.srcc(x, y), metrics.plcc(x, y)] if len(y) > 1 else [np.nan, np.nan]
+        figures[target] = dict(zip(("srcc", "plcc"), map(_finite, values), strict=True))
+    return figures
+
+
+def selection_value(figures: Mapping[str, Mapping[str, float | None]]) -> float | None:
+    """SRCC + PLCC, the mean over the targets; None if one is undefined."""
+    sums = [None if None in entry.values() else entry["srcc"] + entry["plcc"] for entry in figures.values()]  # type: ignore[operator]
+    values = [value for value in sums if value is not None]
+    return sum(values) / len(values) if sums and len(values) == len(sums) else None
+
+
+def is_better(value: float | None, best: float | None) -> bool:
+    """Whether an epoch with this value takes the place of the best one; of epochs without one the last does."""
+    return best is None if value is None else best is None or value > best
+
+
+def final_figures(
+    predictions: np.ndarray, labels: np.ndarray, split: Split, targets: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """{"quality": {"val": {"srcc", "plcc", "krcc", "rmse", "n", ...}, "test": ...}, ...}
+
+    Args:
+        predictions: (N, T), NaN in rows that were not predicted.
+        labels: (N, T), NaN for none.
+        split: Which rows are which.
+        targets: Their names.
+    """
+    figures: dict[str, dict[str, Any]] = {target: {} for target in targets}
+    for part in ("val", "test"):
+        rows = list(getattr(split, part))
+        for column, target in enumerate(targets):
+            figures[target][part] = agreement(*_labelled(predictions[rows], labels[rows], column)).to_dict()
+    return figures
+
+
+def write_metrics(
+    path: Path, figures: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+) -> None:
+    """metrics.json: the first target's `val` and `test` on top, then all targets, facts and history."""
+    first = next(iter(figures.values()))
+    write_json(path, {**first, "targets": figures, **facts, "history": list(history)})
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Whole or not at all; refuses NaN, which is no JSON."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_predictions(
+    path: Path, labelled: LabelledSet, split: Split, targets: Sequence[str], predictions: Any
+) -> None:
+    """predictions.csv: validation and test pictures, each target's label (empty if there is none) and prediction."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        columns = [column for target in targets for column in (f"{target}_label", f"{target}_prediction")]
+        table.writerow(["name", "split", *columns])
+        for part in ("val", "test"):
+            for row in getattr(split, part):
+                picture = labelled.pictures[row]
+                cells: list[Any] = []
+                for column, target in enumerate(targets):
+                    cells += [picture.scores.get(target, ""), float(predictions[row, column])]
+                table.writerow([picture.name, part, *cells])
+
+
+def checkpoint_facts(
+    labelled: LabelledSet,
+    targets: Sequence[str],
+    held_out: np.ndarray,
+    training_labels: np.ndarray,
+    extractor: SemanticExtractor | None,
+) -> tuple[CheckpointFacts, str]:
+    """What the checkpoint says of itself, and what its percentiles are of.
+
+    Percentiles are among the predictions for pictures that were not trained on, since a scorer's predictions spread
+    less than labels do; where these are few, among the training labels.
+
+    Args:
+        labelled: The set.
+        targets: Of the model.
+        held_out: (H, T) predictions.
+        training_labels: (n, T), NaN for none.
+        extractor: Of the semantic vectors, if there are any.
+    """
+    is_enough = len(held_out) >= ENOUGH_HELD_OUT
+    scores = held_out if is_enough else training_labels
+    of = (
+        f"predictions for {len(held_out)} pictures that were not trained on"
+        if is_enough
+        else f"labels of {len(training_labels)} training pictures"
+    )
+    scales = [
+        TargetScale(*labelled.range_of(target), quantiles=_quantiles(scores[:, column]))
+        for column, target in enumerate(targets)
+    ]
+    facts = CheckpointFacts(
+        name=f"ma-agiqa-{labelled.name}",
+        trained_on=labelled.name,
+        low=scales[0].low,
+        high=scales[0].high,
+        quantiles=scales[0].quantiles,
+        further=dict(zip(targets[1:], scales[1:], strict=True)),
+        semantic_model=None if extractor is None else extractor.name,
+        semantic_revision=None if extractor is None else commit_of(extractor.folder),
+        questions={} if extractor is None else extractor.questions,
+    )
+    return facts, of
+
+
+def _quantiles(scores: np.ndarray) -> tuple[float, ...]:
+    known = scores[np.isfinite(scores)].astype(np.float64)
+    return tuple(np.maximum.accumulate(np.quantile(known, np.linspace(0, 1, QUANTILES))).tolist())
+
+
+def label_matrix(labelled: LabelledSet, targets: Sequence[str]) -> Tensor:
+    """(N, T) float32, NaN where a picture has no score for a target."""
+    rows = [[picture.scores.get(target, np.nan) for target in targets] for picture in labelled.pictures]
+    return torch.tensor(rows, dtype=torch.float32).view(len(rows), len(targets))
+
+
+def _labelled(predictions: np.ndarray, labels: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:
+    has = np.isfinite(labels[:, column])
+    return predictions[has, column].astype(np.float64), labels[has, column].astype(np.float64)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,60 @@
+"""Semantic vectors of the training pictures, asked for before the first step: from the cache where they are in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..score_loop import picture_groups
+from ..semantic.extractor import SemanticExtractor
+from .labels import SHOWN, LabelledPicture
+
+
+def semantic_vectors(
+    extractor: SemanticExtractor,
+    pictures: Sequence[LabelledPicture],
+    *,
+    process: int = 0,
+    processes: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Tensor]:
+    """One process's share of the vectors; those of all processes add up to all vectors.
+
+    Args:
+        extractor: With a cache.
+        pictures: In the order of the rows.
+        process: Which of the processes this is, from 0.
+        processes: How many there are.
+        progress: Called with how many more pictures are done.
+
+    Returns:
+        By question, (N, D) float32 on the CPU, 0 in the other processes' rows.
+
+    Raises:
+        OSError: The cache cannot be written.
+        UnusableModelError: The language model cannot be loaded.
+        ValueError: Pictures have no vectors: the first five, why, and how many.
+    """
+    vectors = {name: torch.zeros(len(pictures), extractor.hidden_size) for name in extractor.questions}
+    own = range(process, len(pictures), processes)
+    failed: list[str] = []
+    for group in picture_groups([pictures[row].path for row in own]):
+        prompts = [pictures[own[picture.index]].prompt for picture in group]
+        semantic = extractor.vectors(group, prompts=prompts)
+        for place, picture in enumerate(group):
+            if semantic.errors[place] is not None:
+                failed.append(f"{str(picture.path)!r} ({semantic.errors[place]})")
+                continue
+            for name, values in semantic.vectors.items():
+                vectors[name][own[picture.index]] = values[place]
+        if progress is not None:
+            progress(len(group))
+    if failed:
+        named = ", ".join(failed[:SHOWN]) + (", …" if len(failed) > SHOWN else "")
+        raise ValueError(
+            f"Expected semantic vectors of {len(pictures)} pictures, got none of {len(failed)}: {named}. "
+            "Mend these pictures or prompts, or take them out of the labels."
+        )
+    return vectors
