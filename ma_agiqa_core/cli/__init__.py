@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from . import generation, models, scoring, training
+from . import generation, models, scoring, train, training
 from .options import EXIT_CODES, INTERRUPTED, PROGRAM, SOME_FAILED, WRONG_USAGE, debug_option, notice
 
 __all__ = ["INTERRUPTED", "PROGRAM", "SOME_FAILED", "WRONG_USAGE", "cli", "main", "run"]
@@ -81,6 +81,7 @@ for command in (
     models.extract,
     models.models,
     generation.calibrate,
+    train.train,
     training.evaluate,
 ):
     cli.add_command(command)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from typing import TypeVar
 
 import torch
@@ -20,7 +21,8 @@ from .augmentation import augmented, generator
 from .pixels import TrainingPixels
 from .settings import TrainingSettings
 
-Item, Made = TypeVar("Item"), TypeVar("Made")
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 _ORDER, _AUGMENTATION = 1, 2  # which of the seed's streams of random numbers
 
 
@@ -95,7 +97,7 @@ class Batches:
         whole, rest = divmod(len(rows), self.settings.batch)
         return whole + (rest > 0 and (whole == 0 or not self.settings.drop_last))
 
-    def epoch(self, rows: Sequence[int], epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, rows: Sequence[int], epoch: int, first_step: int = 0) -> Generator[Batch, None, None]:
         """Training batches, `settings.accumulate` of them for each step, from `first_step` on.
 
         Raises:
@@ -103,14 +105,16 @@ class Batches:
         """
         settings = self.settings
         order = [rows[place] for place in generator(settings.seed, _ORDER, epoch).permutation(len(rows))]
-        parts = [
-            (order[step * settings.batch : (step + 1) * settings.batch], part * self.processes + self.process)
-            for step in range(first_step, self.steps(rows))
-            for part in range(settings.accumulate)
-        ]
-        return made_ahead(parts, lambda part: self._training_batch(*part, epoch), self.workers)
+        parts = product(range(first_step, self.steps(rows)), range(settings.accumulate))
 
-    def in_order(self, rows: Sequence[int], size: int) -> Iterator[Batch]:
+        def make(place: tuple[int, int]) -> Batch:
+            step, part = place
+            step_rows = order[step * settings.batch : (step + 1) * settings.batch]
+            return self._training_batch(step_rows, part * self.processes + self.process, epoch)
+
+        return made_ahead(parts, make, self.workers)
+
+    def in_order(self, rows: Sequence[int], size: int) -> Generator[Batch, None, None]:
         """This process's share of the rows, as the pictures are, to be scored."""
         own = rows[self.process :: self.processes]
         starts = range(0, len(own), size)
@@ -137,7 +141,7 @@ class Batches:
         return Batch(numbers, pixels, vectors, labels, labels.isfinite().sum(0).float(), 1.0)
 
 
-def made_ahead(items: Iterable[Item], make: Callable[[Item], Made], workers: int) -> Iterator[Made]:
+def made_ahead(items: Iterable[Item], make: Callable[[Item], Made], workers: int) -> Generator[Made, None, None]:
     """`make` of each item in order, made in threads before it is asked for.
 
     An iterator that is left early stops its threads without waiting for them.

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-COLOURS = np.array([[1, 1, 1], [1, -1, 0], [-0.5, -0.5, 1]]) / np.sqrt(
-    [[3], [2], [1.5]]
-)  # grey, red-green, blue-yellow
+# Grey, red against green, blue against yellow; orthonormal.
+COLOURS = np.array([[1, 1, 1], [1, -1, 0], [-0.5, -0.5, 1]]) / np.sqrt(np.array([[3.0], [2.0], [1.5]]))
 _CHROMA_SHARE = 6  # one filter in so many for each of the two colours
 STRENGTH = 0.3  # tokens of natural pictures then have a standard deviation of about 0.7
 

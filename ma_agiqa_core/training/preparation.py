@@ -54,7 +54,8 @@ def opened_accelerator(settings: TrainingSettings, device: str, out: Path) -> It
         if where.index is not None:
             torch.cuda.set_device(where)
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    fills = torch.utils.deterministic.fill_uninitialized_memory
+    deterministic: Any = torch.utils.deterministic  # its settings are properties, unknown to mypy
+    fills = deterministic.fill_uninitialized_memory
     accelerator = Accelerator(
         mixed_precision=settings.mixed_precision,
         cpu=where.type == "cpu",
@@ -63,14 +64,14 @@ def opened_accelerator(settings: TrainingSettings, device: str, out: Path) -> It
     )
     try:
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        deterministic.fill_uninitialized_memory = False
         accelerator.init_trackers("tensorboard")
         with torch.random.fork_rng(devices=[] if where.type == "cpu" else None):
             yield accelerator
     finally:
         accelerator.end_training()
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = fills
+        deterministic.fill_uninitialized_memory = fills
         AcceleratorState._reset_state(reset_partial_state=accelerator.num_processes == 1)
 
 

@@ -63,7 +63,7 @@ def train(
         device_map: Of the language model.
         local_files_only: Never use the network.
         workers: Threads that decode; default one per processor, at most 4.
-        watch: Is told how it goes.
+        watch: Is told how it goes, in the main process.
 
     Raises:
         FileExistsError: There is a run in `out`, and `resume` is False.
@@ -75,6 +75,7 @@ def train(
     out, state, watch = Path(out), StateFolder(Path(out) / "state"), watch or Watch()
     check_trainable(labelled, split)
     with opened_accelerator(settings, device, out) as accelerator:
+        watch = watch if accelerator.is_main_process else Watch()
         extractor = opened_extractor(
             semantic if semantic is not None else settings.semantic_model,
             cache=cache or out / "vectors",

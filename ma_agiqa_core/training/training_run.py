@@ -59,12 +59,14 @@ class TrainingResult:
         best_epoch: From 1.
         figures: By target, "val" and "test": srcc, plcc, krcc, rmse, n and their 95 % intervals.
         history: Of each epoch the loss and the validation's figures.
+        is_main: Whether this process wrote the files; of several only one did.
     """
 
     model: Path
     best_epoch: int
     figures: dict[str, dict[str, Any]]
     history: list[dict[str, Any]]
+    is_main: bool = True
 
 
 @dataclass
@@ -157,7 +159,7 @@ class TrainingRun:
         rows = self.split.val
         if settings.published_validation:
             rows = rows[: len(rows) // settings.batch * settings.batch]
-        judged = self.network if self.average is None else self.average.module
+        judged: Any = self.network if self.average is None else self.average.module
         with self.accelerator.autocast():
             predictions = self._predict(judged, rows)
         figures = validation_figures(predictions, self.labels[list(rows)].numpy(), self.targets)
@@ -212,7 +214,8 @@ class TrainingRun:
                 }
                 write_metrics(self.out / "metrics.json", figures, facts, progress.history)
         accelerator.wait_for_everyone()
-        return TrainingResult(self.out / MODEL, progress.best_epoch, figures, progress.history)
+        is_main = accelerator.is_main_process
+        return TrainingResult(self.out / MODEL, progress.best_epoch, figures, progress.history, is_main)
 
     def stopped_by(self, error: PictureError) -> ValueError:
         """Saves what was learned before a picture that cannot be read, and says so."""
