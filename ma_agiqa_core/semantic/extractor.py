@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -202,18 +202,31 @@ class SemanticExtractor:
         return result
 
     def vectors(
-        self, pictures: Sequence[Picture], batch_size: int | None = None, prompts: Sequence[str | None] | None = None
+        self,
+        pictures: Sequence[Picture],
+        batch_size: int | None = None,
+        prompts: Sequence[str | None] | None = None,
+        *,
+        names: Collection[str] | None = None,
     ) -> SemanticVectors:
         """Semantic vectors of decoded pictures.
 
         A picture that cannot be read, has no prompt where one is needed, or gets no finite vectors, has a reason.
+
+        Args:
+            pictures: Decoded.
+            batch_size: How many at a time at most.
+            prompts: What they were generated from.
+            names: Of the questions to ask; None asks all.
         """
+        chosen = {name: text for name, text in self.questions.items() if names is None or name in names}
+        need_prompt = any(map(names_prompt, chosen.values()))
         rows: list[dict[str, str]] = []  # of every picture: a key for each question, none if it cannot be read
         known: dict[str, Tensor] = {}
         still_open: dict[str, OpenQuestion] = {}
-        lacking = [self.needs_prompt and not (prompts and prompts[row]) for row in range(len(pictures))]
+        lacking = [need_prompt and not (prompts and prompts[row]) for row in range(len(pictures))]
         for number, picture in enumerate(pictures):
-            questions = with_prompt(self.questions, prompts[number] if prompts else None)
+            questions = with_prompt(chosen, prompts[number] if prompts else None)
             keys = {} if picture.pixels is None or lacking[number] else self._keys(picture.pixels, questions)
             rows.append(keys)
             new = {name: key for name, key in keys.items() if key not in known and key not in still_open}
@@ -237,7 +250,7 @@ class SemanticExtractor:
                 name: torch.stack(
                     [nothing if error else known[keys[name]] for keys, error in zip(rows, errors, strict=True)]
                 )
-                for name in self.questions
+                for name in chosen
             },
             errors,
         )

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..score_loop import picture_groups
 from ..semantic.extractor import SemanticExtractor
-from .labels import SHOWN, LabelledPicture
+from ..semantic.questions import QUESTIONS
+from .labels import ALIGNMENT, SHOWN, LabelledPicture
 
 
 def semantic_vectors(
@@ -21,6 +22,8 @@ def semantic_vectors(
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Tensor]:
     """One process's share of the vectors; those of all processes add up to all vectors.
+
+    A picture without a score for alignment needs no prompt and gets no vector of the question about it, but 0.
 
     Args:
         extractor: With a cache.
@@ -38,19 +41,22 @@ def semantic_vectors(
         ValueError: Pictures have no vectors: the first five, why, and how many.
     """
     vectors = {name: torch.zeros(len(pictures), extractor.hidden_size) for name in extractor.questions}
-    own = range(process, len(pictures), processes)
     failed: list[str] = []
-    for group in picture_groups([pictures[row].path for row in own]):
-        prompts = [pictures[own[picture.index]].prompt for picture in group]
-        semantic = extractor.vectors(group, prompts=prompts)
-        for place, picture in enumerate(group):
-            if semantic.errors[place] is not None:
-                failed.append(f"{str(picture.path)!r} ({semantic.errors[place]})")
-                continue
-            for name, values in semantic.vectors.items():
-                vectors[name][own[picture.index]] = values[place]
-        if progress is not None:
-            progress(len(group))
+    own = range(process, len(pictures), processes)
+    aligned = [row for row in own if ALIGNMENT in pictures[row].scores]
+    others = [row for row in own if ALIGNMENT not in pictures[row].scores]
+    for rows, names in ((aligned, None), (others, QUESTIONS)):
+        for group in picture_groups([pictures[row].path for row in rows]):
+            prompts = [pictures[rows[picture.index]].prompt for picture in group]
+            semantic = extractor.vectors(group, prompts=prompts, names=names)
+            for place, picture in enumerate(group):
+                if semantic.errors[place] is not None:
+                    failed.append(f"{str(picture.path)!r} ({semantic.errors[place]})")
+                    continue
+                for name, values in semantic.vectors.items():
+                    vectors[name][rows[picture.index]] = values[place]
+            if progress is not None:
+                progress(len(group))
     if failed:
         named = ", ".join(failed[:SHOWN]) + (", …" if len(failed) > SHOWN else "")
         raise ValueError(

@@ -22,6 +22,8 @@ from ma_agiqa_core.preprocess import visual_pixels
 from ma_agiqa_core.semantic import SemanticExtractor
 from ma_agiqa_core.semantic.published_mplug_owl2 import PublishedMplugOwl2
 from ma_agiqa_core.semantic.questions import ALIGNMENT_QUESTION, QUESTIONS, questions_for
+from ma_agiqa_core.training.labels import LabelledPicture
+from ma_agiqa_core.training.vectors import semantic_vectors
 
 TARGETS = ("quality", "alignment", "authenticity")
 PROMPTS = ["a cat", "a dog {asleep}", "a cat", "", "two birds"]
@@ -426,3 +428,32 @@ def test_extract_with_prompts_serves_alignment_without_the_language_model(
     code, out, _ = command("score", "photos/a.png", "photos/b.png", *semantic, *chosen, "--json")
     assert code == 0
     assert all(record["score"] is not None for record in json.loads(out)["records"])
+
+
+# Training
+
+
+def test_sets_without_alignment_need_no_prompts(
+    owl_folder: Path, tmp_path: Path, make_picture: Callable[[Path, int], Path], asked: list[tuple[int, list[str]]]
+) -> None:
+    paths = [make_picture(tmp_path / f"{number}.png", 40 * number) for number in range(4)]
+    pictures = [
+        LabelledPicture(paths[0], "0", {"quality": 1.0, "alignment": 2.0}, prompt="a cat"),
+        LabelledPicture(paths[1], "1", {"quality": 1.0}),
+        LabelledPicture(paths[2], "2", {"alignment": 1.0}, prompt="a cat"),
+        LabelledPicture(paths[3], "3", {"quality": 2.0}, prompt="a dog"),
+    ]
+    extractor = SemanticExtractor(owl_folder, device="cpu", questions=questions_for(TARGETS))
+
+    vectors = semantic_vectors(extractor, pictures)
+
+    assert [(count, len(texts)) for count, texts in asked] == [(2, 3), (2, 2)]
+    assert (vectors["alignment"] != 0).any(1).tolist() == [True, False, True, False]
+    expected = extractor.extract([str(path) for path in paths], prompts="a cat")
+    torch.testing.assert_close(vectors["coherence"], expected["coherence"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(vectors["alignment"][::2], expected["alignment"][::2], rtol=0, atol=1e-5)
+    shares = [semantic_vectors(extractor, pictures, process=process, processes=3) for process in range(3)]
+    for name, whole in vectors.items():
+        torch.testing.assert_close(sum(share[name] for share in shares), whole, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"got none of 1: '.*0.png' \(no prompt for this picture\). Mend"):
+        semantic_vectors(extractor, [dataclasses.replace(pictures[0], prompt=None), *pictures[1:]])
