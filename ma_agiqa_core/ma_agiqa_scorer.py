@@ -13,7 +13,7 @@ from .batching import run_in_batches
 from .checkpoint import CheckpointFacts, load_checkpoint, read_facts
 from .file_digest import file_digest
 from .images import Picture, as_picture_list
-from .model import MaAgiqa
+from .model import MaAgiqa, MaAgiqaConfig
 from .preprocess import visual_pixels_of
 from .score_loop import Outcome, outcomes, score_in_groups
 from .scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_device, resolve_dtype, resolve_prompts
@@ -84,12 +84,12 @@ class MaAgiqaScorer:
             raise ValueError(f"Expected a target of {str(path)!r}, {', '.join(targets)}, got {target!r}.")
         where = resolve_device(device)
         extractor = None
-        if model.config.semantic_dim:
+        if model.config.vectors_for([target]):
             extractor = _extractor(
                 path,
                 facts,
                 semantic,
-                model.config.semantic_dim,
+                model.config,
                 target,
                 cache=cache,
                 device=where,
@@ -182,7 +182,7 @@ def _extractor(
     path: Path,
     facts: CheckpointFacts,
     semantic: str | os.PathLike[str] | None,
-    width: int,
+    config: MaAgiqaConfig,
     target: str,
     **options: Any,
 ) -> SemanticExtractor:
@@ -195,7 +195,8 @@ def _extractor(
     if semantic is None:
         options["revision"] = facts.semantic_revision
     try:
-        asked = {name: facts.questions.get(name, question) for name, question in questions_for([target]).items()}
+        known = {**questions_for([target]), **facts.questions}
+        asked = {name: known[name] for name in config.vectors_for([target])}
         extractor = SemanticExtractor(model, questions=asked, **options)
     except FileNotFoundError as error:
         if semantic is not None:
@@ -204,7 +205,7 @@ def _extractor(
             f"{error} {str(path)!r} was trained with it; if you have it in a folder, pass semantic=FOLDER "
             "(on the command line --semantic)."
         ) from error
-    if extractor.hidden_size != width:
+    if extractor.hidden_size != (width := config.semantic_dim):
         raise ValueError(
             f"Expected a semantic model of width {width} for {str(path)!r}, got {extractor.hidden_size} from "
             f"{str(model)!r}. Use the one it was trained with"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,12 @@ _protocol_options = together(
     metavar="MODEL",
     help="Semantic model, folder or Hub id; none: the visual expert alone.  [default: the preset's]",
 )
+@click.option(
+    "--without",
+    multiple=True,
+    type=click.Choice(["semantic_content", "coherence", "alignment"]),
+    help="Leave one expert out, for an ablation.",
+)
 @click.option("--cache", type=PATH, metavar="DIR", help="Cache of semantic vectors.  [default: in --out]")
 @click.option("--picture-cache", type=PATH, metavar="DIR", help="Decode and resize pictures once, into this folder.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
@@ -88,6 +95,7 @@ def train(
     split_seed: int,
     preset: str,
     semantic: str | None,
+    without: Sequence[str],
     cache: Path | None,
     picture_cache: Path | None,
     resume: bool,
@@ -114,7 +122,7 @@ def train(
     from ..training.settings import preset as preset_settings
     from ..training.splits import make_split
 
-    settings = preset_settings(preset, **options)
+    settings = preset_settings(preset, **options, left_out=tuple(without))
     labelled, parts = joined(sets, [make_split(labelled, split, split_seed) for labelled in sets])
     _say_unlabelled(labelled)
 

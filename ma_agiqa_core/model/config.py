@@ -33,6 +33,7 @@ class MaAgiqaConfig:
         drop_path: In training, stochastic depth of the last Swin block of each stage; 0 at the first, linear between.
         targets: What is predicted, each by a head of its own; the first is what the model predicts if not asked
             for another. "alignment" reads a third semantic vector, of a question about the generator's prompt.
+        left_out: Semantic vectors that no expert reads, for ablations.
 
     Raises:
         ValueError: Sizes that do not fit together; the message names them.
@@ -52,6 +53,7 @@ class MaAgiqaConfig:
     dropout: float = 0.1
     drop_path: float = 0.1
     targets: tuple[str, ...] = ("quality",)
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -81,11 +83,21 @@ class MaAgiqaConfig:
         named = all(target.isidentifier() for target in self.targets)
         if not (self.targets and named and len(set(self.targets)) == len(self.targets)):
             raise ValueError(f"Expected targets with unlike names such as 'quality', got {self.targets}.")
+        known = vectors_of(self.targets)
+        if self.left_out and (not set(self.left_out) < set(known) or not self.semantic_dim):
+            raise ValueError(
+                f"Expected some of {', '.join(known)} as left_out, got {self.left_out} and semantic_dim "
+                f"{self.semantic_dim}. For none of them set semantic_dim to 0."
+            )
 
     @property
     def vectors(self) -> tuple[str, ...]:
         """Names of the semantic vectors that the model reads for all of its targets."""
-        return vectors_of(self.targets) if self.semantic_dim else ()
+        return self.vectors_for(self.targets)
+
+    def vectors_for(self, targets: Iterable[str]) -> tuple[str, ...]:
+        """Of these targets alone."""
+        return tuple(n for n in vectors_of(targets) if n not in self.left_out) if self.semantic_dim else ()
 
     def _check_types(self) -> None:
         """Refuses values of another type than the default's; lists, as JSON has them, become tuples."""
@@ -96,7 +108,7 @@ class MaAgiqaConfig:
             elif isinstance(default, tuple) and isinstance(value, list):
                 value = tuple(value)
             elements = value if isinstance(value, tuple) else ()
-            kind = type(default[0]) if isinstance(default, tuple) else int
+            kind = str if "str" in field.type else int
             if type(value) is not type(default) or any(type(element) is not kind for element in elements):
                 expected = f"a tuple of {kind.__name__}" if isinstance(default, tuple) else type(default).__name__
                 raise ValueError(f"Expected {expected} as {field.name}, got {value!r}.")
@@ -109,7 +121,7 @@ class MaAgiqaConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MaAgiqaConfig:
-        """The config of what `to_dict` gave; `targets` may be missing, as in files from before there were several.
+        """The config of what `to_dict` gave; `targets` and `left_out` may be missing, as in the first files.
 
         Raises:
             ValueError: Fields are unknown, missing, or have wrong values; the message names them.
@@ -119,7 +131,7 @@ class MaAgiqaConfig:
             raise ValueError(f"Expected the fields of a config, got {values!r}.")
         if unknown := sorted(map(str, set(values) - known)):
             raise ValueError(f"Expected the fields of a config, got the unknown {', '.join(unknown[:5])}.")
-        if missing := sorted(known - set(values) - {"targets"}):
+        if missing := sorted(known - set(values) - {"targets", "left_out"}):
             raise ValueError(f"Expected all fields of a config, got none of {', '.join(missing[:5])}.")
         return cls(**values)
 

@@ -40,7 +40,7 @@ class ExpertFusion(nn.Module):
         patches: Length N of the experts' vectors.
         semantic_dim: Width of the semantic vectors; 0 for none.
         dropout: In training.
-        vectors: Names of the semantic vectors; of each, the expert that reads it.
+        vectors: Names of the semantic vectors that an expert reads, each one of its own.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from .channel_attention import ChannelAttention
-from .config import ALIGNMENT, MaAgiqaConfig, vectors_of
+from .config import ALIGNMENT, MaAgiqaConfig
 from .expert_fusion import ExpertFusion, PatchQuality
 from .swin import SwinStage
 from .token_linear import TokenLinear
@@ -40,7 +40,7 @@ class MaAgiqa(nn.Module):
         self.stage2 = Stage(config, widths[0], widths[1], grid)
         self.patch_quality = PatchQuality(widths[1], config.dropout)
         first, *others = (
-            ExpertFusion(grid[0] * grid[1], config.semantic_dim, config.dropout, vectors_of([target]))
+            ExpertFusion(grid[0] * grid[1], config.semantic_dim, config.dropout, config.vectors_for([target]))
             for target in config.targets
         )
         self.fusion = first
@@ -95,7 +95,8 @@ class MaAgiqa(nn.Module):
         pixels = pixels.to(self.fusion.score.weight)
         needed = {name for head in heads.values() for name in head.vectors}
         vectors = {name: self._vectors(name, given[name], pixels) for name in given if name in needed}
-        self._refuse_vectors({name: value for name, value in given.items() if name not in self.config.vectors})
+        known = (*self.config.vectors, *self.config.left_out)
+        self._refuse_vectors({name: value for name, value in given.items() if name not in known})
         x = self.features(pixels)  # (B, N, 3072)
         x = self.stage1(x)  # (B, N, 768)
         x = self.stage2(x)  # (B, N, 384)

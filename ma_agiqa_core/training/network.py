@@ -52,7 +52,9 @@ def new_network(
     Raises:
         ValueError: The backbone is no ViT, or its weights cannot be had.
     """
-    config = dataclasses.replace(settings.model, semantic_dim=semantic_dim, targets=targets)
+    config = dataclasses.replace(
+        settings.model, semantic_dim=semantic_dim, targets=targets, left_out=settings.left_out
+    )
     torch.manual_seed(torch_seed(settings.seed, _WEIGHTS))
     model = MaAgiqa(config, pretrained_backbone=settings.pretrained)
     with torch.no_grad():

@@ -30,6 +30,7 @@ class TrainingSettings:
         model: Sizes of the network. `semantic_dim` and the targets are set by the data.
         pretrained: Start the backbone from timm's weights.
         semantic_model: Whose vectors are used unless another is asked for; None trains the visual expert alone.
+        left_out: Semantic vectors that no expert reads, for ablations.
         cosine_patches: Start the backbone's first layer as cosines of all frequencies, if it is not pretrained.
         epochs: How often every picture is seen.
         batch: Pictures of one step of the optimizer, on all processes together.
@@ -68,6 +69,7 @@ class TrainingSettings:
     )
     pretrained: bool = True
     semantic_model: str | None = "MAGAer13/mplug-owl2-llama2-7b"
+    left_out: tuple[str, ...] = ()
     cosine_patches: bool = False
     epochs: int = 30
     batch: int = PUBLISHED_BATCH
@@ -136,7 +138,7 @@ class TrainingSettings:
     def to_dict(self) -> dict[str, Any]:
         """All fields, for JSON."""
         values = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
-        return {**values, "model": self.model.to_dict()}
+        return {**values, "model": self.model.to_dict(), "left_out": list(self.left_out)}
 
     @property
     def harmless(self) -> frozenset[str]:

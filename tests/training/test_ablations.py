@@ -1,0 +1,76 @@
+"""One expert left out, from the option of `train` to the scorer."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ma_agiqa_core import load_scorer
+from ma_agiqa_core.checkpoint import load_checkpoint, save_checkpoint
+from ma_agiqa_core.ma_agiqa_scorer import MaAgiqaScorer
+from ma_agiqa_core.model import MaAgiqa, MaAgiqaConfig
+
+TINY = MaAgiqaConfig(
+    backbone="vit_tiny_patch16_224",
+    image_size=64,
+    backbone_blocks=(0, 1),
+    stage_widths=(16, 8),
+    swin_mlp_width=12,
+    window_size=2,
+    semantic_dim=64,
+)
+
+
+@pytest.mark.parametrize("left_out", ["semantic_content", "coherence"])
+def test_a_model_without_an_expert_neither_has_nor_reads_it(left_out: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = MaAgiqa(dataclasses.replace(TINY, left_out=(left_out,))).eval()
+    pixels, vectors = torch.rand(2, 3, 64, 64), {n: torch.randn(2, 64) for n in ("semantic_content", "coherence")}
+
+    assert not any(left_out in name for name in model.state_dict())
+    assert model.fusion.gate.weight.shape == (2, 2 * 16)
+    expected = model(pixels, **vectors)
+    del vectors[left_out]
+    assert torch.equal(model(pixels, **vectors), expected)
+    save_checkpoint(model, tmp_path / "ablation.safetensors")
+    assert torch.equal(load_checkpoint(tmp_path / "ablation.safetensors")(pixels, **vectors), expected)
+
+
+def test_its_scorer_asks_only_what_it_reads(owl_folder: Path, noise_pictures: list[np.ndarray], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "ablation.safetensors"
+    save_checkpoint(MaAgiqa(dataclasses.replace(TINY, left_out=("coherence",))), path)
+
+    scorer = load_scorer(path, semantic=owl_folder, device="cpu")
+
+    assert isinstance(scorer, MaAgiqaScorer)
+    assert scorer.extractor is not None
+    assert list(scorer.extractor.questions) == ["semantic_content"]
+    assert scorer.score(noise_pictures).isfinite().all()
+
+
+def test_a_head_whose_experts_are_all_left_out_needs_no_language_model(
+    noise_pictures: list[np.ndarray], tmp_path: Path
+) -> None:
+    config = dataclasses.replace(TINY, targets=("quality", "alignment"), left_out=("semantic_content", "coherence"))
+    save_checkpoint(MaAgiqa(config), tmp_path / "two.safetensors")
+
+    assert load_scorer(tmp_path / "two.safetensors", device="cpu").score(noise_pictures).isfinite().all()
+    with pytest.raises(ValueError, match="names none, got None"):
+        load_scorer(tmp_path / "two.safetensors", device="cpu", target="alignment")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"left_out": ("visual",)},
+        {"left_out": ("alignment",)},
+        {"left_out": ("semantic_content", "coherence")},
+        {"left_out": ("coherence",), "semantic_dim": 0},
+    ],
+)
+def test_what_cannot_be_left_out_is_refused(change: dict) -> None:
+    with pytest.raises(ValueError, match="Expected some of semantic_content, coherence as left_out, got"):
+        dataclasses.replace(TINY, **change)
