@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..hub import hub_file
 from ..model import MaAgiqa
 from .augmentation import torch_seed
 from .cosine_patches import start_with_cosines
@@ -38,7 +39,13 @@ class TrainedNetwork(nn.Module):
 
 
 def new_network(
-    settings: TrainingSettings, *, targets: tuple[str, ...], semantic_dim: int, mean: Tensor, spread: Tensor
+    settings: TrainingSettings,
+    *,
+    targets: tuple[str, ...],
+    semantic_dim: int,
+    mean: Tensor,
+    spread: Tensor,
+    local_files_only: bool = False,
 ) -> TrainedNetwork:
     """A network to train, its first weights drawn from the seed.
 
@@ -48,15 +55,17 @@ def new_network(
         semantic_dim: Width of the semantic vectors, 0 for the visual expert alone.
         mean: (T,) of the training labels; used if labels are normalised.
         spread: (T,) their standard deviations.
+        local_files_only: Never use the network.
 
     Raises:
-        ValueError: The backbone is no ViT, or its weights cannot be had.
+        FileNotFoundError: The backbone's weights are not here and cannot be downloaded.
+        ValueError: The backbone is no ViT.
     """
-    config = dataclasses.replace(
-        settings.model, semantic_dim=semantic_dim, targets=targets, left_out=settings.left_out
-    )
+    config = dataclasses.replace(settings.model, semantic_dim=semantic_dim, targets=targets, left_out=settings.left_out)
     torch.manual_seed(torch_seed(settings.seed, _WEIGHTS))
-    model = MaAgiqa(config, pretrained_backbone=settings.pretrained)
+    model = MaAgiqa(config)
+    if settings.pretrained:
+        _load_backbone(model, local_files_only)
     with torch.no_grad():
         # Drawn around 0, the last layer is below it for all patches of all pictures as often as not: then the
         # ReLU behind it passes no gradient, and the visual expert never learns.
@@ -71,6 +80,21 @@ def new_network(
             start_with_cosines(model.features.vit.patch_embed.proj)
     model.features.requires_grad_(not settings.freeze_backbone)
     return TrainedNetwork(model)
+
+
+def _load_backbone(model: MaAgiqa, local_files_only: bool) -> None:
+    """timm's weights, from the Hub's local cache first: timm itself asks the network first, and for half a minute."""
+    import timm
+
+    name = model.config.backbone
+    published = timm.get_pretrained_cfg(name)
+    if published is None or not published.hf_hub_id:
+        raise ValueError(f"Expected a backbone with weights on the Hub, got {name!r}. Name its tag.")
+    file = hub_file(published.hf_hub_id, "model.safetensors", local_files_only=local_files_only)
+    size, overlay = model.config.image_size, {"file": str(file), "custom_load": False}
+    whole = timm.create_model(name, pretrained=True, img_size=size, pretrained_cfg_overlay=overlay).state_dict()
+    vit: Any = model.features.vit
+    vit.load_state_dict({key: whole[key] for key in vit.state_dict()})
 
 
 def new_optimizer(network: TrainedNetwork, settings: TrainingSettings, device: torch.device) -> Adam:

@@ -46,7 +46,8 @@ def check_can_begin(
     """
     saved = state.read()
     if saved is None:
-        if (out / MODEL).exists():
+        began = resume and state.folder.is_dir()  # killed before its first state
+        if (out / MODEL).exists() and not began:
             raise FileExistsError(f"Expected a folder without a model, got {str(out)!r}. Choose another.")
         return None
     if not resume:

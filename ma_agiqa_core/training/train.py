@@ -97,7 +97,18 @@ def train(
             workers,
         )
         run = TrainingRun(
-            accelerator, settings, labelled, split, out, extractor, identity, saved, batches, state, watch
+            accelerator,
+            settings,
+            labelled,
+            split,
+            out,
+            extractor,
+            identity,
+            saved,
+            batches,
+            state,
+            watch,
+            local_files_only,
         )
         try:
             run.learn()

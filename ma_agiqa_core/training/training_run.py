@@ -84,6 +84,7 @@ class TrainingRun:
     batches: Batches
     state: StateFolder
     watch: Watch
+    local_files_only: bool
 
     def __post_init__(self) -> None:
         settings, saved, device = self.settings, self.saved, self.accelerator.device
@@ -98,6 +99,7 @@ class TrainingRun:
             semantic_dim=0 if self.extractor is None else self.extractor.hidden_size,
             mean=mean,
             spread=spread,
+            local_files_only=self.local_files_only,
         ).to(device)
         self.average = new_average(self.network, settings.ema)
         self.optimizer = new_optimizer(self.network, settings, device)
@@ -168,9 +170,7 @@ class TrainingRun:
         if is_better(value, progress.best_value):
             progress.best_epoch, progress.best_value = epoch, value
             if self.accelerator.is_main_process:
-                self._write_checkpoint(judged, self.state.best_file(epoch), predictions)
-                with disk_errors_explained(self.out), replacing(self.out / MODEL) as temporary:
-                    shutil.copyfile(self.state.best_file(epoch), temporary)
+                self._write_checkpoint(judged, predictions)
         progress.history.append(entry)
         progress.epoch, progress.step = epoch, 0
         self.loss_sum.zero_()
@@ -200,7 +200,7 @@ class TrainingRun:
         figures = final_figures(predictions, self.labels.numpy(), self.split, self.targets)
         if accelerator.is_main_process:
             with disk_errors_explained(self.out):
-                of = self._write_checkpoint(best, self.out / MODEL, predictions[list(rows)])
+                of = self._write_checkpoint(best, predictions[list(rows)])
                 write_json(self.out / "settings.json", {**self.identity, "processes": accelerator.num_processes})
                 write_predictions(self.out / "predictions.csv", self.labelled, self.split, self.targets, predictions)
                 plot_curves(progress.history, progress.best_epoch, self.out / "curves.png")
@@ -270,13 +270,16 @@ class TrainingRun:
                 place = end
         return accelerator.reduce(predictions, "sum").double().cpu().numpy()
 
-    def _write_checkpoint(self, network: TrainedNetwork, path: Path, held_out: np.ndarray) -> str:
-        """Returns what the percentiles are of."""
+    def _write_checkpoint(self, network: TrainedNetwork, held_out: np.ndarray) -> str:
+        """Keeps the best weights in the state's folder and as the model; returns what the percentiles are of."""
         training_labels = self.labels[list(self.split.train)].numpy()
         facts, of = checkpoint_facts(self.labelled, self.targets, held_out, training_labels, self.extractor)
-        with disk_errors_explained(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_checkpoint(network.model, path, facts)
+        best = self.state.best_file(self.progress.best_epoch)
+        with disk_errors_explained(self.out):
+            self.state.make()
+            save_checkpoint(network.model, best, facts)
+            with replacing(self.out / MODEL) as temporary:
+                shutil.copyfile(best, temporary)
         return of
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,15 +102,26 @@ class StateFolder:
         entry = {"format": FORMAT, "identity": dict(identity), "progress": dataclasses.asdict(progress)}
         values = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         with disk_errors_explained(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.make()
             with replacing(self.file) as temporary:
                 save_file(values, temporary, {_KEY: json.dumps(entry)})
                 with temporary.open("r+b") as file:
                     os.fsync(file.fileno())
-        for old in self.folder.glob("best-*.safetensors"):
-            if old != self.best_file(progress.best_epoch):
-                with suppress(OSError):
-                    old.unlink()
+        self._delete(
+            old for old in self.folder.glob("best-*.safetensors") if old != self.best_file(progress.best_epoch)
+        )
+
+    def make(self) -> None:
+        """Makes the folder, and deletes what a killed writer left: temporary files of safetensors and of ours."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._delete(self.folder.glob(".tmp*"))
+        self._delete(self.folder.glob("*.tmp"))
+
+    @staticmethod
+    def _delete(files: Iterable[Path]) -> None:
+        for file in files:
+            with suppress(OSError):
+                file.unlink()
 
 
 @contextmanager
