@@ -106,8 +106,9 @@ def write_checkpoint(path: Path, semantic_dim: int, targets: tuple[str, ...] = (
         questions=questions_for(targets) if semantic_dim else {},
     )
     model = MaAgiqa(config)
+    heads: list[Any] = [model.fusion, *model.heads.values()]
     with torch.no_grad():
-        for head in (model.fusion, *model.heads.values()):
+        for head in heads:
             head.score.weight.mul_(30)
     save_checkpoint(model, path, facts)
     return path

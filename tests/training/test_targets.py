@@ -81,8 +81,9 @@ def test_the_first_target_keeps_the_published_names_and_further_ones_get_heads(m
 
     assert one < several
     assert {name.split(".")[1] for name in several - one} == {"alignment", "authenticity"}
-    assert model.heads["alignment"].gate.weight.shape == (4, 4 * 16)
-    assert model.heads["authenticity"].gate.weight.shape == (3, 3 * 16)
+    heads: Any = model.heads
+    assert heads["alignment"].gate.weight.shape == (4, 4 * 16)
+    assert heads["authenticity"].gate.weight.shape == (3, 3 * 16)
 
 
 def test_all_targets_at_once_are_each_target_alone_and_the_shared_part_runs_once(model: MaAgiqa) -> None:
