@@ -70,11 +70,14 @@ def evaluate(
     prompts = {path_key(picture.path): picture.prompt for s in sets for picture in s.pictures if picture.prompt}
     if (file := options.pop("prompts")) is not None:
         prompts |= read_prompts(file)
-    scoring = prepare(ScoringOptions(**options), prompts)
+    asked, target = ScoringOptions(**options), options["target"] or sets[0].targets[0]
+    scoring = prepare(asked, prompts)
+    if asked.target is None and target != scoring.scorer.info.target and target in scoring.scorer.info.targets:
+        scoring = prepare(replace(asked, target=target), prompts)  # what the labels are of
     info = scoring.scorer.info
     if info.relative:
         raise ValueError(f"Expected a scorer that judges each picture alone, got {info.name}.")
-    evaluations = [_measured(scoring, labelled, prompts, resamples=resamples, seed=seed) for labelled in sets]
+    evaluations = [_measured(scoring, labelled, target, prompts, resamples=resamples, seed=seed) for labelled in sets]
     if as_json:
         figures = [evaluation.to_dict() for evaluation in evaluations]
         facts = figures[0] if len(figures) == 1 else {"sets": figures}
@@ -99,20 +102,23 @@ def _part(labelled: LabelledSet, split: str, part: str, seed: int) -> LabelledSe
     return replace(labelled, name=f"{labelled.name} {part}", pictures=tuple(labelled.pictures[row] for row in rows))
 
 
-def _measured(scoring: ScoringRun, labelled: LabelledSet, prompts: Mapping[str, str], **bootstrap: int) -> Evaluation:
+def _measured(
+    scoring: ScoringRun, labelled: LabelledSet, target: str, prompts: Mapping[str, str], **bootstrap: int
+) -> Evaluation:
     from ..records import Record, path_key
     from ..terminal import error_lines, score_with_progress
     from ..training.evaluation import evaluate as measure
 
     if labelled.unlabelled:
         notice(f"{labelled.unlabelled} pictures beside {labelled.name} have no score and are left out.")
-    pictures = labelled.pictures
+    target = target if target in labelled.targets else labelled.targets[0]
+    pictures = [picture for picture in labelled.pictures if target in picture.scores]
     records: list[Record] = []
     with error_lines() as show:
         score_with_progress(scoring, [p.path for p in pictures], len(pictures), [records.extend, show])
     return measure(
         [math.nan if record.score is None else record.score for record in records],
-        [picture.scores[labelled.targets[0]] for picture in pictures],
+        [picture.scores[target] for picture in pictures],
         name=labelled.name,
         generators=[picture.generator for picture in pictures],
         prompts=[prompts.get(path_key(picture.path)) for picture in pictures],

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from safetensors import safe_open
@@ -458,3 +459,30 @@ def test_sets_without_alignment_need_no_prompts(
         torch.testing.assert_close(sum(share[name] for share in shares), whole, rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match=r"got none of 1: '.*0.png' \(no prompt for this picture\). Mend"):
         semantic_vectors(extractor, [dataclasses.replace(pictures[0], prompt=None), *pictures[1:]])
+
+
+def test_evaluate_measures_the_target_that_the_labels_are_of(command: Any, three: Path, owl_folder: Path) -> None:
+    rows = ["name,prompt,quality,alignment"]
+    random = np.random.default_rng(0)
+    Path("made").mkdir()
+    for number in range(8):
+        PIL.Image.fromarray(random.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(f"made/{number}.png")
+        rows.append(f"{number}.png,prompt {number},{number},{'' if number == 3 else (5 * number) % 8}")
+    Path("labels.csv").write_text("\n".join(rows))
+    labels = ("--labels", "labels.csv", "--images", "made", "--resamples", 0)
+    model = ("--model", three, "--semantic", owl_folder, "--device", "cpu", "--json")
+
+    found = {}
+    for name, options in {
+        "quality": ("--score-column", "quality"),
+        "alignment": ("--score-column", "alignment"),
+        "both": ("--score-column", "quality,alignment"),
+        "chosen": ("--score-column", "quality,alignment", "--target", "alignment"),
+    }.items():
+        code, out, err = command("evaluate", *labels, *options, *model)
+        assert code == 0, err
+        found[name] = json.loads(out)
+    assert [answer["model"]["target"] for answer in found.values()] == ["quality", "alignment", "quality", "alignment"]
+    assert (found["quality"]["overall"]["n"], found["alignment"]["overall"]["n"]) == (8, 7)
+    assert found["both"] == found["quality"]
+    assert found["chosen"] == found["alignment"]
