@@ -126,6 +126,14 @@ def _save_calibration(calibration: "Calibration", out: Path | None, plot: Path |
     return f" Written: {', '.join(written)}" if written else ""
 
 
+def going_through(paths: Sequence[Path]) -> Iterator[Path]:
+    """The paths one by one, with progress as they are taken."""
+    with _progress_bar(len(paths)) as bar:
+        for path in paths:
+            yield path
+            bar.update()
+
+
 def model_list(models: "Iterable[InstalledModel]") -> str:
     """Models one below the other, a line for each fact."""
     blocks = []

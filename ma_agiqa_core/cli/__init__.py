@@ -83,5 +83,6 @@ for command in (
     generation.calibrate,
     train.train,
     training.evaluate,
+    training.distill,
 ):
     cli.add_command(command)

@@ -60,21 +60,23 @@ computing_options = together(
     click.option("--local-files-only", is_flag=True, help="Download nothing."),
     debug_option,
 )
-# Which scorer: what all commands that score share.
-model_options = together(
-    click.option(
-        "--model", default="lite", show_default=True, help="lite, a .safetensors file or folder, a Hub id, clip:MODEL."
-    ),
+prompts_option = click.option("--prompts", type=PATH, metavar="FILE", help="CSV or JSONL with path,prompt.")
+# Which model answers, behind the name of a scorer.
+behind_model_options = together(
     click.option("--semantic", metavar="MODEL", help="Semantic model: folder or Hub id; default: the scorer's own."),
     click.option("--cache", type=PATH, metavar="DIR", help="Cache of semantic vectors."),
     click.option("--target", metavar="T", help="What to score: quality, alignment, authenticity; default: its first."),
     computing_options,
 )
-# What `score` and `rank` share.
-scoring_options = together(
-    click.option("--prompts", type=PATH, metavar="FILE", help="CSV or JSONL with path,prompt."),
-    model_options,
+# Which scorer: what all commands that score share.
+model_options = together(
+    click.option(
+        "--model", default="lite", show_default=True, help="lite, a .safetensors file or folder, a Hub id, clip:MODEL."
+    ),
+    behind_model_options,
 )
+# What `score`, `rank` and `evaluate` share.
+scoring_options = together(prompts_option, model_options)
 
 
 def survey(paths: Sequence[Path], report: Path | None) -> tuple[int, bool]:

@@ -1,10 +1,10 @@
-"""The commands that learn from scores or are measured by them: evaluate."""
+"""The commands around trained models: evaluate, distill."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .labelled import labels_options, read_labelled_sets
-from .options import EXIT_CODES, PATH, SOME_FAILED, check_outputs, json_option, notice, scoring_options
+from .options import (
+    EXIT_CODES,
+    PATH,
+    PROGRAM,
+    SOME_FAILED,
+    behind_model_options,
+    check_outputs,
+    json_option,
+    notice,
+    prompts_option,
+    scoring_options,
+    survey,
+)
 
 if TYPE_CHECKING:
     from ..scoring_run import ScoringRun
@@ -91,6 +103,63 @@ def evaluate(
         draw_scatter(evaluations, plot, model=info.name)
         click.echo(f"Plot: {plot}", err=True)
     return SOME_FAILED if any(evaluation.failed for evaluation in evaluations) else 0
+
+
+@click.command(epilog=EXIT_CODES)
+@click.option(
+    "--teacher",
+    "model",
+    required=True,
+    metavar="M",
+    help="Whom to follow: a .safetensors file or folder, a Hub id, lite, clip:MODEL.",
+)
+@click.option("--images", required=True, multiple=True, type=PATH, metavar="DIR", help="Pictures like those to score.")
+@click.option("--out", required=True, type=PATH, metavar="F.safetensors", help="The small scorer.")
+@click.option("--seed", default=20, show_default=True, type=click.IntRange(min=0), help="Of which fifth is held out.")
+@json_option
+@prompts_option
+@behind_model_options
+def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **options: Any) -> int:
+    """Make a small, fast scorer that follows a big one on your own pictures.
+
+    The teacher scores the pictures once; a small scorer of lite's kind learns their order, on its own scale. A fifth
+    of the pictures is held out, and how well the student follows the teacher there is printed and written into the
+    file. Some hundred pictures are a good start; it says little of pictures of another kind.
+    """
+    from ..folders import find_pictures
+
+    check_outputs(out, endings=(".safetensors",))
+    total, all_listed = survey(images, None)
+    pictures = list(find_pictures(images))
+
+    from ..records import Record
+    from ..scoring_run import ScoringOptions, prepare
+    from ..terminal import error_lines, going_through, model_facts, score_with_progress
+    from ..training.distillation import check_distillation, distilled_text, follow
+
+    scoring = prepare(ScoringOptions(**options))
+    teacher = scoring.scorer.info
+    check_distillation(teacher, out)
+    if teacher.needs_prompt:
+        notice(f"{teacher.name} reads prompts, and its student cannot: it follows only what can be seen.")
+    records: list[Record] = []
+    with error_lines() as show:
+        score_with_progress(scoring, pictures, total, [records.extend, show])
+    scores = [math.nan if record.score is None else record.score for record in records]
+    distilled = follow(teacher, pictures, scores, out, seed=seed, progress=going_through)
+    if as_json:
+        facts = {"taught_on": distilled.taught, "failed": distilled.failed, "parts": distilled.parts}
+        click.echo(
+            json.dumps(
+                {"out": str(out), "teacher": model_facts(teacher), "held_out": distilled.held_out.to_dict(), **facts},
+                indent=1,
+                allow_nan=False,
+            )
+        )
+    else:
+        click.echo(distilled_text(distilled, teacher))
+        click.echo(f"Next:     {PROGRAM} rank YOUR_FOLDER --model {out}")
+    return SOME_FAILED if distilled.failed or not all_listed else 0
 
 
 def _part(labelled: LabelledSet, split: str, part: str, seed: int) -> LabelledSet:
