@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_
 from .semantic.extractor import SemanticExtractor, SemanticVectors
 from .semantic.questions import questions_for
 
+NO_SEMANTIC = "none"
 _DESCRIPTION = "MA-AGIQA (Wang et al. 2024): quality features of a vision transformer"
 _WITH_SEMANTIC = ", joined by a mixture of experts with what a large multimodal model says about coherence and meaning."
 _VISUAL_ALONE = "; the visual expert alone, without a language model."
@@ -57,12 +59,14 @@ class MaAgiqaScorer:
         device_map: Any = None,
         local_files_only: bool = False,
         target: str | None = None,
+        without: Collection[str] = (),
     ) -> MaAgiqaScorer:
         """Loads a checkpoint; the language model itself is loaded when the first picture needs it.
 
         Args:
             path: A .safetensors checkpoint.
-            semantic: Folder or Hub id of the semantic model; None takes the one that the checkpoint names.
+            semantic: Folder or Hub id of the semantic model; None takes the one that the checkpoint names. "none"
+                silences all experts that read its vectors, and needs no language model.
             cache: Folder of semantic vectors.
             device: "auto" takes cuda, then mps, then cpu.
             dtype: Of all parts. "auto" computes the network of this checkpoint in float32 and the language
@@ -71,6 +75,7 @@ class MaAgiqaScorer:
             device_map: Of the language model.
             local_files_only: Never use the network.
             target: What to score; None takes the checkpoint's first.
+            without: Experts to silence, for an ablation: see `MaAgiqa.switch_off`.
 
         Raises:
             FileNotFoundError: The semantic model is not on this machine and cannot be downloaded.
@@ -83,14 +88,18 @@ class MaAgiqaScorer:
         if target not in targets:
             raise ValueError(f"Expected a target of {str(path)!r}, {', '.join(targets)}, got {target!r}.")
         where = resolve_device(device)
+        if semantic == NO_SEMANTIC:
+            semantic, without = None, {*without, *model.config.vectors}
+        model.switch_off(without)
         extractor = None
-        if model.config.vectors_for([target]):
+        if asked := [name for name in model.config.vectors_for([target]) if name not in without]:
             extractor = _extractor(
                 path,
                 facts,
                 semantic,
                 model.config,
                 target,
+                asked,
                 cache=cache,
                 device=where,
                 dtype=dtype,
@@ -105,7 +114,7 @@ class MaAgiqaScorer:
         revision = file_digest(path)[:12]
         scale = facts.scale_of(target, targets)
         info = ScorerInfo(
-            name=facts.name if target == targets[0] else f"{facts.name}-{target}",
+            name="-".join([facts.name, *([target] if target != targets[0] else []), *_silenced(without)]),
             revision=revision,
             low=scale.low,
             high=scale.high,
@@ -178,12 +187,17 @@ class MaAgiqaScorer:
         return next(self.model.parameters()).dtype
 
 
+def _silenced(experts: Collection[str]) -> list[str]:
+    return [f"without-{'-'.join(sorted(experts))}"] if experts else []
+
+
 def _extractor(
     path: Path,
     facts: CheckpointFacts,
     semantic: str | os.PathLike[str] | None,
     config: MaAgiqaConfig,
     target: str,
+    vectors: Sequence[str],
     **options: Any,
 ) -> SemanticExtractor:
     model = semantic if semantic is not None else facts.semantic_model
@@ -196,7 +210,7 @@ def _extractor(
         options["revision"] = facts.semantic_revision
     try:
         known = {**questions_for([target]), **facts.questions}
-        asked = {name: known[name] for name in config.vectors_for([target])}
+        asked = {name: known[name] for name in vectors}
         extractor = SemanticExtractor(model, questions=asked, **options)
     except FileNotFoundError as error:
         if semantic is not None:

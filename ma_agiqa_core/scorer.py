@@ -3,7 +3,7 @@
 import bisect
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -153,6 +153,7 @@ def load_scorer(
     revision: str | None = None,
     local_files_only: bool = False,
     target: str | None = None,
+    without: Collection[str] = (),
 ) -> Scorer:
     """Loads a scorer. Files are data: pickles are refused, nothing in a checkpoint is executed.
 
@@ -161,7 +162,7 @@ def load_scorer(
             id (`owner/name`, `owner/name@revision`) of a repository with model.safetensors. "clip:" with the
             folder or Hub id of a CLIP, SigLIP or PickScore of transformers, which needs prompts.
         semantic: Semantic model of an MA-AGIQA checkpoint: its folder, or a Hub id. None takes the one that
-            the checkpoint names.
+            the checkpoint names. "none" silences the experts that read it, and needs no language model.
         cache: Folder of semantic vectors: a picture already seen costs no language model.
         device: "auto" takes cuda, then mps, then cpu.
         dtype: "auto", "float32", "bfloat16" or "float16". "auto" is float32, but for the language model on a
@@ -173,13 +174,20 @@ def load_scorer(
         local_files_only: Never use the network. Models already on this machine never do.
         target: What to score, one of `info.targets`: "quality", "alignment" (which needs prompts) or "authenticity".
             None takes the first.
+        without: Experts of an MA-AGIQA checkpoint to silence, to measure what they are for: "coherence",
+            "semantic_content", "alignment", "visual".
 
     Raises:
         FileNotFoundError: There is no such file or folder, or a Hub model is not here and cannot be downloaded.
         ValueError: An unknown model, a file that is no checkpoint, or an option that does not apply.
     """
+    unfit = {
+        "semantic": semantic,
+        "quantization": quantization,
+        "device_map": device_map,
+        "without": tuple(without) or None,
+    }
     if isinstance(model, str) and model.startswith(_CLIP):
-        unfit = {"semantic": semantic, "quantization": quantization, "device_map": device_map}
         return _of_target(
             _load_clip(model.removeprefix(_CLIP), device, dtype, revision, local_files_only, unfit), target
         )
@@ -194,9 +202,7 @@ def load_scorer(
     kind = _checkpoint_kind(path)
     scorer: Scorer
     if kind == "lite":
-        scorer = _load_lite(
-            path, device, dtype, {"semantic": semantic, "quantization": quantization, "device_map": device_map}
-        )
+        scorer = _load_lite(path, device, dtype, unfit)
     elif kind == "ma-agiqa":
         from .ma_agiqa_scorer import MaAgiqaScorer
 
@@ -210,6 +216,7 @@ def load_scorer(
             device_map=device_map,
             local_files_only=local_files_only,
             target=target,
+            without=without,
         )
     else:
         raise ValueError(

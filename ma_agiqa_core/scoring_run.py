@@ -46,6 +46,7 @@ class ScoringOptions:
     batch_size: int | None = None
     local_files_only: bool = False
     target: str | None = None
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def load(options: ScoringOptions, model: str | None = None) -> Scorer:
         device_map=options.device_map,
         local_files_only=options.local_files_only,
         target=options.target,
+        without=options.without,
     )
 
 

@@ -44,6 +44,12 @@ _PARTS = ("train", "val", "test")
 @click.option(
     "--resamples", default=1000, show_default=True, type=click.IntRange(min=0), help="Behind the intervals; 0: none."
 )
+@click.option(
+    "--without",
+    multiple=True,
+    type=click.Choice(["semantic_content", "coherence", "alignment", "visual"]),
+    help="Silence one expert of an MA-AGIQA checkpoint; --semantic none: all that read a language model.",
+)
 @click.option("--plot", type=PATH, metavar="F.png", help="Draw the scatter with the fitted curve; .svg and .pdf too.")
 @click.option("--row", type=click.Choice(["markdown", "latex"]), help="Print table rows for a paper instead.")
 @json_option

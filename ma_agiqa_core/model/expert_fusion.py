@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from .config import vectors_of
 from .token_linear import TokenLinear
 
+VISUAL = "visual"
+
 
 class PatchQuality(nn.Module):
     """A score and a weight for each patch, multiplied.
@@ -48,6 +50,7 @@ class ExpertFusion(nn.Module):
     ) -> None:
         super().__init__()
         self.vectors = tuple(vectors) if semantic_dim else ()
+        self.switched_off: frozenset[str] = frozenset()  # experts that say nothing, to measure what each is for
         self.visual = nn.Linear(patches, patches)
         for name in self.vectors:
             self.add_module(name, _semantic_expert(semantic_dim, patches, dropout))
@@ -56,12 +59,19 @@ class ExpertFusion(nn.Module):
             self.gate = nn.Linear(experts * patches, experts)
         self.score = nn.Linear(patches, 1)
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The semantic vectors that it needs."""
+        return tuple(name for name in self.vectors if name not in self.switched_off)
+
     def forward(self, quality: Tensor, vectors: Mapping[str, Tensor]) -> Tensor:
         """Patches' quality (B, N) and semantic vectors (B, D) by name, others left aside -> (B,), higher is better."""
         visual = self.visual(quality)
         if not self.vectors:
             return self.score(visual).squeeze(1)
-        semantic = [self.get_submodule(name)(vectors[name]) for name in self.vectors]
+        silent = torch.zeros_like(visual)
+        semantic = [self.get_submodule(n)(vectors[n]) if n in self.reads else silent for n in self.vectors]
+        visual = silent if VISUAL in self.switched_off else visual
         experts = torch.stack([*semantic, visual], 1)  # (B, E, N)
         gate = self.gate(experts.flatten(1))  # (B, E)
         mixed = (gate[:, None] @ experts).squeeze(1)  # (B, N)

@@ -6,13 +6,13 @@ weights. Layers that it never uses are left out, and the semantic vectors are na
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
 from .channel_attention import ChannelAttention
 from .config import ALIGNMENT, MaAgiqaConfig
-from .expert_fusion import ExpertFusion, PatchQuality
+from .expert_fusion import VISUAL, ExpertFusion, PatchQuality
 from .swin import SwinStage
 from .token_linear import TokenLinear
 from .vit_features import VitFeatures
@@ -89,11 +89,29 @@ class MaAgiqa(nn.Module):
         given = {"semantic_content": semantic_content, "coherence": coherence, ALIGNMENT: alignment}
         return self._scores(pixels, given, self.config.targets)
 
+    def switch_off(self, experts: Iterable[str]) -> None:
+        """Silences experts: their vectors are zeros from then on, in the gate's input and in the mixture.
+
+        What is left is the trained model without what they say, and no other model: an expert that was never there
+        (`config.left_out`) leaves the others to learn its part.
+
+        Args:
+            experts: "visual", or names of semantic vectors.
+
+        Raises:
+            ValueError: An expert that this model has not, or all of them.
+        """
+        silent, known = frozenset(experts), (*self.config.vectors, VISUAL)
+        if not silent < set(known):
+            raise ValueError(f"Expected some of the experts {', '.join(known)}, got {', '.join(sorted(silent))}.")
+        for target in self.config.targets:
+            self._head(target).switched_off = silent
+
     def _scores(self, pixels: Tensor, given: Mapping[str, Tensor | None], targets: Sequence[str]) -> dict[str, Tensor]:
         heads = {target: self._head(target) for target in targets}
         self._check_pixels(pixels)
         pixels = pixels.to(self.fusion.score.weight)
-        needed = {name for head in heads.values() for name in head.vectors}
+        needed = {name for head in heads.values() for name in head.reads}
         vectors = {name: self._vectors(name, given[name], pixels) for name in given if name in needed}
         known = (*self.config.vectors, *self.config.left_out)
         self._refuse_vectors({name: value for name, value in given.items() if name not in known})

@@ -1,4 +1,4 @@
-"""One expert left out, from the option of `train` to the scorer."""
+"""One expert left out of a model, or silenced in one that has it: from the options to the scores."""
 
 import dataclasses
 from pathlib import Path
@@ -74,3 +74,62 @@ def test_a_head_whose_experts_are_all_left_out_needs_no_language_model(
 def test_what_cannot_be_left_out_is_refused(change: dict) -> None:
     with pytest.raises(ValueError, match="Expected some of semantic_content, coherence as left_out, got"):
         dataclasses.replace(TINY, **change)
+
+
+def random_vectors(count: int = 3) -> dict[str, torch.Tensor]:
+    return {name: torch.randn(count, 64) for name in ("semantic_content", "coherence")}
+
+
+def test_a_silenced_expert_is_one_that_was_cut_out() -> None:
+    """Its vector is zeros: so its rows and columns of the gate make no difference."""
+    torch.manual_seed(0)
+    model = MaAgiqa(TINY).eval()
+    cut = MaAgiqa(dataclasses.replace(TINY, left_out=("coherence",))).eval()
+    state = {name: tensor for name, tensor in model.state_dict().items() if "coherence" not in name}
+    kept = torch.arange(48).view(3, 16)[[0, 2]].flatten()  # semantic content, coherence, visual
+    state["fusion.gate.weight"] = state["fusion.gate.weight"][[0, 2]][:, kept]
+    state["fusion.gate.bias"] = state["fusion.gate.bias"][[0, 2]]
+    cut.load_state_dict(state)
+    pixels, vectors = torch.rand(3, 3, 64, 64), random_vectors()
+    whole = model(pixels, **vectors)
+
+    model.switch_off(["coherence"])
+
+    assert not torch.equal(model(pixels, **vectors), whole)
+    torch.testing.assert_close(model(pixels, semantic_content=vectors["semantic_content"]), cut(pixels, **vectors))
+    model.switch_off([])
+    assert torch.equal(model(pixels, **vectors), whole)
+
+
+def test_what_is_silent_is_not_looked_at() -> None:
+    torch.manual_seed(0)
+    model = MaAgiqa(TINY).eval()
+    vectors = random_vectors()
+    model.switch_off(["visual"])
+    assert torch.equal(model(torch.rand(3, 3, 64, 64), **vectors), model(torch.rand(3, 3, 64, 64), **vectors))
+    model.switch_off(["semantic_content", "coherence"])
+    assert model(torch.rand(3, 3, 64, 64)).isfinite().all()  # needs no vectors
+    for experts in (["visual", "semantic_content", "coherence"], ["alignment"], ["taste"]):
+        with pytest.raises(ValueError, match="Expected some of the experts semantic_content, coherence, visual, got"):
+            model.switch_off(experts)
+
+
+def test_the_scorer_of_a_silenced_model(
+    checkpoint: Path, visual_checkpoint: Path, owl_folder: Path, noise_pictures: list[np.ndarray]
+) -> None:
+    def scores(**options: object) -> torch.Tensor:
+        return load_scorer(checkpoint, device="cpu", **options).score(noise_pictures)  # type: ignore[arg-type]
+
+    whole = scores(semantic=owl_folder)
+    one = load_scorer(checkpoint, semantic=owl_folder, device="cpu", without=["coherence"])
+    assert isinstance(one, MaAgiqaScorer)
+    assert one.info.name == "tiny-without-coherence"
+    assert one.extractor is not None
+    assert list(one.extractor.questions) == ["semantic_content"]
+    alone = scores(semantic="none")  # no language model at hand
+    assert torch.equal(alone, scores(without=["semantic_content", "coherence"]))
+    assert all((a - b).abs().max() > 1e-6 for a, b in ((whole, one.score(noise_pictures)), (whole, alone)))
+    plain = load_scorer(visual_checkpoint, device="cpu").score(noise_pictures)
+    assert torch.equal(load_scorer(visual_checkpoint, device="cpu", semantic="none").score(noise_pictures), plain)
+    with pytest.raises(ValueError, match=r"Expected no without for a lite scorer, got \('coherence',\)"):
+        load_scorer("lite", without=["coherence"])
