@@ -21,6 +21,7 @@ from .agreement import agreement
 from .labels import LabelledSet
 from .splits import Split
 
+DIGITS = 8  # of the figures in metrics.json
 QUANTILES = 101  # of scores, at 0, 1 .. 100 %
 ENOUGH_HELD_OUT = 50  # pictures for percentiles among predictions
 
@@ -45,7 +46,7 @@ def selection_value(figures: Mapping[str, Mapping[str, float | None]]) -> float 
     """SRCC + PLCC, the mean over the targets; None if one is undefined."""
     sums = [None if None in entry.values() else entry["srcc"] + entry["plcc"] for entry in figures.values()]  # type: ignore[operator]
     values = [value for value in sums if value is not None]
-    return sum(values) / len(values) if sums and len(values) == len(sums) else None
+    return round(sum(values) / len(values), DIGITS) if sums and len(values) == len(sums) else None
 
 
 def is_better(value: float | None, best: float | None) -> bool:
@@ -56,7 +57,7 @@ def is_better(value: float | None, best: float | None) -> bool:
 def final_figures(
     predictions: np.ndarray, labels: np.ndarray, split: Split, targets: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """{"quality": {"val": {"srcc", "plcc", "krcc", "rmse", "n", ...}, "test": ...}, ...}
+    """{"quality": {"val": {"srcc", "plcc", "krcc", "rmse", "n", maybe "undefined"}, "test": ...}, ...}
 
     Args:
         predictions: (N, T), NaN in rows that were not predicted.
@@ -68,7 +69,9 @@ def final_figures(
     for part in ("val", "test"):
         rows = list(getattr(split, part))
         for column, target in enumerate(targets):
-            figures[target][part] = agreement(*_labelled(predictions[rows], labels[rows], column)).to_dict()
+            measured = agreement(*_labelled(predictions[rows], labels[rows], column), resamples=0).to_dict()
+            del measured["intervals"]  # those are the business of `evaluate`
+            figures[target][part] = measured
     return figures
 
 
@@ -77,7 +80,16 @@ def write_metrics(
 ) -> None:
     """metrics.json: the first target's `val` and `test` on top, then all targets, facts and history."""
     first = next(iter(figures.values()))
-    write_json(path, {**first, "targets": figures, **facts, "history": list(history)})
+    write_json(path, _rounded({**first, "targets": figures, **facts, "history": list(history)}))
+
+
+def _rounded(values: Any) -> Any:
+    """Floats with the digits that are the same each time: sums in BLAS depend on where in memory an array lies."""
+    if isinstance(values, float):
+        return float(f"{values:.{DIGITS}g}")
+    if isinstance(values, Mapping):
+        return {key: _rounded(value) for key, value in values.items()}
+    return [_rounded(value) for value in values] if isinstance(values, list) else values
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

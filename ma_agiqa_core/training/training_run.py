@@ -57,7 +57,7 @@ class TrainingResult:
     Attributes:
         model: The checkpoint of the best epoch.
         best_epoch: From 1.
-        figures: By target, "val" and "test": srcc, plcc, krcc, rmse, n and their 95 % intervals.
+        figures: By target, "val" and "test": srcc, plcc, krcc, rmse and n.
         history: Of each epoch the loss and the validation's figures.
         is_main: Whether this process wrote the files; of several only one did.
     """
@@ -158,14 +158,16 @@ class TrainingRun:
     def _end_epoch(self, epoch: int, steps: int) -> None:
         """Validates, keeps the best, and saves the state."""
         progress, settings = self.progress, self.settings
+        loss = self._loss_so_far()
         rows = self.split.val
         if settings.published_validation:
             rows = rows[: len(rows) // settings.batch * settings.batch]
         judged: Any = self.network if self.average is None else self.average.module
         with self.accelerator.autocast():
             predictions = self._predict(judged, rows)
+        self._check_finite("validation score", float(predictions.sum()))
         figures = validation_figures(predictions, self.labels[list(rows)].numpy(), self.targets)
-        entry = {"epoch": epoch, "loss": self._loss_so_far() / steps, "val": figures}
+        entry = {"epoch": epoch, "loss": loss / steps, "val": figures}
         value = selection_value(figures)
         if is_better(value, progress.best_value):
             progress.best_epoch, progress.best_value = epoch, value
@@ -240,12 +242,15 @@ class TrainingRun:
             ValueError: It is not finite.
         """
         loss = float(self.accelerator.reduce(self.loss_sum.clone(), "sum"))
-        if not math.isfinite(loss):
+        self._check_finite("loss", loss)
+        return loss
+
+    def _check_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
             raise ValueError(
-                f"Expected a finite loss, got {loss} in epoch {self.progress.epoch + 1}. The last state stays, but "
+                f"Expected a finite {what}, got {value} in epoch {self.progress.epoch + 1}. The last state stays, but "
                 "begin anew with a lower learning_rate, or without mixed_precision."
             )
-        return loss
 
     def _write_state(self) -> None:
         self.progress.loss = self._loss_so_far()
