@@ -25,8 +25,10 @@ class TrainingProgress(Watch):
     def __enter__(self) -> TrainingProgress:
         return self
 
-    def __exit__(self, *reason: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._begin_bar(None, "")
+        if kind is KeyboardInterrupt:
+            click.echo("Interrupted. --resume goes on from the last state.", err=True)
 
     def preparing(self, what: str, total: int) -> None:
         self._begin_bar(total, what)

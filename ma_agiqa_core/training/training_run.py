@@ -273,7 +273,7 @@ class TrainingRun:
                 end = place + len(batch.rows) * accelerator.num_processes
                 predictions[place : end : accelerator.num_processes] = network(moved.pixels, moved.vectors).float()
                 place = end
-        return accelerator.reduce(predictions, "sum").double().cpu().numpy()
+        return accelerator.reduce(predictions, "sum").cpu().double().numpy()
 
     def _write_checkpoint(self, network: TrainedNetwork, held_out: np.ndarray) -> str:
         """Keeps the best weights in the state's folder and as the model; returns what the percentiles are of."""

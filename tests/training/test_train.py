@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ma_agiqa_core import load_scorer, metrics
 from ma_agiqa_core.checkpoint import read_facts
-from ma_agiqa_core.training import training_state
+from ma_agiqa_core.training import pixels, training_state
 from ma_agiqa_core.training.labels import LabelledSet, read_labels
 from ma_agiqa_core.training.settings import TrainingSettings
 from ma_agiqa_core.training.splits import make_split
@@ -369,8 +369,14 @@ def test_a_damaged_state_is_named(run_training: Run, whole: Path, tmp_path: Path
 # ------------------------------------------------------------------------------------------------- what goes wrong
 @pytest.mark.parametrize("part", ["train", "val"])
 def test_a_picture_broken_in_the_third_epoch_stops_it_and_mended_it_goes_on_the_same(
-    part: str, made_up_table: Path, run_training: Run, whole: Path, tmp_path: Path
+    part: str,
+    made_up_table: Path,
+    run_training: Run,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(pixels, "KEPT_IN_MEMORY", 0)
     shutil.copytree(made_up_table.parent, tmp_path / "set")
     own = read_labels(tmp_path / "set" / "labels.csv", tmp_path / "set" / "pictures", score_column="mos")
     broken = own.pictures[getattr(make_split(own), part)[-1]].path
@@ -392,6 +398,23 @@ def test_a_picture_broken_in_the_third_epoch_stops_it_and_mended_it_goes_on_the_
     assert part == "train" or saved.progress.step == 4
     broken.write_bytes(content)
     run_training(tmp_path / "run", labelled=own, ema=0.9, resume=True)
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_small_set_is_decoded_once(
+    run_training: Run, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    real = pixels.decode
+
+    def decode(path: Any, row: int) -> Any:
+        decoded.append(row)
+        return real(path, row)
+
+    monkeypatch.setattr(pixels, "decode", decode)
+    run_training(tmp_path / "run", ema=0.9)
+
+    assert sorted(decoded) == list(range(40))
     assert_same_run(tmp_path / "run", whole)
 
 

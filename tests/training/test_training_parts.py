@@ -284,9 +284,12 @@ def test_the_backbones_weights_are_timms(tmp_path: Path, monkeypatch: pytest.Mon
     published = timm.create_model("vit_tiny_patch16_224")
     save_file(published.state_dict(), tmp_path / "model.safetensors")
     asked: list[str] = []
-    monkeypatch.setattr(
-        network_module, "hub_file", lambda model, *a, **o: asked.append(model) or tmp_path / "model.safetensors"
-    )
+
+    def hub_file(model: str, *_: object, **__: object) -> Path:
+        asked.append(model)
+        return tmp_path / "model.safetensors"
+
+    monkeypatch.setattr(network_module, "hub_file", hub_file)
     tag = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
     settings = preset("tiny", pretrained=True, cosine_patches=False)
     vit = start(replace(settings, model=replace(settings.model, backbone=tag))).features.vit
