@@ -72,7 +72,9 @@ def training_table(result: TrainingResult) -> str:
             lines.append(f"{target:<12}  {part:<4}  {figures['n']:>5}  {numbers}")
             if figures["n"] and "undefined" in figures:
                 reasons.append(f"{target}, {part}: {figures['undefined']}.")
-    closing = f"Best of {len(result.history)} epochs by SRCC + PLCC of validation: {result.best_epoch}."
+    closing = f"The last of {len(result.history)} epochs: SRCC and PLCC of validation are undefined."
+    if result.is_chosen:
+        closing = f"Best of {len(result.history)} epochs by SRCC + PLCC of validation: {result.best_epoch}."
     return "\n".join([*lines, *reasons, closing])
 
 

@@ -12,7 +12,7 @@ from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..hub import hub_file
-from ..model import MaAgiqa
+from ..model import MaAgiqa, MaAgiqaConfig
 from .augmentation import torch_seed
 from .cosine_patches import start_with_cosines
 from .pixels import normalised
@@ -38,6 +38,20 @@ class TrainedNetwork(nn.Module):
         return torch.stack([scores[target] for target in self.model.config.targets], 1).float()
 
 
+def network_config(settings: TrainingSettings, targets: tuple[str, ...], semantic_dim: int) -> MaAgiqaConfig:
+    """The sizes of the network that these settings and data make.
+
+    Raises:
+        ValueError: Experts are to be left out that there are not.
+    """
+    if settings.left_out and not semantic_dim:
+        raise ValueError(
+            f"Expected a semantic model to train without {', '.join(settings.left_out)}, got none: the visual expert "
+            "is alone already. Name one (on the command line --semantic), or leave nothing out."
+        )
+    return dataclasses.replace(settings.model, semantic_dim=semantic_dim, targets=targets, left_out=settings.left_out)
+
+
 def new_network(
     settings: TrainingSettings,
     *,
@@ -61,14 +75,14 @@ def new_network(
         FileNotFoundError: The backbone's weights are not here and cannot be downloaded.
         ValueError: The backbone is no ViT.
     """
-    config = dataclasses.replace(settings.model, semantic_dim=semantic_dim, targets=targets, left_out=settings.left_out)
+    config = network_config(settings, targets, semantic_dim)
     torch.manual_seed(torch_seed(settings.seed, _WEIGHTS))
     model = MaAgiqa(config)
     if settings.pretrained:
         _load_backbone(model, local_files_only)
     with torch.no_grad():
-        # Drawn around 0, the last layer is below it for all patches of all pictures as often as not: then the
-        # ReLU behind it passes no gradient, and the visual expert never learns.
+        # Drawn around 0, the last layer of a small network is below it for all patches of all pictures as often as
+        # not: then the ReLU behind it passes no gradient, and the visual expert never learns.
         last_of_patches: Any = model.patch_quality.score[-2]
         last_of_patches.bias += settings.score_bias
         if settings.normalise_labels:

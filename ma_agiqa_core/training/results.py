@@ -16,6 +16,7 @@ from .. import metrics
 from ..checkpoint import CheckpointFacts, TargetScale
 from ..hub import commit_of
 from ..semantic.extractor import SemanticExtractor
+from ..semantic.questions import questions_for
 from ..whole_file import replacing
 from .agreement import agreement
 from .labels import LabelledSet
@@ -101,7 +102,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 def write_predictions(
     path: Path, labelled: LabelledSet, split: Split, targets: Sequence[str], predictions: Any
 ) -> None:
-    """predictions.csv: validation and test pictures, each target's label (empty if there is none) and prediction."""
+    """predictions.csv: validation and test pictures, each target's label and prediction; both empty without a label."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         columns = [column for target in targets for column in (f"{target}_label", f"{target}_prediction")]
@@ -111,7 +112,8 @@ def write_predictions(
                 picture = labelled.pictures[row]
                 cells: list[Any] = []
                 for column, target in enumerate(targets):
-                    cells += [picture.scores.get(target, ""), float(predictions[row, column])]
+                    is_known = target in picture.scores
+                    cells += [picture.scores[target], float(predictions[row, column])] if is_known else ["", ""]
                 table.writerow([picture.name, part, *cells])
 
 
@@ -125,26 +127,21 @@ def checkpoint_facts(
     """What the checkpoint says of itself, and what its percentiles are of.
 
     Percentiles are among the predictions for pictures that were not trained on, since a scorer's predictions spread
-    less than labels do; where these are few, among the training labels.
+    less than labels do; where these are few, among the training labels. A picture without a score for a target is in
+    neither: without its prompt, or of another kind, what is predicted for it says nothing.
 
     Args:
         labelled: The set.
         targets: Of the model.
-        held_out: (H, T) predictions.
+        held_out: (H, T) predictions, NaN where the picture has no score for the target.
         training_labels: (n, T), NaN for none.
         extractor: Of the semantic vectors, if there are any.
     """
-    is_enough = len(held_out) >= ENOUGH_HELD_OUT
-    scores = held_out if is_enough else training_labels
-    of = (
-        f"predictions for {len(held_out)} pictures that were not trained on"
-        if is_enough
-        else f"labels of {len(training_labels)} training pictures"
-    )
-    scales = [
-        TargetScale(*labelled.range_of(target), quantiles=_quantiles(scores[:, column]))
-        for column, target in enumerate(targets)
-    ]
+    scales, of = [], []
+    for column, target in enumerate(targets):
+        scores, what = _percentile_scores(held_out[:, column], training_labels[:, column])
+        scales.append(TargetScale(*labelled.range_of(target), quantiles=_quantiles(scores)))
+        of.append(what if len(targets) == 1 else f"{target}: {what}")
     facts = CheckpointFacts(
         name=f"ma-agiqa-{labelled.name}",
         trained_on=labelled.name,
@@ -154,14 +151,22 @@ def checkpoint_facts(
         further=dict(zip(targets[1:], scales[1:], strict=True)),
         semantic_model=None if extractor is None else extractor.name,
         semantic_revision=None if extractor is None else commit_of(extractor.folder),
-        questions={} if extractor is None else extractor.questions,
+        questions={} if extractor is None else {**questions_for(targets), **extractor.questions},
     )
-    return facts, of
+    return facts, "; ".join(of)
+
+
+def _percentile_scores(held_out: np.ndarray, training_labels: np.ndarray) -> tuple[np.ndarray, str]:
+    """The scores among which one target's percentiles are, and what they are."""
+    predicted, learned = (scores[np.isfinite(scores)] for scores in (held_out, training_labels))
+    if len(predicted) >= ENOUGH_HELD_OUT:
+        return predicted, f"predictions for {len(predicted)} pictures that were not trained on"
+    return learned, f"labels of {len(learned)} training pictures"
 
 
 def _quantiles(scores: np.ndarray) -> tuple[float, ...]:
-    known = scores[np.isfinite(scores)].astype(np.float64)
-    return tuple(np.maximum.accumulate(np.quantile(known, np.linspace(0, 1, QUANTILES))).tolist())
+    values = np.quantile(scores.astype(np.float64), np.linspace(0, 1, QUANTILES))
+    return tuple(np.maximum.accumulate(values).tolist())
 
 
 def label_matrix(labelled: LabelledSet, targets: Sequence[str]) -> Tensor:

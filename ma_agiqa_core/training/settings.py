@@ -49,8 +49,8 @@ class TrainingSettings:
         published_validation: Leave out the last pictures of the validation set that fill no batch, as published.
         normalise_labels: Count errors in standard deviations of the labels, and start the heads at their mean:
             for sets of any scale. The paper learns raw scores.
-        score_bias: What the patches' scores start from. 0 is the paper's; there a ReLU that is dead for all
-            patches at the start stays dead.
+        score_bias: Is added to what the patches' scores start from. 0 is the paper's; a small network may then start
+            with a ReLU that is dead for all patches, and stay so.
         rank_loss: Weight of a loss on the order of pairs, beside the mean squared error.
         ema: Decay of a moving average of the weights, which is then what is validated and written; 0 for none.
         layer_decay: Each backbone block's rate is this times the next one's; 1 for one rate.
@@ -86,7 +86,7 @@ class TrainingSettings:
     drop_last: bool = True
     published_validation: bool = False
     normalise_labels: bool = False
-    score_bias: float = 0.5
+    score_bias: float = 0.0
     rank_loss: float = 0.0
     ema: float = 0.0
     layer_decay: float = 1.0
@@ -173,6 +173,7 @@ PRESETS: dict[str, TrainingSettings] = {
         flip_axis="horizontal",
         drop_last=False,
         normalise_labels=True,
+        score_bias=0.5,
     ),
 }
 

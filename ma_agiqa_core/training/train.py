@@ -12,6 +12,7 @@ from ..images import PictureError
 from ..semantic.questions import questions_for
 from .batches import Batches
 from .labels import LabelledSet
+from .network import network_config
 from .preparation import check_trainable, opened_accelerator, opened_extractor, training_data
 from .run_identity import check_can_begin, run_identity
 from .settings import TrainingSettings
@@ -84,8 +85,11 @@ def train(
             quantization=quantization,
             device_map=device_map,
             local_files_only=local_files_only,
-            questions=questions_for(labelled.targets),
+            questions={
+                name: text for name, text in questions_for(labelled.targets).items() if name not in settings.left_out
+            },
         )
+        network_config(settings, labelled.targets, 0 if extractor is None else extractor.hidden_size)  # or refuses
         identity = run_identity(settings, labelled, split, extractor)
         saved = check_can_begin(state, out, identity, settings, resume=resume)
         out.mkdir(parents=True, exist_ok=True)

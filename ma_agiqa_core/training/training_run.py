@@ -46,6 +46,8 @@ from .training_state import Progress, SavedState, StateFolder, collect, disk_err
 from .watch import Watch
 
 _DROPOUT = 4  # which of the seed's streams of random numbers
+CHOSEN = "SRCC + PLCC of validation"
+CHOSEN_BLINDLY = "the last epoch, since SRCC and PLCC of validation are undefined"
 _PREDICTED_AT_ONCE = {"cuda": 64}
 _PREDICTED_AT_ONCE_ELSEWHERE = 16
 
@@ -60,6 +62,7 @@ class TrainingResult:
         figures: By target, "val" and "test": srcc, plcc, krcc, rmse and n.
         history: Of each epoch the loss and the validation's figures.
         is_main: Whether this process wrote the files; of several only one did.
+        is_chosen: Whether validation chose the epoch; else it is just the last.
     """
 
     model: Path
@@ -67,6 +70,7 @@ class TrainingResult:
     figures: dict[str, dict[str, Any]]
     history: list[dict[str, Any]]
     is_main: bool = True
+    is_chosen: bool = True
 
 
 @dataclass
@@ -172,7 +176,7 @@ class TrainingRun:
         if is_better(value, progress.best_value):
             progress.best_epoch, progress.best_value = epoch, value
             if self.accelerator.is_main_process:
-                self._write_checkpoint(judged, predictions)
+                self._write_checkpoint(judged, predictions, rows)
         progress.history.append(entry)
         progress.epoch, progress.step = epoch, 0
         self.loss_sum.zero_()
@@ -202,7 +206,7 @@ class TrainingRun:
         figures = final_figures(predictions, self.labels.numpy(), self.split, self.targets)
         if accelerator.is_main_process:
             with disk_errors_explained(self.out):
-                of = self._write_checkpoint(best, predictions[list(rows)])
+                of = self._write_checkpoint(best, predictions[list(rows)], rows)
                 write_json(self.out / "settings.json", {**self.identity, "processes": accelerator.num_processes})
                 write_predictions(self.out / "predictions.csv", self.labelled, self.split, self.targets, predictions)
                 plot_curves(progress.history, progress.best_epoch, self.out / "curves.png")
@@ -211,13 +215,13 @@ class TrainingRun:
                     "pictures": {part: len(getattr(self.split, part)) for part in ("train", "val", "test")},
                     "epochs": progress.epoch,
                     "best_epoch": progress.best_epoch,
-                    "chosen_by": "SRCC + PLCC of validation",
+                    "chosen_by": CHOSEN if progress.best_value is not None else CHOSEN_BLINDLY,
                     "percentiles": of,
                 }
                 write_metrics(self.out / "metrics.json", figures, facts, progress.history)
         accelerator.wait_for_everyone()
-        is_main = accelerator.is_main_process
-        return TrainingResult(self.out / MODEL, progress.best_epoch, figures, progress.history, is_main)
+        is_main, is_chosen = accelerator.is_main_process, progress.best_value is not None
+        return TrainingResult(self.out / MODEL, progress.best_epoch, figures, progress.history, is_main, is_chosen)
 
     def stopped_by(self, error: PictureError) -> ValueError:
         """Saves what was learned before a picture that cannot be read, and says so."""
@@ -275,8 +279,9 @@ class TrainingRun:
                 place = end
         return accelerator.reduce(predictions, "sum").cpu().double().numpy()
 
-    def _write_checkpoint(self, network: TrainedNetwork, held_out: np.ndarray) -> str:
+    def _write_checkpoint(self, network: TrainedNetwork, predictions: np.ndarray, rows: Sequence[int]) -> str:
         """Keeps the best weights in the state's folder and as the model; returns what the percentiles are of."""
+        held_out = np.where(self.labels[list(rows)].isfinite().numpy(), predictions, np.nan)
         training_labels = self.labels[list(self.split.train)].numpy()
         facts, of = checkpoint_facts(self.labelled, self.targets, held_out, training_labels, self.extractor)
         best = self.state.best_file(self.progress.best_epoch)

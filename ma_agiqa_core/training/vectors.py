@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..score_loop import picture_groups
 from ..semantic.extractor import SemanticExtractor
-from ..semantic.questions import QUESTIONS
+from ..semantic.questions import names_prompt
 from .labels import ALIGNMENT, SHOWN, LabelledPicture
 
 
@@ -45,7 +45,10 @@ def semantic_vectors(
     own = range(process, len(pictures), processes)
     aligned = [row for row in own if ALIGNMENT in pictures[row].scores]
     others = [row for row in own if ALIGNMENT not in pictures[row].scores]
-    for rows, names in ((aligned, None), (others, QUESTIONS)):
+    without_prompt = [name for name, question in extractor.questions.items() if not names_prompt(question)]
+    for rows, names in ((aligned, list(extractor.questions)), (others, without_prompt)):
+        if not names:
+            continue
         for group in picture_groups([pictures[row].path for row in rows]):
             prompts = [pictures[rows[picture.index]].prompt for picture in group]
             semantic = extractor.vectors(group, prompts=prompts, names=names)

@@ -1,7 +1,9 @@
 """One expert left out of a model, or silenced in one that has it: from the options to the scores."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from ma_agiqa_core import load_scorer
 from ma_agiqa_core.checkpoint import load_checkpoint, save_checkpoint
 from ma_agiqa_core.ma_agiqa_scorer import MaAgiqaScorer
 from ma_agiqa_core.model import MaAgiqa, MaAgiqaConfig
+from ma_agiqa_core.semantic.extractor import SemanticExtractor, SemanticVectors
+from ma_agiqa_core.training.train import TrainingResult
 
 TINY = MaAgiqaConfig(
     backbone="vit_tiny_patch16_224",
@@ -133,3 +137,35 @@ def test_the_scorer_of_a_silenced_model(
     assert torch.equal(load_scorer(visual_checkpoint, device="cpu", semantic="none").score(noise_pictures), plain)
     with pytest.raises(ValueError, match=r"Expected no without for a lite scorer, got \('coherence',\)"):
         load_scorer("lite", without=["coherence"])
+
+
+def test_training_without_an_expert_asks_nothing_for_it(
+    run_training: Callable[..., TrainingResult],
+    owl_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: set[str] = set()
+    ask = SemanticExtractor.vectors
+
+    def vectors(self: SemanticExtractor, *arguments: Any, **options: Any) -> SemanticVectors:
+        answer = ask(self, *arguments, **options)
+        asked.update(answer.vectors)
+        return answer
+
+    monkeypatch.setattr(SemanticExtractor, "vectors", vectors)
+
+    result = run_training(tmp_path, epochs=1, semantic=str(owl_folder), left_out=("coherence",))
+
+    assert asked == {"semantic_content"}
+    scorer = load_scorer(result.model, device="cpu", semantic=owl_folder)
+    assert list(scorer.extractor.questions) == ["semantic_content"]  # type: ignore[union-attr]
+
+
+def test_an_expert_that_is_not_there_is_refused_before_the_language_model_works(
+    run_training: Callable[..., TrainingResult], owl_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SemanticExtractor, "vectors", lambda *_, **__: pytest.fail("asked"))
+
+    with pytest.raises(ValueError, match=r"Expected some of semantic_content, coherence as left_out"):
+        run_training(tmp_path, semantic=str(owl_folder), left_out=("alignment",))

@@ -187,6 +187,9 @@ def test_several_targets_are_trained_together_where_they_have_labels(
     result = run_training(tmp_path, labelled=both, epochs=1)
 
     n = {target: parts["test"]["n"] for target, parts in result.figures.items()}
+    with (tmp_path / "predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert all((row["authenticity_label"] == "") == (row["authenticity_prediction"] == "") for row in rows)
     assert n["quality"] == 8
     assert 0 < n["authenticity"] < 8
     scorer = load_scorer(result.model, target="authenticity", device="cpu")

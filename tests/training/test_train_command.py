@@ -61,6 +61,7 @@ def test_several_tables_train_one_model(command: RunCommand, made_up_set: Module
     ("options", "message"),
     [
         (["--split", "70/10"], "Expected the shares of train, val and test"),
+        (["--without", "coherence"], "Expected a semantic model to train without coherence, got none"),
         (["--learning-rate", "0"], "Expected a learning_rate above 0, got 0.0"),
         (["--ema", "1"], "Expected ema from 0 to below 1, got 1.0"),
         (["--semantic", "no/such-folder", "--local-files-only"], "no/such-folder"),
@@ -77,6 +78,19 @@ def test_mistakes_are_one_line(
     assert (code, out) == (2, "")
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_without_validation_the_last_epoch_is_taken_and_said(
+    command: RunCommand, made_up_table: Path, tmp_path: Path
+) -> None:
+    arguments = [*labels(made_up_table), "--preset", "tiny", "--epochs", 2, "--split", "80/0/20"]
+    code, out, _ = command("train", *arguments, "--out", tmp_path / "run")
+
+    assert code == 0
+    assert "The last of 2 epochs: SRCC and PLCC of validation are undefined." in out
+    written = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (written["best_epoch"], written["val"]["n"]) == (2, 0)
+    assert written["chosen_by"] == "the last epoch, since SRCC and PLCC of validation are undefined"
 
 
 def test_a_run_is_refused_without_resume_and_goes_on_with_it(

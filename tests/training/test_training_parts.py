@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ma_agiqa_core.images import PictureError
+from ma_agiqa_core.model import MaAgiqa
 from ma_agiqa_core.preprocess import visual_pixels
 from ma_agiqa_core.training import network as network_module
-from ma_agiqa_core.training.augmentation import augmented, generator
+from ma_agiqa_core.training.augmentation import augmented, generator, torch_seed
 from ma_agiqa_core.training.batches import Batches, TrainingData, made_ahead
 from ma_agiqa_core.training.cosine_patches import start_with_cosines
 from ma_agiqa_core.training.curves import plot_curves
@@ -27,7 +28,7 @@ from ma_agiqa_core.training.labels import LabelledPicture, LabelledSet
 from ma_agiqa_core.training.losses import rank_loss, squared_error
 from ma_agiqa_core.training.network import new_network, new_optimizer
 from ma_agiqa_core.training.pixels import TrainingPixels, normalised
-from ma_agiqa_core.training.results import is_better, selection_value
+from ma_agiqa_core.training.results import checkpoint_facts, is_better, selection_value
 from ma_agiqa_core.training.settings import PRESETS, TrainingSettings, differences, preset
 from ma_agiqa_core.training.splits import Split
 
@@ -127,7 +128,7 @@ def test_rank_loss_is_the_mean_hinge_over_ordered_pairs() -> None:
 def test_augmentation_is_as_often_and_what_it_says() -> None:
     picture = torch.arange(3 * 4 * 4).view(3, 4, 4)
     views: dict[tuple[int, bool], Tensor] = {
-        (turn, flip): torch.rot90(picture.flip(1) if flip else picture, turn, (1, 2))
+        (turn, flip): torch.rot90(picture, turn, (1, 2)).flip(1) if flip else torch.rot90(picture, turn, (1, 2))
         for turn in range(4)
         for flip in (False, True)
     }
@@ -262,6 +263,47 @@ def test_heads_start_at_the_labels_mean_and_spread_and_no_patch_is_dead() -> Non
     assert float(scores["authenticity"].mean()) == pytest.approx(3, abs=1)
     plain, raised = (start(preset("tiny", score_bias=bias)).patch_quality.score[-2].bias for bias in (0.0, 0.5))
     assert torch.allclose(raised - plain, torch.full_like(plain, 0.5))
+
+
+def test_the_papers_preset_starts_as_its_layers_do() -> None:
+    assert PRESETS["ma-agiqa"].score_bias == 0
+    small = replace(PRESETS["ma-agiqa"], model=replace(PRESETS["tiny"].model, semantic_dim=0), pretrained=False)
+    network = start(small)
+    torch.manual_seed(torch_seed(20, 3))
+    plain = MaAgiqa(network.config).state_dict()
+
+    assert all(torch.equal(value, plain[name]) for name, value in network.state_dict().items())
+
+
+def made_up_scores(pictures: int, aligned: int) -> LabelledSet:
+    """Quality of all pictures, alignment of the first ones."""
+    rows = [
+        LabelledPicture(
+            Path(f"{row}.png"), f"{row}.png", {"quality": row, **({"alignment": 1} if row < aligned else {})}
+        )
+        for row in range(pictures)
+    ]
+    return LabelledSet("mine", tuple(rows), 0, pictures, 0, {"quality": (0, pictures), "alignment": (0, 5)})
+
+
+@pytest.mark.parametrize(
+    ("aligned", "middle", "of"),
+    [
+        (60, 7.0, "alignment: predictions for 60 pictures that were not trained on"),
+        (20, 1.0, "alignment: labels of 10 training pictures"),
+    ],
+)
+def test_percentiles_are_of_pictures_with_a_label(aligned: int, middle: float, of: str) -> None:
+    held_out = np.full((100, 2), 3.0)
+    held_out[:, 1] = [7.0 if row < aligned else np.nan for row in range(100)]
+    training = np.full((40, 2), 2.0)
+    training[:, 1] = [1.0 if row < 10 else np.nan for row in range(40)]
+
+    facts, said = checkpoint_facts(made_up_scores(100, 50), ("quality", "alignment"), held_out, training, None)
+
+    assert facts.quantiles[50] == 3
+    assert facts.further["alignment"].quantiles[50] == middle
+    assert said == f"quality: predictions for 100 pictures that were not trained on; {of}"
 
 
 def test_cosine_filters_are_orthogonal_and_grow_with_the_frequency() -> None:
