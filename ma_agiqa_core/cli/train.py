@@ -154,4 +154,4 @@ def train(
 
 def _say_unlabelled(labelled: LabelledSet) -> None:
     if labelled.unlabelled:
-        notice(f"{labelled.unlabelled} pictures beside {labelled.name} have no score and are left out.")
+        notice(f"pictures beside {labelled.name} without a score, which are left out: {labelled.unlabelled}")

@@ -185,7 +185,7 @@ def _measured(
     from ..training.evaluation import evaluate as measure
 
     if labelled.unlabelled:
-        notice(f"{labelled.unlabelled} pictures beside {labelled.name} have no score and are left out.")
+        notice(f"pictures beside {labelled.name} without a score, which are left out: {labelled.unlabelled}")
     target = target if target in labelled.targets else labelled.targets[0]
     pictures = [picture for picture in labelled.pictures if target in picture.scores]
     records: list[Record] = []

@@ -67,7 +67,9 @@ def read_table(path: Path) -> Table:
         raise ValueError(f"Expected labels in a .csv, .tsv or .xlsx file, got {path}.")
     lines = read_lines(path)
     if len(lines) < 2:
-        raise ValueError(f"Expected a header and rows in {path}, got {len(lines)} lines.")
+        raise ValueError(
+            f"Expected a header and rows in {path}, got {'an empty file' if not lines else 'the header alone'}."
+        )
     header = _without_empty_end(lines.pop(min(lines)))
     if twice := [column for column in header if column and header.count(column) > 1]:
         raise ValueError(f"Expected each column once in {path}, got {twice[0]!r} {header.count(twice[0])} times.")

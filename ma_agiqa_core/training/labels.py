@@ -13,6 +13,7 @@ from .picture_index import PictureIndex
 logger = logging.getLogger(__name__)
 
 QUALITY, ALIGNMENT, AUTHENTICITY = TARGETS = ("quality", "alignment", "authenticity")
+MOST = 1e9  # of a score: its square is still far from float32's end
 SHOWN = 5  # of many bad things, how many a message names
 
 _NAMES = ("name", "image", "image_name", "path", "file", "file_name", "filename", "picture", "img", "img_name")
@@ -253,9 +254,7 @@ def labelled_set(
             raise ValueError(f"Expected scores in {column} of {table.path}, got none.")
         least, greatest = _extremes(of_target)
         if least == greatest:
-            logger.warning(
-                "all %d scores in %s are %g: there is no correlation with them", len(of_target), column, least
-            )
+            logger.warning("every score in %s is %g: there is no correlation with them", column, least)
         ranges[target] = (
             least if bounds[0] is None else float(bounds[0]),
             greatest if bounds[1] is None else float(bounds[1]),
@@ -275,6 +274,8 @@ def _score(text: str, column: str, bounds: tuple[float | None, float | None], pl
         raise ValueError(f"Expected a number as {column} in {place}, got {text!r}. {advice}") from None
     if not math.isfinite(score):
         raise ValueError(f"Expected a finite number as {column} in {place}, got {text!r}.")
+    if abs(score) > MOST:
+        raise ValueError(f"Expected {column} from {-MOST:g} to {MOST:g} in {place}, got {text!r}.")
     low, high = bounds
     if (low is not None and score < low) or (high is not None and score > high):
         raise ValueError(f"Expected {column} from {low} to {high} in {place}, got {text}.")

@@ -72,7 +72,7 @@ def split_by_ratio(labelled: LabelledSet, ratio: str = PUBLISHED_RATIO, seed: in
     rows = list(range(len(labelled)))
     random.Random(seed).shuffle(rows)
     until_val, until_test = (int(len(rows) * share) for share in _cuts(ratio))
-    has = f"{labelled.name} has {len(labelled)} pictures"
+    has = f"{labelled.name} has {_counted(len(labelled), 'picture')}"
     return _whole(rows[:until_val], rows[until_val:until_test], rows[until_test:], ratio, has)
 
 
@@ -103,7 +103,7 @@ def split_by_prompt(labelled: LabelledSet, ratio: str = PUBLISHED_RATIO, seed: i
         middle = (done + len(group) / 2) / len(labelled)
         parts[sum(middle >= cut for cut in cuts)].extend(group)
         done += len(group)
-    return _whole(*parts, ratio, f"{labelled.name} has {len(groups)} prompts")
+    return _whole(*parts, ratio, f"{labelled.name} has {_counted(len(groups), 'prompt')}")
 
 
 def split_by_generator(labelled: LabelledSet, left_out: str, seed: int = PUBLISHED_SEED) -> Split:
@@ -116,7 +116,7 @@ def split_by_generator(labelled: LabelledSet, left_out: str, seed: int = PUBLISH
     others = sorted(set(range(len(labelled))) - set(test))
     random.Random(seed).shuffle(others)
     until_val = int(len(others) * 7 / 8)
-    has = f"the other generators made {len(others)} pictures"
+    has = f"the other generators made {_counted(len(others), 'picture')}"
     return _whole(others[:until_val], others[until_val:], test, "70/10/20", has)
 
 
@@ -146,3 +146,7 @@ def _whole(train: Sequence[int], val: Sequence[int], test: Sequence[int], ratio:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -81,7 +81,7 @@ def test_several_sets_each_have_their_figures(run: Run, labelled: Path) -> None:
     assert (code, first["data"], second["data"]) == (0, "labels", "other")
     assert second["overall"]["srcc"] is None
     assert second["overall"]["undefined"] == "all 10 labels are 3: correlation is undefined"
-    assert "14 pictures beside other have no score" in err
+    assert "pictures beside other without a score, which are left out: 14" in err
     code, out, _ = run("evaluate", *both)
     assert (code, out.count("\nall ")) == (0, 2)
     assert "nan" not in out.lower()

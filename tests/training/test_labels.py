@@ -144,7 +144,8 @@ def test_a_row_without_any_score_is_an_unlabelled_picture(read: Any) -> None:
         ("a.jpg,1,\na,2,\n", r"each picture once, got 'a' in row 2 and in row 3"),
         (",1,x\n", r"a picture's name in row 2"),
         ("a.jpg,,\n", r"Expected scores in mos of .*got none"),
-        ("", r"Expected a header and rows in .*got 1 lines"),
+        ("", r"Expected a header and rows in .*got the header alone"),
+        ("a.jpg,1,\nb.png,-1e38,\n", r"Expected mos from -1e\+09 to 1e\+09 in row 3 .*got '-1e38'"),
     ],
 )
 def test_rows_that_cannot_be_used_are_named(read: Any, text: str, message: str) -> None:
@@ -237,7 +238,7 @@ def test_constant_scores_are_said_and_read(read: Any, caplog: pytest.LogCaptureF
         found = read(HEADER + "a.jpg,3,\nb.png,3,\n")
 
     assert (found.low, found.high) == (3.0, 3.0)
-    assert "all 2 scores in mos are 3: there is no correlation with them" in caplog.text
+    assert "every score in mos is 3: there is no correlation with them" in caplog.text
 
 
 def test_which_column_is_which_target() -> None:

@@ -117,7 +117,7 @@ def test_by_prompt_no_prompt_is_in_two_parts_and_the_shares_are_near(prompts: in
 def test_by_prompt_needs_prompts_and_enough_of_them() -> None:
     with pytest.raises(ValueError, match=r"a prompt for each picture of made, got none for '0.png'"):
         split_by_prompt(made_set(10, prompts=0))
-    with pytest.raises(ValueError, match=r"pictures for (val|test), got none: made has 1 prompts"):
+    with pytest.raises(ValueError, match=r"pictures for (val|test), got none: made has 1 prompt\."):
         split_by_prompt(made_set(10, prompts=1))
 
 
