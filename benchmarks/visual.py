@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -40,14 +40,16 @@ class PlainBranch(nn.Module):
         self.model = model
         self.grid = model.features.grid
         self.outputs: list[Tensor] = []
-        self.vit = timm.create_model(model.config.backbone)  # the blocks that nobody needs are random
+        self.vit = timm.create_model(
+            model.config.backbone, img_size=model.config.image_size
+        )  # the blocks that nobody needs are random
         self.vit.load_state_dict(model.features.vit.state_dict(), strict=False)
         for block in self.vit.blocks:
             block.attn.fused_attn = False
             block.register_forward_hook(lambda module, inputs, output: self.outputs.append(output))
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B,)."""
+    def forward(self, pixels: Tensor, vectors: Mapping[str, Tensor] | None = None) -> Tensor:
+        """(B, 3, S, S), and the semantic vectors of a model that has some -> (B,)."""
         model = self.model
         self.vit(pixels)
         tokens = torch.cat([self.outputs[block][:, 1:] for block in model.config.backbone_blocks], 2)
@@ -62,7 +64,7 @@ class PlainBranch(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)
         score = _linear(model.patch_quality.score[3], _linear(model.patch_quality.score[0], tokens).relu()).relu()
         weight = _linear(model.patch_quality.weight[3], _linear(model.patch_quality.weight[0], tokens).relu()).sigmoid()
-        return model.fusion((score * weight).squeeze(2), None, None)
+        return model.fusion((score * weight).squeeze(2), vectors or {})
 
 
 def plain_channel_attention(block: ChannelAttention, x: Tensor) -> Tensor:

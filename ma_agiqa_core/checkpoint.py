@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .model import MaAgiqa, MaAgiqaConfig
+from .model.config import ALIGNMENT
 from .published_checkpoint import convert_reference, listed, read_published
-from .semantic.questions import QUESTIONS
+from .semantic.questions import PROMPT, QUESTIONS, names_prompt, questions_for
 from .whole_file import replacing
 
 __all__ = [
     "CheckpointFacts",
+    "TargetScale",
     "agiqa_3k_facts",
     "convert_file",
     "convert_reference",
@@ -38,19 +41,45 @@ _ADVICE = "Use a file that `ma-agiqa convert` or `ma-agiqa train` wrote."
 
 
 @dataclass(frozen=True)
+class TargetScale:
+    """What the scores for one target mean.
+
+    Attributes:
+        low: Lower end of the score range.
+        high: Upper end; higher is better.
+        quantiles: Scores at evenly spaced shares, 0 % to 100 %, of the pictures behind percentiles; may be empty.
+
+    Raises:
+        ValueError: An empty score range, or quantiles that are not ascending finite numbers.
+    """
+
+    low: float = 0.0
+    high: float = 5.0
+    quantiles: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"Expected low < high, got {self.low} and {self.high}.")
+        finite = all(math.isfinite(score) for score in self.quantiles)
+        if len(self.quantiles) == 1 or not finite or list(self.quantiles) != sorted(self.quantiles):
+            raise ValueError(f"Expected two or more ascending finite quantiles, or none, got {self.quantiles}.")
+
+
+@dataclass(frozen=True)
 class CheckpointFacts:
     """What a model file says about itself, besides its sizes.
 
     Attributes:
         name: Short name of the scorer.
         trained_on: The data behind the scores.
-        low: Lower end of the score range.
+        low: Lower end of the score range of the first target.
         high: Upper end; higher is better.
         quantiles: Scores at evenly spaced shares, 0 % to 100 %, of the pictures behind percentiles; may be empty.
+        further: The same of the model's other targets, by name; one that is not there has the first one's range.
         semantic_model: Hub id of the semantic model; None if any may have been used, or none is.
         semantic_revision: Its revision; None for the newest.
         questions: What the semantic model is asked, by the name of the expert that reads the answer; empty for the
-            published two, or if there is no semantic model.
+            usual ones, or if there is no semantic model. That of "alignment" holds "{prompt}".
 
     Raises:
         ValueError: An empty score range, quantiles that are not ascending finite numbers, or questions for other
@@ -62,18 +91,23 @@ class CheckpointFacts:
     low: float = 0.0
     high: float = 5.0
     quantiles: tuple[float, ...] = ()
+    further: Mapping[str, TargetScale] = field(default_factory=dict)
     semantic_model: str | None = None
     semantic_revision: str | None = None
     questions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"Expected low < high, got {self.low} and {self.high}.")
-        finite = all(math.isfinite(score) for score in self.quantiles)
-        if len(self.quantiles) == 1 or not finite or list(self.quantiles) != sorted(self.quantiles):
-            raise ValueError(f"Expected two or more ascending finite quantiles, or none, got {self.quantiles}.")
-        if self.questions and set(self.questions) != set(QUESTIONS):
+        TargetScale(self.low, self.high, self.quantiles)  # refuses what is impossible
+        if self.questions and set(self.questions) - {ALIGNMENT} != set(QUESTIONS):
             raise ValueError(f"Expected questions for {' and '.join(QUESTIONS)}, got {', '.join(self.questions)}.")
+        if not names_prompt(self.questions.get(ALIGNMENT, PROMPT)):
+            raise ValueError(f"Expected {PROMPT} in the question of alignment, got {self.questions[ALIGNMENT]!r}.")
+
+    def scale_of(self, target: str, targets: Sequence[str]) -> TargetScale:
+        """What the scores for one of a model's `targets` mean."""
+        if target == targets[0]:
+            return TargetScale(self.low, self.high, self.quantiles)
+        return self.further.get(target, TargetScale(self.low, self.high))
 
 
 def save_checkpoint(model: MaAgiqa, path: str | os.PathLike[str], facts: CheckpointFacts | None = None) -> None:
@@ -89,7 +123,9 @@ def save_checkpoint(model: MaAgiqa, path: str | os.PathLike[str], facts: Checkpo
     """
     target = _target(path)
     facts = facts or CheckpointFacts()
-    questions = facts.questions or (QUESTIONS if model.config.semantic_dim else {})
+    if strange := sorted(set(facts.further) - set(model.config.targets[1:])):
+        raise ValueError(f"Expected scales of {', '.join(model.config.targets[1:]) or 'no target'}, got {strange[0]}.")
+    questions = {**questions_for(model.config.targets), **facts.questions} if model.config.semantic_dim else {}
     semantic = {"model": facts.semantic_model, "revision": facts.semantic_revision, "questions": dict(questions)}
     metadata = {
         "format": FORMAT,
@@ -101,6 +137,7 @@ def save_checkpoint(model: MaAgiqa, path: str | os.PathLike[str], facts: Checkpo
         "high": repr(float(facts.high)),
         "quantiles": json.dumps(list(facts.quantiles)),
         "semantic": json.dumps(semantic, ensure_ascii=False),
+        "further": json.dumps({target: dataclasses.asdict(scale) for target, scale in facts.further.items()}),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with replacing(target) as temporary:
@@ -146,6 +183,10 @@ def read_facts(path: str | os.PathLike[str]) -> CheckpointFacts:
             low=float(metadata["low"]),
             high=float(metadata["high"]),
             quantiles=tuple(float(score) for score in json.loads(metadata["quantiles"])),
+            further={
+                str(target): TargetScale(scale["low"], scale["high"], tuple(scale["quantiles"]))
+                for target, scale in json.loads(metadata.get("further", "{}")).items()
+            },
             semantic_model=semantic["model"],
             semantic_revision=semantic["revision"],
             questions={str(name): str(question) for name, question in semantic["questions"].items()},

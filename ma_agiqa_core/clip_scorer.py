@@ -79,6 +79,8 @@ class ClipScorer:
             high=high,
             trained_on="Pick-a-Pic" if formula == "pickscore" else "pairs of pictures and texts, see the model's page",
             needs_prompt=True,
+            targets=("alignment",),
+            target="alignment",
             description=_DESCRIPTION.format(formula=_FORMULAS[formula], name=name, limit=self._limit),
         )
 

@@ -106,7 +106,7 @@ def _scorer_file(file: Path, source: str, name: str) -> InstalledModel | None:
         size,
         digest[:12],
         UNSTATED if metadata.get("ma_agiqa.name") == PUBLISHED else SEE_SOURCE,
-        f"A {metadata.get('ma_agiqa.kind', 'lite')} scorer.",
+        metadata.get("ma_agiqa.description", f"A {metadata.get('ma_agiqa.kind', 'lite')} scorer."),
         metadata.get("ma_agiqa.trained_on", ""),
         needed,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +14,30 @@ from .batching import run_in_batches
 from .checkpoint import CheckpointFacts, load_checkpoint, read_facts
 from .file_digest import file_digest
 from .images import Picture, as_picture_list
-from .model import MaAgiqa
+from .model import MaAgiqa, MaAgiqaConfig
 from .preprocess import visual_pixels_of
 from .score_loop import Outcome, outcomes, score_in_groups
 from .score_progress import tick
 from .scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_device, resolve_dtype, resolve_prompts
 from .semantic.extractor import SemanticExtractor, SemanticVectors
-from .semantic.questions import QUESTIONS
+from .semantic.questions import questions_for
 
+NO_SEMANTIC = "none"
 _DESCRIPTION = "MA-AGIQA (Wang et al. 2024): quality features of a vision transformer"
 _WITH_SEMANTIC = ", joined by a mixture of experts with what a large multimodal model says about coherence and meaning."
 _VISUAL_ALONE = "; the visual expert alone, without a language model."
 
 
 class MaAgiqaScorer:
-    """The `Scorer` of MA-AGIQA checkpoints: the predicted mean opinion score of quality, higher is better.
+    """The `Scorer` of MA-AGIQA checkpoints: predicted mean opinion scores of one target, higher is better.
 
     A score depends neither on the other pictures nor on the batch size.
 
     Args:
         model: In eval mode, on the device and in the dtype to compute in.
         info: What the scorer says about itself.
-        extractor: Where the semantic vectors come from; None for the visual expert alone.
+        extractor: Where the semantic vectors come from; None for the visual expert alone. It is asked what the
+            target of `info` needs.
     """
 
     def __init__(self, model: MaAgiqa, info: ScorerInfo, extractor: SemanticExtractor | None) -> None:
@@ -56,12 +59,15 @@ class MaAgiqaScorer:
         quantization: str | None = None,
         device_map: Any = None,
         local_files_only: bool = False,
+        target: str | None = None,
+        without: Collection[str] = (),
     ) -> MaAgiqaScorer:
         """Loads a checkpoint; the language model itself is loaded when the first picture needs it.
 
         Args:
             path: A .safetensors checkpoint.
-            semantic: Folder or Hub id of the semantic model; None takes the one that the checkpoint names.
+            semantic: Folder or Hub id of the semantic model; None takes the one that the checkpoint names. "none"
+                silences all experts that read its vectors, and needs no language model.
             cache: Folder of semantic vectors.
             device: "auto" takes cuda, then mps, then cpu.
             dtype: Of all parts. "auto" computes the network of this checkpoint in float32 and the language
@@ -69,20 +75,32 @@ class MaAgiqaScorer:
             quantization: Of the language model: None, "int8" or "nf4".
             device_map: Of the language model.
             local_files_only: Never use the network.
+            target: What to score; None takes the checkpoint's first.
+            without: Experts to silence, for an ablation: see `MaAgiqa.switch_off`.
 
         Raises:
             FileNotFoundError: The semantic model is not on this machine and cannot be downloaded.
-            ValueError: A damaged checkpoint, a semantic model that does not fit it, or a wrong option.
+            ValueError: A damaged checkpoint, a semantic model that does not fit it, a target that it has not, or
+                a wrong option.
         """
         model, facts = load_checkpoint(path), read_facts(path)
+        targets = model.config.targets
+        target = targets[0] if target is None else target
+        if target not in targets:
+            raise ValueError(f"Expected a target of {str(path)!r}, {', '.join(targets)}, got {target!r}.")
         where = resolve_device(device)
+        if semantic == NO_SEMANTIC:
+            semantic, without = None, {*without, *model.config.vectors}
+        model.switch_off(without)
         extractor = None
-        if model.config.semantic_dim:
+        if asked := [name for name in model.config.vectors_for([target]) if name not in without]:
             extractor = _extractor(
                 path,
                 facts,
                 semantic,
-                model.config.semantic_dim,
+                model.config,
+                target,
+                asked,
                 cache=cache,
                 device=where,
                 dtype=dtype,
@@ -95,14 +113,18 @@ class MaAgiqaScorer:
         is_auto = dtype == "auto"
         model = model.to(where, torch.float32 if is_auto else resolve_dtype(dtype, where)).eval()
         revision = file_digest(path)[:12]
+        scale = facts.scale_of(target, targets)
         info = ScorerInfo(
-            name=facts.name,
+            name="-".join([facts.name, *([target] if target != targets[0] else []), *_silenced(without)]),
             revision=revision,
-            low=facts.low,
-            high=facts.high,
+            low=scale.low,
+            high=scale.high,
             trained_on=facts.trained_on,
-            quantiles=facts.quantiles,
+            needs_prompt=extractor is not None and extractor.needs_prompt,
+            quantiles=scale.quantiles,
             description=_DESCRIPTION + (_VISUAL_ALONE if extractor is None else _WITH_SEMANTIC),
+            targets=targets,
+            target=target,
         )
         return cls(model, info, extractor)
 
@@ -113,22 +135,23 @@ class MaAgiqaScorer:
         batch_size: int | None = None,
         on_error: str = "raise",
     ) -> Tensor:
-        """Scores pictures; see `Scorer.score`. Prompts are not looked at.
+        """Scores pictures; see `Scorer.score`. Prompts are looked at only if `info.needs_prompt`.
 
         Raises:
             OSError: The cache of semantic vectors cannot be written.
             PictureError: A picture cannot be read or has no finite semantic vectors or score, and `on_error`
                 is "raise".
             UnusableModelError: The language model cannot be loaded.
-            ValueError: A malformed array or tensor, or a wrong option.
+            ValueError: A malformed array or tensor, missing prompts, or a wrong option.
         """
         check_score_options(batch_size, on_error)
         inputs = as_picture_list(images)
-        resolve_prompts(prompts, len(inputs), needs_prompt=False)
-        return score_in_groups(inputs, lambda group: self._score_group(group, batch_size), on_error)
+        texts = resolve_prompts(prompts, len(inputs), self.info.needs_prompt)
+        return score_in_groups(inputs, lambda group: self._score_group(group, texts, batch_size), on_error)
 
-    def _score_group(self, pictures: list[Picture], batch_size: int | None) -> list[Outcome]:
-        semantic = None if self.extractor is None else self.extractor.vectors(pictures, batch_size)
+    def _score_group(self, pictures: list[Picture], texts: list[str] | None, batch_size: int | None) -> list[Outcome]:
+        prompts = [texts[picture.index] for picture in pictures] if texts else None
+        semantic = None if self.extractor is None else self.extractor.vectors(pictures, batch_size, prompts)
         errors = [picture.error for picture in pictures] if semantic is None else semantic.errors
         rows = [row for row, error in enumerate(errors) if error is None]
         if not rows:
@@ -154,7 +177,7 @@ class MaAgiqaScorer:
                 name: vector[list(rows)].to(self._device, self._dtype) for name, vector in semantic.vectors.items()
             }
         with torch.inference_mode():
-            scores = self.model(pixels.to(self._dtype), **vectors).float().cpu()
+            scores = self.model(pixels.to(self._dtype), **vectors, target=self.info.target).float().cpu()
         tick(len(pictures))
         return scores
 
@@ -172,8 +195,18 @@ class MaAgiqaScorer:
         return next(self.model.parameters()).dtype
 
 
+def _silenced(experts: Collection[str]) -> list[str]:
+    return [f"without-{'-'.join(sorted(experts))}"] if experts else []
+
+
 def _extractor(
-    path: Path, facts: CheckpointFacts, semantic: str | os.PathLike[str] | None, width: int, **options: Any
+    path: Path,
+    facts: CheckpointFacts,
+    semantic: str | os.PathLike[str] | None,
+    config: MaAgiqaConfig,
+    target: str,
+    vectors: Sequence[str],
+    **options: Any,
 ) -> SemanticExtractor:
     model = semantic if semantic is not None else facts.semantic_model
     if model is None:
@@ -184,7 +217,9 @@ def _extractor(
     if semantic is None:
         options["revision"] = facts.semantic_revision
     try:
-        extractor = SemanticExtractor(model, questions=facts.questions or QUESTIONS, **options)
+        known = {**questions_for([target]), **facts.questions}
+        asked = {name: known[name] for name in vectors}
+        extractor = SemanticExtractor(model, questions=asked, **options)
     except FileNotFoundError as error:
         if semantic is not None:
             raise
@@ -192,7 +227,7 @@ def _extractor(
             f"{error} {str(path)!r} was trained with it; if you have it in a folder, pass semantic=FOLDER "
             "(on the command line --semantic)."
         ) from error
-    if extractor.hidden_size != width:
+    if extractor.hidden_size != (width := config.semantic_dim):
         raise ValueError(
             f"Expected a semantic model of width {width} for {str(path)!r}, got {extractor.hidden_size} from "
             f"{str(model)!r}. Use the one it was trained with"

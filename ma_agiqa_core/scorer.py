@@ -3,7 +3,7 @@
 import bisect
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -18,6 +18,9 @@ Pictures: TypeAlias = PictureInput | Sequence[PictureInput]
 
 Prompts: TypeAlias = str | Sequence[str] | None
 """One prompt for all pictures, one for each, or none."""
+
+NO_PROMPT = "no prompt for this picture"
+"""The reason of a picture that has none, where one is needed."""
 
 _LOADABLE = (
     "Loadable are 'lite', a .safetensors checkpoint (or a folder with model.safetensors), a Hub id such as "
@@ -48,6 +51,9 @@ class ScorerInfo:
         quantiles: Scores at evenly spaced shares, 0 % to 100 %, of the pictures that the scorer was
             calibrated on, ascending; empty if it was not calibrated.
         description: One line for people.
+        targets: What the model behind it can score, e.g. "quality", "alignment", "authenticity": `load_scorer` takes
+            one of them as `target`. Empty if that is not known.
+        target: The one of them that it scores; None if that is not known.
 
     Raises:
         ValueError: An empty score range, or quantiles that are not ascending finite numbers.
@@ -62,6 +68,8 @@ class ScorerInfo:
     relative: bool = False
     quantiles: tuple[float, ...] = ()
     description: str = ""
+    targets: tuple[str, ...] = ()
+    target: str | None = None
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -144,6 +152,8 @@ def load_scorer(
     device_map: object = None,
     revision: str | None = None,
     local_files_only: bool = False,
+    target: str | None = None,
+    without: Collection[str] = (),
 ) -> Scorer:
     """Loads a scorer. Files are data: pickles are refused, nothing in a checkpoint is executed.
 
@@ -152,7 +162,7 @@ def load_scorer(
             id (`owner/name`, `owner/name@revision`) of a repository with model.safetensors. "clip:" with the
             folder or Hub id of a CLIP, SigLIP or PickScore of transformers, which needs prompts.
         semantic: Semantic model of an MA-AGIQA checkpoint: its folder, or a Hub id. None takes the one that
-            the checkpoint names.
+            the checkpoint names. "none" silences the experts that read it, and needs no language model.
         cache: Folder of semantic vectors: a picture already seen costs no language model.
         device: "auto" takes cuda, then mps, then cpu.
         dtype: "auto", "float32", "bfloat16" or "float16". "auto" is float32, but for the language model on a
@@ -162,14 +172,25 @@ def load_scorer(
         revision: The revision that must be loaded: of a file the first digits of its SHA-256, of a Hub id a
             branch, tag or commit, of a CLIP folder the first digits of its files' fingerprint.
         local_files_only: Never use the network. Models already on this machine never do.
+        target: What to score, one of `info.targets`: "quality", "alignment" (which needs prompts) or "authenticity".
+            None takes the first.
+        without: Experts of an MA-AGIQA checkpoint to silence, to measure what they are for: "coherence",
+            "semantic_content", "alignment", "visual".
 
     Raises:
         FileNotFoundError: There is no such file or folder, or a Hub model is not here and cannot be downloaded.
         ValueError: An unknown model, a file that is no checkpoint, or an option that does not apply.
     """
+    unfit = {
+        "semantic": semantic,
+        "quantization": quantization,
+        "device_map": device_map,
+        "without": tuple(without) or None,
+    }
     if isinstance(model, str) and model.startswith(_CLIP):
-        unfit = {"semantic": semantic, "quantization": quantization, "device_map": device_map}
-        return _load_clip(model.removeprefix(_CLIP), device, dtype, revision, local_files_only, unfit)
+        return _of_target(
+            _load_clip(model.removeprefix(_CLIP), device, dtype, revision, local_files_only, unfit), target
+        )
     from .hub import hub_file, is_hub_id
     from .lite import LITE_WEIGHTS
 
@@ -181,9 +202,7 @@ def load_scorer(
     kind = _checkpoint_kind(path)
     scorer: Scorer
     if kind == "lite":
-        scorer = _load_lite(
-            path, device, dtype, {"semantic": semantic, "quantization": quantization, "device_map": device_map}
-        )
+        scorer = _load_lite(path, device, dtype, unfit)
     elif kind == "ma-agiqa":
         from .ma_agiqa_scorer import MaAgiqaScorer
 
@@ -196,6 +215,8 @@ def load_scorer(
             quantization=quantization,
             device_map=device_map,
             local_files_only=local_files_only,
+            target=target,
+            without=without,
         )
     else:
         raise ValueError(
@@ -203,6 +224,12 @@ def load_scorer(
         )
     if revision is not None and revision != scorer.info.revision:
         raise ValueError(f"Expected revision {revision!r}, got {scorer.info.revision!r} in {str(path)!r}.")
+    return _of_target(scorer, target)
+
+
+def _of_target(scorer: Scorer, target: str | None) -> Scorer:
+    if target is not None and target != scorer.info.target:
+        raise ValueError(f"Expected a target of {scorer.info.name}, {', '.join(scorer.info.targets)}, got {target!r}.")
     return scorer
 
 

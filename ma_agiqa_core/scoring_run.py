@@ -22,11 +22,10 @@ from .images import Picture, iterate_pictures
 from .prompt_file import read_prompts
 from .records import Record, path_key, path_text
 from .score_loop import score_again
-from .scorer import Scorer, UnusableModelError, load_scorer
+from .scorer import NO_PROMPT, Scorer, UnusableModelError, load_scorer
 
 BATCH_SIZE = 8  # small, since a killed run loses the batch it was in
 BATCH_PIXELS = 2**25  # 33 megapixels, decoded 100 MB: large pictures come in smaller batches
-NO_PROMPT = "no prompt for this picture"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,6 +45,8 @@ class ScoringOptions:
     device_map: str | None = None
     batch_size: int | None = None
     local_files_only: bool = False
+    target: str | None = None
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,23 +82,31 @@ def load(options: ScoringOptions, model: str | None = None) -> Scorer:
         quantization=options.quantization,
         device_map=options.device_map,
         local_files_only=options.local_files_only,
+        target=options.target,
+        without=options.without,
     )
 
 
-def prepare(options: ScoringOptions) -> ScoringRun:
+def prepare(options: ScoringOptions, known_prompts: Mapping[str, str] | None = None) -> ScoringRun:
     """Loads the scorer and the prompts.
+
+    Args:
+        options: Of the command line.
+        known_prompts: By `path_key`, where no file is named.
 
     Raises:
         ValueError: An option is wrong, or the scorer needs prompts and there are none.
         OSError: A file cannot be read.
     """
-    prompts = None if options.prompts is None else read_prompts(options.prompts)
+    prompts = known_prompts if options.prompts is None else read_prompts(options.prompts)
     scorer = load(options)
     if not scorer.info.needs_prompt:
         prompts = None
-    elif prompts is None:
+    elif not prompts:
         raise ValueError(f"Expected prompts for {scorer.info.name}, got none. Give --prompts FILE.")
     identity = [f"{scorer.info.name}@{scorer.info.revision}"]
+    if options.target is not None and scorer.info.targets[0] != options.target:
+        identity.append(f"target={options.target}")
     if options.semantic is not None:
         identity.append(f"semantic={options.semantic}")
     if options.dtype != "auto":

@@ -126,6 +126,14 @@ def _save_calibration(calibration: "Calibration", out: Path | None, plot: Path |
     return f" Written: {', '.join(written)}" if written else ""
 
 
+def going_through(paths: Sequence[Path]) -> Iterator[Path]:
+    """The paths one by one, with progress as they are taken."""
+    with _progress_bar(len(paths)) as bar:
+        for path in paths:
+            yield path
+            bar.update()
+
+
 def model_list(models: "Iterable[InstalledModel]") -> str:
     """Models one below the other, a line for each fact."""
     blocks = []
@@ -171,7 +179,7 @@ def json_records(info: ScorerInfo) -> Iterator[Show]:
         _print_above_progress(("," if count else "") + "\n" + ",\n".join(lines), newline=False)
         count += len(lines)
 
-    _print_above_progress(f'{{"model": {json.dumps(_model_facts(info))}, "records": [', newline=False)
+    _print_above_progress(f'{{"model": {json.dumps(model_facts(info))}, "records": [', newline=False)
     try:
         yield show
     finally:
@@ -209,7 +217,7 @@ def ranking_table(ranking: Ranking, info: ScorerInfo, *, is_selection: bool) -> 
 
 def ranking_json(ranking: Ranking, records: Sequence[Record], info: ScorerInfo) -> str:
     """The ranking for programs, one picture a line."""
-    parts = [f'"model": {json.dumps(_model_facts(info))}']
+    parts = [f'"model": {json.dumps(model_facts(info))}']
     for verdict, pictures in _groups(ranking).items():
         lines = [json.dumps({"index": p.index, **asdict(records[p.index])}) for p in pictures]
         parts.append(f'"{verdict}": [{",".join(chr(10) + line for line in lines)}]')
@@ -239,8 +247,20 @@ class _ScoreTable:
         return f"{number:>{self._width}}  {better_than:>11}  {readable(path)}{note}"
 
 
-def _model_facts(info: ScorerInfo) -> dict[str, Any]:
-    names = ("name", "revision", "low", "high", "trained_on", "needs_prompt", "relative", "description")
+def model_facts(info: ScorerInfo) -> dict[str, Any]:
+    """What `--json` says about the model."""
+    names = (
+        "name",
+        "revision",
+        "low",
+        "high",
+        "trained_on",
+        "needs_prompt",
+        "relative",
+        "description",
+        "targets",
+        "target",
+    )
     facts = {name: getattr(info, name) for name in names}
     for end in ("low", "high"):  # JSON has no infinity
         facts[end] = facts[end] if math.isfinite(facts[end]) else None

@@ -35,7 +35,8 @@ def test_score_json_is_all_there_is_on_stdout(folder: Path, run: Any) -> None:
     assert code == 1
     assert set(answer) == {"model", "records"}
     assert set(answer["model"]) == {
-        *("name", "revision", "low", "high", "trained_on", "needs_prompt", "relative", "description")
+        *("name", "revision", "low", "high", "trained_on", "needs_prompt", "relative", "description"),
+        *("targets", "target"),
     }
     assert answer["records"][0] == {
         "index": 0,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ma_agiqa_core.semantic.questions import QUESTIONS
+from ma_agiqa_core.semantic.questions import QUESTIONS, questions_for
 
 OWL = json.loads(Path(__file__).parent.joinpath("fixtures/mplug_owl2.json").read_text(encoding="utf-8"))
 SHARDS = 3
@@ -82,7 +82,7 @@ def write_owl(folder: Path, **changes: int) -> Path:
     return folder
 
 
-def write_checkpoint(path: Path, semantic_dim: int) -> Path:
+def write_checkpoint(path: Path, semantic_dim: int, targets: tuple[str, ...] = ("quality",)) -> Path:
     """A small MA-AGIQA checkpoint; scores of random pictures spread by about 0.05."""
     from ma_agiqa_core.checkpoint import CheckpointFacts, save_checkpoint
     from ma_agiqa_core.model import MaAgiqa, MaAgiqaConfig
@@ -96,17 +96,20 @@ def write_checkpoint(path: Path, semantic_dim: int) -> Path:
         swin_mlp_width=16,
         window_size=2,
         semantic_dim=semantic_dim,
+        targets=targets,
     )
     facts = CheckpointFacts(
         name="tiny",
         trained_on="random numbers",
         quantiles=(-3.0, -1.0, 0.0, 1.0, 3.0),
         semantic_model="owner/owl" if semantic_dim else None,
-        questions=QUESTIONS if semantic_dim else {},
+        questions=questions_for(targets) if semantic_dim else {},
     )
     model = MaAgiqa(config)
+    heads: list[Any] = [model.fusion, *model.heads.values()]
     with torch.no_grad():
-        model.fusion.score.weight.mul_(30)
+        for head in heads:
+            head.score.weight.mul_(30)
     save_checkpoint(model, path, facts)
     return path
 

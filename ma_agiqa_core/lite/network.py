@@ -12,6 +12,7 @@ kinds of damage. Each is centred, squashed to (-1, 1) and weighted, so that none
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,29 @@ _STAGES = (
     (3, 2, 6, 80, 3, False),
     (5, 1, 6, 112, 3, True),
 )
-_CROP_FEATURES = 2 * (24 + 40 + 112)
+CROP_FEATURES = 2 * (24 + 40 + 112)
+
+MIDDLE = 5.0  # scores run from 0 to 10
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the judges look at in B pictures of one size.
+
+    Attributes:
+        features: (B, 96), as are `blocks` what `statistics.describe` gives.
+        blocks: (B, N, 40).
+        crops: (B, K, 352), pooled feature maps of K crops.
+    """
+
+    features: Tensor
+    blocks: Tensor
+    crops: Tensor
+
+
+def on_scale(quality: Tensor) -> Tensor:
+    """The network's -1..1 as scores, 0..10."""
+    return MIDDLE + MIDDLE * quality
 
 
 class LiteNetwork(nn.Module):
@@ -76,18 +99,29 @@ class LiteNetwork(nn.Module):
         """(B, 3, H, W) float32 RGB in [0, 1] -> (B,)."""
         return self.combine(self.members(rgb))
 
+    def score(self, rgb: Tensor) -> Tensor:
+        """The same from 0 to 10."""
+        return on_scale(self(rgb))
+
     def combine(self, judged: Tensor) -> Tensor:
         """What `members` gives, (B, 4), centred, squashed and averaged: (B,)."""
         return F.softsign((judged - self.centre) / self.spread) @ self.weight
 
     def members(self, rgb: Tensor) -> Tensor:
         """What the four judges say, each on its own scale: (B, 4)."""
-        features, blocks = describe(rgb)
+        return self.judge(self.look(rgb))
+
+    def look(self, rgb: Tensor) -> Seen:
+        """(B, 3, H, W) float32 RGB in [0, 1] -> all that the judges see of it."""
+        return Seen(*describe(rgb), self.crop_network.describe(rgb))
+
+    def judge(self, seen: Seen) -> Tensor:
+        """(B, 4), as `members`."""
         judged = (
-            self.support_vectors(features),
-            self.pristine_distance(blocks),
-            self.statistics_head(features),
-            self.crop_network(rgb),
+            self.support_vectors(seen.features),
+            self.pristine_distance(seen.blocks),
+            self.statistics_head(seen.features),
+            self.crop_network.head(seen.crops)[..., 0].mean(1),
         )
         return torch.stack(judged, 1)
 
@@ -180,22 +214,30 @@ class CropNetwork(nn.Module):
             if used:
                 self.outputs.append(len(self.blocks) - 1)
         self.head = nn.Sequential(
-            nn.LayerNorm(_CROP_FEATURES), nn.Linear(_CROP_FEATURES, 64), nn.GELU(), nn.Linear(64, 1)
+            nn.LayerNorm(CROP_FEATURES), nn.Linear(CROP_FEATURES, 64), nn.GELU(), nn.Linear(64, 1)
         )
 
     def forward(self, rgb: Tensor) -> Tensor:
+        return self.head(self.describe(rgb))[..., 0].mean(1)
+
+    def describe(self, rgb: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB in [0, 1] -> pooled feature maps of K crops, (B, K, 352)."""
         crops = spread_crops(rgb)  # (B, K, 3, 192, 192)
-        return self.score_crops(crops.flatten(0, 1)).view(crops.shape[:2]).mean(1)
+        return self.describe_crops(crops.flatten(0, 1)).unflatten(0, crops.shape[:2])
 
     def score_crops(self, crops: Tensor) -> Tensor:
         """(N, 3, 192, 192) RGB in [0, 1] -> (N,)."""
+        return self.head(self.describe_crops(crops))[:, 0]
+
+    def describe_crops(self, crops: Tensor) -> Tensor:
+        """(N, 3, 192, 192) RGB in [0, 1] -> (N, 352)."""
         x = self.stem(self.prepare(crops))
         maps = []
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in self.outputs:
                 maps.append(x)
-        return self.score_maps(maps)
+        return self.pool(maps)
 
     @staticmethod
     def prepare(crops: Tensor) -> Tensor:
@@ -204,8 +246,12 @@ class CropNetwork(nn.Module):
 
     def score_maps(self, maps: list[Tensor]) -> Tensor:
         """Feature maps (N, C, h, w) of the used stages, in any precision -> (N,)."""
-        pooled = [part for x in maps for part in (x.float().mean((2, 3)), x.float().flatten(2).std(2))]
-        return self.head(torch.cat(pooled, 1))[:, 0]
+        return self.head(self.pool(maps))[:, 0]
+
+    @staticmethod
+    def pool(maps: list[Tensor]) -> Tensor:
+        """Mean and deviation of every channel: (N, 352)."""
+        return torch.cat([part for x in maps for part in (x.float().mean((2, 3)), x.float().flatten(2).std(2))], 1)
 
 
 class _InvertedResidual(nn.Module):

@@ -17,12 +17,14 @@ from ..file_digest import file_digest
 from ..images import Picture, PictureError, as_picture_list, iterate_pictures
 from ..score_progress import tick
 from ..scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_prompts
-from .network import LiteNetwork
+from .network import MIDDLE, LiteNetwork, on_scale
+from .student import StudentNetwork
 
-MIDDLE = 5.0  # scores run from 0 to 10
 PIXELS_AT_ONCE = {"cpu": 500_000}  # larger batches are slower on a processor: their maps leave its caches
 PIXELS_AT_ONCE_ELSEWHERE = 16_000_000
 BYTES_PER_PIXEL = 240  # while it computes: sixty maps in float32
+
+__all__ = ["LiteScorer", "on_scale"]
 
 _DESCRIPTION = (
     "Technical quality (sharpness, noise, artefacts) by a small scorer carried in the package. It is NOT MA-AGIQA and "
@@ -30,13 +32,8 @@ _DESCRIPTION = (
 )
 
 
-def on_scale(quality: Tensor) -> Tensor:
-    """The network's -1..1 as scores, 0..10."""
-    return MIDDLE + MIDDLE * quality
-
-
 class LiteScorer:
-    """The `Scorer` of `lite` files: technical quality, 0 to 10, higher is better.
+    """The `Scorer` of `lite` files: technical quality, 0 to 10, higher is better; or what a student follows.
 
     Pictures are seen at their native resolution. Scores are deterministic and depend neither on the other pictures nor
     on the batch size, which is an upper limit here: on a processor small batches are faster.
@@ -46,7 +43,7 @@ class LiteScorer:
         info: What the scorer says about itself.
     """
 
-    def __init__(self, network: LiteNetwork, info: ScorerInfo) -> None:
+    def __init__(self, network: LiteNetwork | StudentNetwork, info: ScorerInfo) -> None:
         self.network = network
         self._info = info
 
@@ -64,15 +61,19 @@ class LiteScorer:
         try:
             with safe_open(path, framework="pt") as checkpoint:
                 metadata = checkpoint.metadata() or {}
-            network = LiteNetwork.from_state_dict(load_file(path)).to(device)
+            kind = StudentNetwork if metadata.get("ma_agiqa.network") == "student" else LiteNetwork
+            network = kind.from_state_dict(load_file(path)).to(device)
+            target = metadata.get("ma_agiqa.target", "quality") or None
             info = ScorerInfo(
                 name=metadata.get("ma_agiqa.name", "lite"),
                 revision=file_digest(path)[:12],
-                low=0.0,
-                high=2 * MIDDLE,
+                low=float(metadata.get("ma_agiqa.low", 0.0)),
+                high=float(metadata.get("ma_agiqa.high", 2 * MIDDLE)),
                 trained_on=metadata.get("ma_agiqa.trained_on", ""),
                 quantiles=tuple(json.loads(metadata.get("ma_agiqa.quantiles", "[]"))),
-                description=_DESCRIPTION,
+                description=metadata.get("ma_agiqa.description", _DESCRIPTION),
+                targets=() if target is None else (target,),
+                target=target,
             )
         except (SafetensorError, OSError, ValueError, TypeError) as error:
             raise ValueError(f"Expected a lite checkpoint, got {str(path)!r}: {error}") from error
@@ -128,7 +129,7 @@ class LiteScorer:
         try:
             pixels = torch.stack([_unit_range(picture.pixels, self._device) for picture in batch])
             with torch.inference_mode():
-                scores[[picture.index for picture in batch]] = on_scale(self.network(pixels)).cpu()
+                scores[[picture.index for picture in batch]] = self.network.score(pixels).cpu()
             tick(len(batch))
             return
         except (MemoryError, RuntimeError) as error:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+ALIGNMENT = "alignment"
+"""The target, and the semantic vector that only it reads."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class MaAgiqaConfig:
         semantic_dim: Width of the semantic vectors; 0 leaves the visual expert alone.
         dropout: In training, in channel attention, before each Swin stage and in the experts' perceptrons.
         drop_path: In training, stochastic depth of the last Swin block of each stage; 0 at the first, linear between.
+        targets: What is predicted, each by a head of its own; the first is what the model predicts if not asked
+            for another. "alignment" reads a third semantic vector, of a question about the generator's prompt.
+        left_out: Semantic vectors that no expert reads, for ablations.
 
     Raises:
         ValueError: Sizes that do not fit together; the message names them.
@@ -46,6 +52,8 @@ class MaAgiqaConfig:
     semantic_dim: int = 4096
     dropout: float = 0.1
     drop_path: float = 0.1
+    targets: tuple[str, ...] = ("quality",)
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -72,6 +80,24 @@ class MaAgiqaConfig:
             raise ValueError(f"Expected swin_heads for {len(self.swin_depths)} layers, got {self.swin_heads}.")
         if any(width % heads for width in self.stage_widths for heads in self.swin_heads):
             raise ValueError(f"Expected swin_heads that divide {self.stage_widths}, got {self.swin_heads}.")
+        named = all(target.isidentifier() for target in self.targets)
+        if not (self.targets and named and len(set(self.targets)) == len(self.targets)):
+            raise ValueError(f"Expected targets with unlike names such as 'quality', got {self.targets}.")
+        known = vectors_of(self.targets)
+        if self.left_out and (not set(self.left_out) < set(known) or not self.semantic_dim):
+            raise ValueError(
+                f"Expected some of {', '.join(known)} as left_out, got {self.left_out} and semantic_dim "
+                f"{self.semantic_dim}. For none of them set semantic_dim to 0."
+            )
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Names of the semantic vectors that the model reads for all of its targets."""
+        return self.vectors_for(self.targets)
+
+    def vectors_for(self, targets: Iterable[str]) -> tuple[str, ...]:
+        """Of these targets alone."""
+        return tuple(n for n in vectors_of(targets) if n not in self.left_out) if self.semantic_dim else ()
 
     def _check_types(self) -> None:
         """Refuses values of another type than the default's; lists, as JSON has them, become tuples."""
@@ -82,8 +108,9 @@ class MaAgiqaConfig:
             elif isinstance(default, tuple) and isinstance(value, list):
                 value = tuple(value)
             elements = value if isinstance(value, tuple) else ()
-            if type(value) is not type(default) or any(type(element) is not int for element in elements):
-                expected = "a tuple of int" if isinstance(default, tuple) else type(default).__name__
+            kind = str if "str" in field.type else int
+            if type(value) is not type(default) or any(type(element) is not kind for element in elements):
+                expected = f"a tuple of {kind.__name__}" if isinstance(default, tuple) else type(default).__name__
                 raise ValueError(f"Expected {expected} as {field.name}, got {value!r}.")
             object.__setattr__(self, field.name, value)
 
@@ -94,7 +121,7 @@ class MaAgiqaConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MaAgiqaConfig:
-        """The config of what `to_dict` gave.
+        """The config of what `to_dict` gave; `targets` and `left_out` may be missing, as in the first files.
 
         Raises:
             ValueError: Fields are unknown, missing, or have wrong values; the message names them.
@@ -104,6 +131,11 @@ class MaAgiqaConfig:
             raise ValueError(f"Expected the fields of a config, got {values!r}.")
         if unknown := sorted(map(str, set(values) - known)):
             raise ValueError(f"Expected the fields of a config, got the unknown {', '.join(unknown[:5])}.")
-        if missing := sorted(known - set(values)):
+        if missing := sorted(known - set(values) - {"targets", "left_out"}):
             raise ValueError(f"Expected all fields of a config, got none of {', '.join(missing[:5])}.")
         return cls(**values)
+
+
+def vectors_of(targets: Iterable[str]) -> tuple[str, ...]:
+    """Names of the semantic vectors that the heads of these targets read."""
+    return ("semantic_content", "coherence", *([ALIGNMENT] if ALIGNMENT in targets else []))

@@ -1,11 +1,20 @@
-"""From patches to one score: quality of each patch, three experts, and the gate that mixes them."""
+"""From patches to one score: quality of each patch, three experts, and the gate that mixes them.
+
+The head of alignment has a fourth expert, which is not in the paper: it reads what the language model makes of the
+picture together with the prompt that it was generated from.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from .config import vectors_of
 from .token_linear import TokenLinear
+
+VISUAL = "visual"
 
 
 class PatchQuality(nn.Module):
@@ -33,24 +42,38 @@ class ExpertFusion(nn.Module):
         patches: Length N of the experts' vectors.
         semantic_dim: Width of the semantic vectors; 0 for none.
         dropout: In training.
+        vectors: Names of the semantic vectors that an expert reads, each one of its own.
     """
 
-    def __init__(self, patches: int, semantic_dim: int, dropout: float) -> None:
+    def __init__(
+        self, patches: int, semantic_dim: int, dropout: float, vectors: Sequence[str] = vectors_of(())
+    ) -> None:
         super().__init__()
+        self.vectors = tuple(vectors) if semantic_dim else ()
+        self.switched_off: frozenset[str] = frozenset()  # experts that say nothing, to measure what each is for
         self.visual = nn.Linear(patches, patches)
-        if semantic_dim:
-            self.semantic_content = _semantic_expert(semantic_dim, patches, dropout)
-            self.coherence = _semantic_expert(semantic_dim, patches, dropout)
-            self.gate = nn.Linear(3 * patches, 3)
+        for name in self.vectors:
+            self.add_module(name, _semantic_expert(semantic_dim, patches, dropout))
+        if self.vectors:
+            experts = len(self.vectors) + 1
+            self.gate = nn.Linear(experts * patches, experts)
         self.score = nn.Linear(patches, 1)
 
-    def forward(self, quality: Tensor, semantic_content: Tensor | None, coherence: Tensor | None) -> Tensor:
-        """Patches' quality (B, N) and semantic vectors (B, D), or None for both -> (B,), higher is better."""
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The semantic vectors that it needs."""
+        return tuple(name for name in self.vectors if name not in self.switched_off)
+
+    def forward(self, quality: Tensor, vectors: Mapping[str, Tensor]) -> Tensor:
+        """Patches' quality (B, N) and semantic vectors (B, D) by name, others left aside -> (B,), higher is better."""
         visual = self.visual(quality)
-        if semantic_content is None or coherence is None:
+        if not self.vectors:
             return self.score(visual).squeeze(1)
-        experts = torch.stack([self.semantic_content(semantic_content), self.coherence(coherence), visual], 1)
-        gate = self.gate(experts.flatten(1))  # (B, 3)
+        silent = torch.zeros_like(visual)
+        semantic = [self.get_submodule(n)(vectors[n]) if n in self.reads else silent for n in self.vectors]
+        visual = silent if VISUAL in self.switched_off else visual
+        experts = torch.stack([*semantic, visual], 1)  # (B, E, N)
+        gate = self.gate(experts.flatten(1))  # (B, E)
         mixed = (gate[:, None] @ experts).squeeze(1)  # (B, N)
         return self.score(mixed).squeeze(1)
 

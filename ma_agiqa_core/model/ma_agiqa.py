@@ -6,18 +6,22 @@ weights. Layers that it never uses are left out, and the semantic vectors are na
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
 from torch import Tensor, nn
 
 from .channel_attention import ChannelAttention
-from .config import MaAgiqaConfig
-from .expert_fusion import ExpertFusion, PatchQuality
+from .config import ALIGNMENT, MaAgiqaConfig
+from .expert_fusion import VISUAL, ExpertFusion, PatchQuality
 from .swin import SwinStage
 from .token_linear import TokenLinear
 from .vit_features import VitFeatures
 
 
 class MaAgiqa(nn.Module):
-    """Pictures and semantic vectors -> predicted mean opinion score of the pictures' quality, higher is better.
+    """Pictures and semantic vectors -> predicted mean opinion scores, of quality or another target, higher is better.
+
+    All targets share the network up to the patches' quality; `fusion` is the head of the first one.
 
     Args:
         config: All sizes.
@@ -35,10 +39,21 @@ class MaAgiqa(nn.Module):
         self.stage1 = Stage(config, self.features.width, widths[0], grid)
         self.stage2 = Stage(config, widths[0], widths[1], grid)
         self.patch_quality = PatchQuality(widths[1], config.dropout)
-        self.fusion = ExpertFusion(grid[0] * grid[1], config.semantic_dim, config.dropout)
+        first, *others = (
+            ExpertFusion(grid[0] * grid[1], config.semantic_dim, config.dropout, config.vectors_for([target]))
+            for target in config.targets
+        )
+        self.fusion = first
+        self.heads = nn.ModuleDict(dict(zip(config.targets[1:], others, strict=True)))
 
     def forward(
-        self, pixels: Tensor, *, semantic_content: Tensor | None = None, coherence: Tensor | None = None
+        self,
+        pixels: Tensor,
+        *,
+        semantic_content: Tensor | None = None,
+        coherence: Tensor | None = None,
+        alignment: Tensor | None = None,
+        target: str | None = None,
     ) -> Tensor:
         """Scores pictures; AGIQA-3K's scale is about 0 to 5.
 
@@ -47,24 +62,77 @@ class MaAgiqa(nn.Module):
             semantic_content: (B, D) or (B, 1, D), any float dtype: the mean last hidden state of the semantic model
                 when it is asked about meaningful content. None if `config.semantic_dim` is 0.
             coherence: The same when it is asked about coherence.
+            alignment: The same when it is asked whether the picture is what the generator's prompt says. Only the
+                target "alignment" needs it.
+            target: One of `config.targets`; None takes the first.
 
         Returns:
             (B,), of the model's dtype.
 
         Raises:
-            ValueError: Another shape of pixels or vectors, or vectors that this model needs or does not take.
+            ValueError: Another shape of pixels or vectors, vectors that this model needs or does not take, or a
+                target that it has not.
         """
+        target = self.config.targets[0] if target is None else target
+        given = {"semantic_content": semantic_content, "coherence": coherence, ALIGNMENT: alignment}
+        return self._scores(pixels, given, [target])[target]
+
+    def forward_all(
+        self,
+        pixels: Tensor,
+        *,
+        semantic_content: Tensor | None = None,
+        coherence: Tensor | None = None,
+        alignment: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The scores for all targets by name, each as `forward` gives them; what they share is computed once."""
+        given = {"semantic_content": semantic_content, "coherence": coherence, ALIGNMENT: alignment}
+        return self._scores(pixels, given, self.config.targets)
+
+    def switch_off(self, experts: Iterable[str]) -> None:
+        """Silences experts: their vectors are zeros from then on, in the gate's input and in the mixture.
+
+        What is left is the trained model without what they say, and no other model: an expert that was never there
+        (`config.left_out`) leaves the others to learn its part.
+
+        Args:
+            experts: "visual", or names of semantic vectors.
+
+        Raises:
+            ValueError: An expert that this model has not, or all of them.
+        """
+        silent, known = frozenset(experts), (*self.config.vectors, VISUAL)
+        if not silent < set(known):
+            raise ValueError(f"Expected some of the experts {', '.join(known)}, got {', '.join(sorted(silent))}.")
+        for target in self.config.targets:
+            self._head(target).switched_off = silent
+
+    def _scores(self, pixels: Tensor, given: Mapping[str, Tensor | None], targets: Sequence[str]) -> dict[str, Tensor]:
+        heads = {target: self._head(target) for target in targets}
         self._check_pixels(pixels)
         pixels = pixels.to(self.fusion.score.weight)
-        content, coherence = (
-            self._vectors(name, vectors, pixels)
-            for name, vectors in (("semantic_content", semantic_content), ("coherence", coherence))
-        )
+        needed = {name for head in heads.values() for name in head.reads}
+        vectors = {name: self._vectors(name, given[name], pixels) for name in given if name in needed}
+        known = (*self.config.vectors, *self.config.left_out)
+        self._refuse_vectors({name: value for name, value in given.items() if name not in known})
         x = self.features(pixels)  # (B, N, 3072)
         x = self.stage1(x)  # (B, N, 768)
         x = self.stage2(x)  # (B, N, 384)
         quality = self.patch_quality(x)  # (B, N)
-        return self.fusion(quality, content, coherence)  # (B,)
+        return {target: head(quality, vectors) for target, head in heads.items()}  # (B,) each
+
+    def _head(self, target: str) -> ExpertFusion:
+        if target not in self.config.targets:
+            raise ValueError(f"Expected a target of this model, {', '.join(self.config.targets)}, got {target!r}.")
+        head = self.fusion if target == self.config.targets[0] else self.heads[target]
+        assert isinstance(head, ExpertFusion)
+        return head
+
+    def _refuse_vectors(self, given: Mapping[str, Tensor | None]) -> None:
+        for name, vectors in given.items():
+            if vectors is not None:
+                reason = "has no alignment head" if self.config.semantic_dim else "is the visual expert alone"
+                raise ValueError(f"Expected no {name}, got {tuple(vectors.shape)}: this model {reason}.")
 
     def _check_pixels(self, pixels: Tensor) -> None:
         S = self.config.image_size
@@ -74,15 +142,9 @@ class MaAgiqa(nn.Module):
                 "Use preprocess.visual_pixels."
             )
 
-    def _vectors(self, name: str, vectors: Tensor | None, pixels: Tensor) -> Tensor | None:
+    def _vectors(self, name: str, vectors: Tensor | None, pixels: Tensor) -> Tensor:
         """(B, D) on the pixels' device and in their dtype."""
         D = self.config.semantic_dim
-        if not D:
-            if vectors is not None:
-                raise ValueError(
-                    f"Expected no {name}, got {tuple(vectors.shape)}: this model is the visual expert alone."
-                )
-            return None
         if vectors is None:
             raise ValueError(f"Expected {name} {(len(pixels), D)}, got None. Use the semantic model's features.")
         if vectors.shape not in ((len(pixels), D), (len(pixels), 1, D)) or not vectors.is_floating_point():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -21,7 +21,16 @@ from ..images import Picture, PictureError, as_picture_list
 from ..preprocess import to_bytes
 from ..score_loop import picture_groups
 from ..score_progress import tick
-from ..scorer import Pictures, UnusableModelError, check_score_options, resolve_device, resolve_dtype
+from ..scorer import (
+    NO_PROMPT,
+    Pictures,
+    Prompts,
+    UnusableModelError,
+    check_score_options,
+    resolve_device,
+    resolve_dtype,
+    resolve_prompts,
+)
 from .cache import SemanticCache
 from .model_files import (
     MPLUG_OWL2,
@@ -32,13 +41,13 @@ from .model_files import (
     model_folder,
     read_json,
 )
+from .open_questions import OpenQuestion, asked_together
 from .quantization import quantization_library
-from .questions import QUESTIONS
+from .questions import QUESTIONS, names_prompt, with_prompt
 
 logger = logging.getLogger(__name__)
 
 _PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)  # the most exact first
-_Keys = tuple[str, ...]  # of a picture in the cache, one for each question
 
 
 class SemanticModel(Protocol):
@@ -88,7 +97,7 @@ class SemanticVectors:
 
 
 class SemanticExtractor:
-    """Asks a large multimodal model the two questions about pictures.
+    """Asks a large multimodal model the questions about pictures.
 
     The model is loaded when the first picture comes that is not in the cache: with all of them there, it is
     never loaded at all.
@@ -105,7 +114,8 @@ class SemanticExtractor:
         device_map: None, or "auto" or a dict as in accelerate, for cards that are too small.
         revision: Of a Hub id.
         local_files_only: Never use the network.
-        questions: By name; the published two by default.
+        questions: By name; the published two by default. Where one has "{prompt}" in it, the prompt that a picture
+            was generated from is put there: see `questions_for`.
 
     Raises:
         FileNotFoundError: There is no such folder, or the Hub's files are not here and cannot be downloaded.
@@ -189,28 +199,43 @@ class SemanticExtractor:
                     raise UnusableModelError(str(error) or repr(error)) from error
             return self._model
 
-    def extract(self, images: Pictures, batch_size: int | None = None, on_error: str = "raise") -> dict[str, Tensor]:
+    @property
+    def needs_prompt(self) -> bool:
+        """Whether a question holds the prompt that a picture was generated from."""
+        return any(map(names_prompt, self.questions.values()))
+
+    def extract(
+        self,
+        images: Pictures,
+        batch_size: int | None = None,
+        on_error: str = "raise",
+        prompts: Prompts = None,
+    ) -> dict[str, Tensor]:
         """Semantic vectors of pictures.
 
         Args:
             images: As for `Scorer.score`.
             batch_size: How many at a time at most; changes speed and memory, not vectors.
             on_error: "raise", or "nan" for rows of NaN where a picture has no vectors.
+            prompts: What the pictures were generated from, one for all or one for each; only needed if
+                `needs_prompt`.
 
         Returns:
-            {"semantic_content": (N, D), "coherence": (N, D)} float32 on the CPU, in input order.
+            {"semantic_content": (N, D), "coherence": (N, D)} float32 on the CPU, in input order; so for every
+            question.
 
         Raises:
             OSError: The cache cannot be written.
             PictureError: A picture cannot be read or has no finite vectors, and `on_error` is "raise".
             UnusableModelError: The language model cannot be loaded.
-            ValueError: A malformed array or tensor, or a wrong option.
+            ValueError: A malformed array or tensor, missing prompts, or a wrong option.
         """
         check_score_options(batch_size, on_error)
         inputs = as_picture_list(images)
+        texts = resolve_prompts(prompts, len(inputs), self.needs_prompt)
         result = {name: torch.full((len(inputs), self.hidden_size), torch.nan) for name in self.questions}
         for group in picture_groups(inputs):
-            semantic = self.vectors(group, batch_size)
+            semantic = self.vectors(group, batch_size, texts and [texts[picture.index] for picture in group])
             for row, (picture, error) in enumerate(zip(group, semantic.errors, strict=True)):
                 if error is not None and on_error == "raise":
                     raise PictureError(picture.index, picture.path, error)
@@ -218,37 +243,77 @@ class SemanticExtractor:
                     result[name][picture.index] = vectors[row]
         return result
 
-    def vectors(self, pictures: Sequence[Picture], batch_size: int | None = None) -> SemanticVectors:
-        """Semantic vectors of decoded pictures; one that cannot be read, or gets no finite vectors, has a reason."""
-        keys = [None if picture.pixels is None else self._keys(picture.pixels) for picture in pictures]
-        known: dict[_Keys, dict[str, Tensor]] = {}
-        asked: dict[_Keys, Tensor] = {}  # the same picture twice is asked about once
-        for key, picture in zip(keys, pictures, strict=True):
-            if key is None or picture.pixels is None or key in known or key in asked:
-                continue
-            if (vectors := self._recall(key, picture.pixels)) is not None:
-                known[key] = vectors
-            else:
-                asked[key] = to_bytes(picture.pixels)
-        tick(len(pictures) - len(asked))
-        failures: dict[_Keys, str] = {}
-        for key, vectors in zip(asked, self._ask(list(asked.values()), batch_size), strict=True):
-            if (reason := self._failure(vectors)) is not None:
-                failures[key] = reason
-                continue
-            known[key] = vectors
-            if self._cache is not None:
-                for name, entry in zip(self.questions, key, strict=True):
-                    self._cache.put(entry, vectors[name])
-        missing = dict.fromkeys(self.questions, torch.full((self.hidden_size,), torch.nan))
-        rows = [known.get(key, missing) if key is not None else missing for key in keys]
+    def vectors(
+        self,
+        pictures: Sequence[Picture],
+        batch_size: int | None = None,
+        prompts: Sequence[str | None] | None = None,
+        *,
+        names: Collection[str] | None = None,
+    ) -> SemanticVectors:
+        """Semantic vectors of decoded pictures.
+
+        A picture that cannot be read, has no prompt where one is needed, or gets no finite vectors, has a reason.
+
+        Args:
+            pictures: Decoded.
+            batch_size: How many at a time at most.
+            prompts: What they were generated from.
+            names: Of the questions to ask; None asks all.
+        """
+        chosen = {name: text for name, text in self.questions.items() if names is None or name in names}
+        need_prompt = any(map(names_prompt, chosen.values()))
+        rows: list[dict[str, str]] = []  # of every picture: a key for each question, none if it cannot be read
+        known: dict[str, Tensor] = {}
+        still_open: dict[str, OpenQuestion] = {}
+        lacking = [need_prompt and not (prompts and prompts[row]) for row in range(len(pictures))]
+        for number, picture in enumerate(pictures):
+            questions = with_prompt(chosen, prompts[number] if prompts else None)
+            keys = {} if picture.pixels is None or lacking[number] else self._keys(picture.pixels, questions)
+            rows.append(keys)
+            new = {name: key for name, key in keys.items() if key not in known and key not in still_open}
+            if picture.pixels is None or not new:
+                continue  # the same picture twice is asked about once
+            recalled = self._recall(new, picture.pixels, questions)
+            known |= {new[name]: vector for name, vector in recalled.items()}
+            pixels = to_bytes(picture.pixels) if len(recalled) < len(new) else picture.pixels
+            for name, key in new.items():
+                if name not in recalled:
+                    still_open[key] = OpenQuestion(number, name, questions[name], pixels)
+        tick(len(pictures) - len({question.picture for question in still_open.values()}))
+        failures = self._ask_about(still_open, known, batch_size)
+        errors = [
+            picture.error
+            or (NO_PROMPT if lacks else next((failures[key] for key in keys.values() if key in failures), None))
+            for picture, keys, lacks in zip(pictures, rows, lacking, strict=True)
+        ]
+        nothing = torch.full((self.hidden_size,), torch.nan)
         return SemanticVectors(
-            {name: torch.stack([row[name] for row in rows]) for name in self.questions},
-            [
-                picture.error or (failures.get(key) if key else None)
-                for key, picture in zip(keys, pictures, strict=True)
-            ],
+            {
+                name: torch.stack(
+                    [nothing if error else known[keys[name]] for keys, error in zip(rows, errors, strict=True)]
+                )
+                for name in chosen
+            },
+            errors,
         )
+
+    def _ask_about(
+        self, still_open: Mapping[str, OpenQuestion], known: dict[str, Tensor], batch_size: int | None
+    ) -> dict[str, str]:
+        """Asks what is not known yet, into `known` and the cache; returns by key why there is no vector."""
+        failures: dict[str, str] = {}
+        for questions, asked in asked_together(still_open).items():
+            pixels = [still_open[keys[0]].pixels for keys in asked]
+            for keys, vectors in zip(asked, self._ask(pixels, dict(questions), batch_size), strict=True):
+                if (reason := self._failure(vectors)) is not None:
+                    failures |= dict.fromkeys(keys, reason)
+                    continue
+                for key, vector in zip(keys, vectors.values(), strict=True):
+                    known[key] = vector
+                    if self._cache is not None:
+                        self._cache.put(key, vector)
+        return failures
 
     def _identity(self, dtype: torch.dtype) -> str:
         """What the answers depend on besides picture and question: the model's files and its precision."""
@@ -256,32 +321,32 @@ class SemanticExtractor:
         quantized = f";{self.quantization} by {self._quantized_by}" if self.quantization else ""
         return f"{self._fingerprint};{precision}{quantized}{self._library}"
 
-    def _keys(self, pixels: Tensor, dtype: torch.dtype | None = None) -> _Keys:
+    def _keys(self, pixels: Tensor, questions: Mapping[str, str], dtype: torch.dtype | None = None) -> dict[str, str]:
         """Without a cache they only tell pictures apart: the model's files need not be read for that."""
         identity = "" if self._cache is None else self._identity(dtype or self.dtype)
-        return tuple(SemanticCache.keys(pixels, identity, self.questions).values())
+        return SemanticCache.keys(pixels, identity, questions)
 
-    def _recall(self, keys: _Keys, pixels: Tensor) -> dict[str, Tensor] | None:
-        """The vectors of a picture that was seen before, in this precision or in one that serves as well."""
+    def _recall(self, keys: Mapping[str, str], pixels: Tensor, questions: Mapping[str, str]) -> dict[str, Tensor]:
+        """Those vectors of a picture that were made before, in this precision or in one that serves as well."""
         if self._cache is None:
-            return None
-        if (vectors := self._kept(keys)) is not None:
-            return vectors
-        precisions = _PRECISIONS if self._asked_dtype == "auto" else ()
-        others = (self._kept(self._keys(pixels, dtype)) for dtype in precisions if dtype != self.dtype)
-        return next((vectors for vectors in others if vectors is not None), None)
+            return {}
+        found = self._kept(keys)
+        for dtype in _PRECISIONS if self._asked_dtype == "auto" else ():
+            missing = {name: questions[name] for name in keys if name not in found}
+            if missing and dtype != self.dtype:
+                found |= self._kept(self._keys(pixels, missing, dtype))
+        return found
 
-    def _kept(self, keys: _Keys) -> dict[str, Tensor] | None:
-        """What the cache has under a picture's keys, all of it or nothing."""
+    def _kept(self, keys: Mapping[str, str]) -> dict[str, Tensor]:
+        """What the cache has of these."""
         assert self._cache is not None  # asked by `_recall`
-        vectors = {name: self._cache.get(key) for name, key in zip(self.questions, keys, strict=True)}
-        found = {name: v for name, v in vectors.items() if v is not None and len(v) == self.hidden_size}
-        return found if len(found) == len(self.questions) else None
+        vectors = {name: self._cache.get(key) for name, key in keys.items()}
+        return {name: v for name, v in vectors.items() if v is not None and len(v) == self.hidden_size}
 
-    def _ask(self, pixels: list[Tensor], batch_size: int | None) -> list[dict[str, Tensor]]:
+    def _ask(
+        self, pixels: list[Tensor], questions: Mapping[str, str], batch_size: int | None
+    ) -> list[dict[str, Tensor]]:
         """The language model's answers, a picture each."""
-        if not pixels:
-            return []
         if self._cache is not None:
             self._cache.check_writable()  # before the model is loaded
         model = self.model
@@ -289,7 +354,7 @@ class SemanticExtractor:
             self._placement.before_use(model.network, self.quantization is not None)
 
         def ask(batch: Sequence[Tensor]) -> dict[str, Tensor]:
-            answers = model.features(batch, self.questions)
+            answers = model.features(batch, questions)
             tick(len(batch))
             return answers
 
@@ -300,7 +365,7 @@ class SemanticExtractor:
             what=("semantic", self.folder, self.dtype, self.quantization),
             batch_size=batch_size,
         )
-        return [{name: answers[name][row] for name in self.questions} for row in range(len(pixels))]
+        return [{name: answers[name][row] for name in questions} for row in range(len(pixels))]
 
     def _failure(self, vectors: Mapping[str, Tensor]) -> str | None:
         """Why these vectors cannot be used, in one line."""

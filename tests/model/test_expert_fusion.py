@@ -13,7 +13,7 @@ def test_score_is_the_gated_sum_of_three_experts() -> None:
     fusion: Any = ExpertFusion(patches=4, semantic_dim=3, dropout=0.1).eval()
     quality, content, coherence = torch.rand(2, 4), torch.randn(2, 3), torch.randn(2, 3)
 
-    found = fusion(quality, content, coherence)
+    found = fusion(quality, {"semantic_content": content, "coherence": coherence})
 
     for b in range(2):
         experts = [
@@ -31,7 +31,7 @@ def test_without_semantics_the_visual_expert_scores_alone() -> None:
     quality = torch.rand(2, 4)
 
     assert [name for name, _ in fusion.named_children()] == ["visual", "score"]
-    assert torch.equal(fusion(quality, None, None), fusion.score(fusion.visual(quality))[:, 0])
+    assert torch.equal(fusion(quality, {}), fusion.score(fusion.visual(quality))[:, 0])
 
 
 def test_patch_quality_is_score_times_weight() -> None:

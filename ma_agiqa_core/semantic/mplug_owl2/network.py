@@ -26,6 +26,7 @@ from .vision import VisionModel
 
 IMAGE_TOKEN_ID = -200  # stands in a prompt where the picture belongs
 _KEPT_PREFIXES = 16  # about 17 MB for a published prompt and the 7B model in half precision
+_KEPT_TOKENS = 1024  # 0.5 GB of that model: questions about pictures' own prompts are many, and may be long
 
 # in published checkpoints, but not learned: we compute them
 _COMPUTED = (".rotary_emb.inv_freq", ".attention.q_pos_embed", ".attention.k_pos_embed")
@@ -52,7 +53,7 @@ class MplugOwl2(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(LanguageLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self._prefixes = PrefixCache(_KEPT_PREFIXES)
+        self._prefixes = PrefixCache(_KEPT_PREFIXES, _KEPT_TOKENS)
         self.requires_grad_(False).eval()
 
     @classmethod

@@ -44,15 +44,20 @@ class Prefix:
 
 
 class PrefixCache:
-    """The latest few results by key, for several threads; each is computed once. A copy of it starts empty."""
+    """The latest few results by key, for several threads; each is computed once. A copy of it starts empty.
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    Args:
+        size: How many are kept at most.
+        tokens: How many tokens the kept ones have at most; the latest one is kept however long it is.
+    """
+
+    def __init__(self, size: int, tokens: int) -> None:
+        self.size, self.tokens = size, tokens
         self._kept: OrderedDict[Hashable, Prefix] = OrderedDict()
         self._lock = threading.RLock()
 
-    def __reduce__(self) -> tuple[type[PrefixCache], tuple[int]]:
-        return PrefixCache, (self.size,)
+    def __reduce__(self) -> tuple[type[PrefixCache], tuple[int, int]]:
+        return PrefixCache, (self.size, self.tokens)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -62,9 +67,12 @@ class PrefixCache:
             if key not in self._kept:
                 self._kept[key] = compute()
             self._kept.move_to_end(key)
-            while len(self._kept) > self.size:
+            while len(self._kept) > self.size or (len(self._kept) > 1 and self._count_tokens() > self.tokens):
                 self._kept.popitem(last=False)
             return self._kept[key]
+
+    def _count_tokens(self) -> int:
+        return sum(len(prefix.lengths) * max(prefix.lengths) for prefix in self._kept.values())  # with their padding
 
     def clear(self) -> None:
         with self._lock:

@@ -1,0 +1,88 @@
+"""The command line: parse, call, print.
+
+Imports nothing heavy before a command runs, so that `ma-agiqa --help` comes at once.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from . import generation, models, scoring, train, training
+from .options import EXIT_CODES, INTERRUPTED, PROGRAM, SOME_FAILED, WRONG_USAGE, debug_option, notice
+
+__all__ = ["INTERRUPTED", "PROGRAM", "SOME_FAILED", "WRONG_USAGE", "cli", "main", "run"]
+
+
+def main() -> None:
+    """The console command."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open to the end
+        # Any file name can be printed, whatever the terminal's encoding.
+        getattr(sys, name).reconfigure(errors="backslashreplace")
+    code = run(sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done; taking torch down takes a moment
+    if code == INTERRUPTED:  # an ordinary exit waits for threads that still decode and score
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs a command line and returns the exit code; a user's mistake becomes one line on stderr."""
+    try:
+        return cli.main(list(arguments), PROGRAM, standalone_mode=False) or 0
+    except click.Abort:  # Ctrl-C
+        return INTERRUPTED
+    except (click.ClickException, OSError, ValueError, ImportError) as error:
+        if "--debug" in arguments:
+            traceback.print_exception(error)
+        notice(_message(error))
+        return WRONG_USAGE
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        return error.format_message() + (f" Try '{context.command_path} --help'." if context else "")
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + ("" if error.filename is None else f": {error.filename}")
+    return str(error)
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name=PROGRAM)
+@debug_option
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Judge the quality of pictures: score them, rank them, keep the best."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(WRONG_USAGE)
+
+
+for command in (
+    scoring.demo,
+    scoring.score,
+    scoring.rank,
+    models.convert,
+    models.extract,
+    models.models,
+    generation.calibrate,
+    train.train,
+    training.evaluate,
+    training.distill,
+):
+    cli.add_command(command)

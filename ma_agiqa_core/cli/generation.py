@@ -1,0 +1,98 @@
+"""The command that generates: calibrate."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import EXIT_CODES, PATH, check_outputs, json_option, model_options
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("pipeline", metavar="PIPELINE")
+@click.option("--prompts", required=True, type=PATH, metavar="FILE", help="Plain text, one prompt a line.")
+@click.option("--n", default=8, show_default=True, type=click.IntRange(min=2), help="Candidates of each prompt.")
+@click.option("--steps", type=click.IntRange(min=2), help="Inference steps.  [default: the pipeline's]")
+@click.option("--guidance", type=float, help="Guidance scale.  [default: the pipeline's]")
+@click.option("--width", type=click.IntRange(min=8), help="Of the pictures.  [default: the pipeline's]")
+@click.option("--height", type=click.IntRange(min=8), help="Of the pictures.  [default: the pipeline's]")
+@click.option(
+    "--target-share",
+    default=0.9,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the gain to keep.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the first candidate.")
+@click.option(
+    "--preview", default="auto", show_default=True, help="auto, vae, tiny; a tiny autoencoder's folder or id."
+)
+@click.option("--observe", metavar="MODEL", help="A second scorer that only watches.")
+@click.option("--out", type=PATH, metavar="F.json", help="Write all of it as JSON.")
+@click.option("--plot", type=PATH, metavar="F.png", help="Draw the curves.")
+@json_option
+@model_options
+def calibrate(
+    pipeline: str,
+    prompts: Path,
+    n: int,
+    target_share: float,
+    seed: int,
+    preview: str,
+    observe: str | None,
+    out: Path | None,
+    plot: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Find out where a pipeline's candidates can be dropped early.
+
+    PIPELINE is a folder or Hub id of a diffusers pipeline. For every prompt N candidates are generated to the
+    end, and a preview of each is scored on the way; the table says how well that foretells the winner, and
+    which prune_at keeps the wanted share of what best-of-N gains. Twenty prompts like yours are a fair start.
+    """
+    from ..prompt_file import read_prompt_lines
+
+    check_outputs(out, endings=(".json",))
+    check_outputs(plot, endings=(".png",))
+    texts = read_prompt_lines(prompts)
+    names = {"steps": "num_inference_steps", "guidance": "guidance_scale", "width": "width", "height": "height"}
+    given = {name: options.pop(option) for option, name in names.items()}
+
+    from ..batching import is_out_of_memory
+    from ..generation.calibration import Calibration
+    from ..generation.pipeline_files import load_pipeline
+    from ..scorer import resolve_device, resolve_dtype
+    from ..scoring_run import ScoringOptions, load
+    from ..terminal import calibrate_with_progress
+
+    scoring = ScoringOptions(**options)
+    device = resolve_device(scoring.device)
+    scorer = load(scoring)
+    calibration = Calibration(
+        load_pipeline(
+            pipeline,
+            device=device,
+            dtype=resolve_dtype(scoring.dtype, device),
+            local_files_only=scoring.local_files_only,
+        ),
+        scorer,
+        texts,
+        n=n,
+        target_share=target_share,
+        seed=seed,
+        preview=preview,
+        observe=None if observe is None else load(scoring, observe),
+        batch_size=scoring.batch_size,
+        local_files_only=scoring.local_files_only,
+        pipe_kwargs={name: value for name, value in given.items() if value is not None},
+    )
+    try:
+        calibrate_with_progress(calibration, out=out, plot=plot, as_json=as_json)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"Expected memory for one candidate at a time on {str(device)!r}, got too little. Use --dtype float16, or "
+            "a smaller --width and --height."
+        ) from error

@@ -1,0 +1,120 @@
+"""Tables of labels on the command line, as `train` and `evaluate` take them: one set, or several in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from .options import PATH, together
+
+if TYPE_CHECKING:
+    from ..training.labels import LabelledSet
+
+_Value = TypeVar("_Value")
+
+labels_options = together(
+    click.option(
+        "--labels",
+        required=True,
+        multiple=True,
+        type=PATH,
+        metavar="F",
+        help="Table with scores: .csv, .tsv, .xlsx; with --dataset the set's folder. Again for another set.",
+    ),
+    click.option(
+        "--images", multiple=True, type=PATH, metavar="DIR", help="Folder of the pictures, for each --labels."
+    ),
+    click.option(
+        "--score-column",
+        "score_columns",
+        multiple=True,
+        metavar="C",
+        help="Column with the score; alignment=C for another target; several with commas.",
+    ),
+    click.option(
+        "--dataset",
+        "datasets",
+        multiple=True,
+        metavar="NAME",
+        help="A published set for each --labels: agiqa-3k, aigcqa-20k, aigciqa2023, koniq-10k, spaq.",
+    ),
+    click.option("--name-column", metavar="C", help="Column with the pictures' names.  [default: found]"),
+    click.option("--prompt-column", metavar="C", help="Column with the prompts.  [default: prompt]"),
+    click.option("--generator-column", metavar="C", help="Column with the generators.  [default: generator]"),
+)
+
+
+def read_labelled_sets(
+    labels: Sequence[Path],
+    images: Sequence[Path],
+    score_columns: Sequence[str],
+    datasets: Sequence[str],
+    *,
+    name_column: str | None = None,
+    prompt_column: str | None = None,
+    generator_column: str | None = None,
+    split: str | None = None,
+) -> list[LabelledSet]:
+    """The sets that the options of `labels_options` name, in order.
+
+    Args:
+        labels: Tables, or the folders of published sets.
+        images: One folder for each; published sets find their own.
+        score_columns: One for all, or one for each; each may be several, with commas. With one set, several
+            columns of it. Of a published set: its targets, default quality.
+        datasets: None, or one for each.
+        name_column: Of the tables, as are the two that follow.
+        prompt_column: None finds it.
+        generator_column: None finds it.
+        split: `--split`; if it names a column, that is read.
+
+    Raises:
+        ValueError: Options that do not pair up, or labels that cannot be used.
+        OSError: Files that are not there.
+    """
+    from ..training.datasets import read_dataset
+    from ..training.labels import QUALITY, read_labels
+    from ..training.splits import split_column
+
+    folders = _paired("--images", images, labels, may_be_none=bool(datasets))
+    names = _paired("--dataset", datasets, labels, may_be_none=True)
+    if len(labels) == 1 and len(score_columns) > 1:
+        score_columns = [",".join(score_columns)]
+    if len(labels) > 1 and len(score_columns) == 1:
+        score_columns = list(score_columns) * len(labels)
+    columns = _paired("--score-column", score_columns, labels, may_be_none=bool(datasets))
+    sets = []
+    for table, folder, name, column in zip(labels, folders, names, columns, strict=True):
+        several = [part.strip() for part in column.split(",")] if column else []
+        if name is not None:
+            sets.append(read_dataset(name, table, folder, several or [QUALITY]))
+            continue
+        assert folder is not None
+        sets.append(
+            read_labels(
+                table,
+                folder,
+                score_column=several,
+                name_column=name_column,
+                prompt_column=prompt_column,
+                generator_column=generator_column,
+                split_column=None if split is None else split_column(split),
+            )
+        )
+    return sets
+
+
+def _paired(
+    option: str, values: Sequence[_Value], labels: Sequence[Path], *, may_be_none: bool
+) -> Sequence[_Value | None]:
+    """One value for each --labels."""
+    if not values and may_be_none:
+        return [None] * len(labels)
+    if len(values) != len(labels):
+        raise click.UsageError(
+            f"Expected {option} for each of {len(labels)} --labels, got {len(values)}.", click.get_current_context()
+        )
+    return values

@@ -1,0 +1,113 @@
+"""What commands share: options and arguments, exit codes, the look at all pictures before a model is loaded."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+PROGRAM = "ma-agiqa"
+SOME_FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+EXIT_CODES = """\b
+Exit codes:
+  0    all done
+  1    some pictures could not be scored: each has its error, the others are done
+  2    wrong usage, missing path or model, no pictures
+  130  interrupted: what was scored is written"""
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _NamedPath(click.Path):
+    """Refuses "", a shell variable that was never set: `Path` would take it for the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("Expected a path, got an empty one.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def together(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+    """Several options as one decorator, shown in this order."""
+
+    def decorate(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+PATH: Any = _NamedPath(path_type=Path)
+# Only consumed here: `run` looks for it itself, since parsing is one of the things that can fail.
+debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
+paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PATH)
+report_option = click.option("--report", type=PATH, metavar="F.html", help="Write a report to look at.")
+# Where and how models compute: what all commands that load one share.
+computing_options = together(
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+    click.option(
+        "--dtype",
+        default="auto",
+        show_default=True,
+        type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+        help="Precision.",
+    ),
+    click.option("--quantization", type=click.Choice(["int8", "nf4"]), help="A smaller language model, less exact."),
+    click.option("--device-map", type=click.Choice(["auto"]), help="Spread a language model that does not fit."),
+    click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Pictures at a time."),
+    click.option("--local-files-only", is_flag=True, help="Download nothing."),
+    debug_option,
+)
+prompts_option = click.option("--prompts", type=PATH, metavar="FILE", help="CSV or JSONL with path,prompt.")
+# Which model answers, behind the name of a scorer.
+behind_model_options = together(
+    click.option("--semantic", metavar="MODEL", help="Semantic model: folder or Hub id; default: the scorer's own."),
+    click.option("--cache", type=PATH, metavar="DIR", help="Cache of semantic vectors."),
+    click.option("--target", metavar="T", help="What to score: quality, alignment, authenticity; default: its first."),
+    computing_options,
+)
+# Which scorer: what all commands that score share.
+model_options = together(
+    click.option(
+        "--model", default="lite", show_default=True, help="lite, a .safetensors file or folder, a Hub id, clip:MODEL."
+    ),
+    behind_model_options,
+)
+# What `score`, `rank` and `evaluate` share.
+scoring_options = together(prompts_option, model_options)
+
+
+def survey(paths: Sequence[Path], report: Path | None) -> tuple[int, bool]:
+    """Counts the pictures and finds out what is wrong before a model is loaded.
+
+    Returns:
+        The number of pictures, and whether every folder could be listed.
+    """
+    from ..folders import find_pictures
+
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"Expected a report ending in .html, got {report}.")
+    unlisted: list[OSError] = []
+    total = sum(1 for _ in find_pictures(paths, on_error=unlisted.append))
+    for error in unlisted:
+        notice(f"left out {error.filename}: {error.strerror}")
+    if not total:
+        raise ValueError(f"Expected pictures in {', '.join(map(str, paths))}, got none.")
+    return total, not unlisted
+
+
+def check_outputs(*files: Path | None, endings: Sequence[str]) -> None:
+    """Refuses outputs before the work that fills them: another ending, or a folder that does not exist."""
+    for file in files:
+        if file is not None and file.suffix.lower() not in endings:
+            raise ValueError(f"Expected a file ending in {' or '.join(endings)}, got {file}.")
+        if file is not None and not file.parent.is_dir():
+            raise FileNotFoundError(f"Expected an existing folder for {file.name}, got {file.parent}. Create it first.")
+
+
+def notice(message: str) -> None:
+    """One line on stderr, whatever is in the file names. Needs no other module: it may report a missing one."""
+    one_line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+    click.echo(f"{PROGRAM}: {one_line}", err=True)

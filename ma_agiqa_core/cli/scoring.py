@@ -1,0 +1,179 @@
+"""The commands that score pictures: demo, score, rank."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import filterfalse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import (
+    EXIT_CODES,
+    PATH,
+    PROGRAM,
+    SOME_FAILED,
+    debug_option,
+    json_option,
+    paths_argument,
+    report_option,
+    scoring_options,
+    survey,
+)
+
+if TYPE_CHECKING:
+    from ..ranking import Ranking
+    from ..records import Record
+    from ..scoring_run import ScoringRun
+
+
+@click.command()
+@debug_option
+def demo() -> int:
+    """Rank real photographs and degraded copies of them.
+
+    All of it is carried in the package. The pictures and the report go to ./ma-agiqa-demo.
+    """
+    from ..demo import write_demo_pictures
+    from ..scoring_run import ScoringOptions, prepare
+    from ..terminal import rank_with_progress, ranking_table
+
+    folder = Path("ma-agiqa-demo")
+    report = folder / "report.html"
+    scoring = prepare(ScoringOptions())
+    ranking, records = rank_with_progress(scoring, write_demo_pictures(folder / "pictures"))
+    click.echo(ranking_table(ranking, scoring.scorer.info, is_selection=False))
+    judged = _judged(ranking, records, is_selection=False)
+    _write_report(report, scoring, judged, title="Photographs and their degraded copies")
+    click.echo(f"\nReport: {report.absolute()}\nNext:   {PROGRAM} rank YOUR_FOLDER --top 5 --report report.html")
+    return SOME_FAILED if ranking.failed else 0
+
+
+@click.command(epilog=EXIT_CODES)
+@paths_argument
+@click.option("--out", type=PATH, metavar="F", help="Write records to a .csv, .jsonl or .parquet file.")
+@click.option("--resume", is_flag=True, help="Go on with --out; pictures with an error are tried again.")
+@json_option
+@report_option
+@scoring_options
+def score(
+    paths: Sequence[Path], out: Path | None, resume: bool, as_json: bool, report: Path | None, **options: Any
+) -> int:
+    """Score pictures, and the pictures in folders.
+
+    One record per picture: path, score, percentile, width, height, model, error. The percentile says how
+    many of the pictures the model was calibrated on score lower: better than 83 %.
+    """
+    from ..folders import find_pictures
+    from ..record_writer import check_output, open_records
+    from ..records import read_records
+
+    if resume and out is None:
+        raise click.UsageError("Expected --out F beside --resume, got none.", click.get_current_context())
+    if out is not None:
+        check_output(out)
+    total, all_listed = survey(paths, report)
+
+    from ..scoring_run import ScoringOptions, prepare
+    from ..terminal import error_lines, json_records, score_lines, score_with_progress
+
+    scoring = prepare(ScoringOptions(**options))
+    info = scoring.scorer.info
+    if info.relative:
+        raise ValueError(f"Expected a scorer that judges each picture alone, got {info.name}. Use {PROGRAM} rank.")
+    records: list[Record] = []
+    with ExitStack() as opened:
+        writer = None if out is None else open_records(out, scoring.identity, resume=resume)
+        show = json_records(info) if as_json else score_lines(info) if out is None else error_lines()
+        outputs = [opened.enter_context(show)]
+        pictures = find_pictures(paths)
+        if writer is not None:
+            outputs.insert(0, opened.enter_context(writer).write)
+            total -= sum(map(writer.holds, find_pictures(paths))) if resume else 0
+            pictures = filterfalse(writer.holds, pictures)
+        elif report is not None:
+            outputs.append(records.extend)
+        kept = f" They are in {out}; go on with --resume." if out is not None else ""
+        errors = score_with_progress(scoring, pictures, total, outputs, if_interrupted=kept)
+    if out is not None:
+        click.echo(f"Records: {out}", err=True)
+    if report is not None:
+        written = records if out is None else read_records(out)
+        _write_report(report, scoring, ((record, None) for record in written))
+    return SOME_FAILED if errors or not all_listed else 0
+
+
+@click.command(epilog=EXIT_CODES)
+@paths_argument
+@click.option("--top", type=click.IntRange(min=1), metavar="K", help="Keep the best K.")
+@click.option("--min-score", type=float, metavar="X", help="Keep those that score at least X.")
+@click.option("--copy-best", type=PATH, metavar="DIR", help="Copy those kept into a folder.")
+@json_option
+@report_option
+@scoring_options
+def rank(
+    paths: Sequence[Path],
+    top: int | None,
+    min_score: float | None,
+    copy_best: Path | None,
+    as_json: bool,
+    report: Path | None,
+    **options: Any,
+) -> int:
+    """Rank pictures, best first, and say which to keep.
+
+    BETTER THAN is the share of the pictures the model was calibrated on that score lower. Sources are
+    never deleted, moved or overwritten.
+    """
+    from ..folders import copy_to_folder, find_pictures
+
+    if min_score is not None and math.isnan(min_score):
+        raise click.BadParameter("Expected a number, got nan.", param_hint="'--min-score'")
+    if copy_best is not None:
+        copy_best.mkdir(parents=True, exist_ok=True)
+    _, all_listed = survey(paths, report)
+    sources = list(find_pictures(paths))
+
+    from ..scoring_run import ScoringOptions, prepare
+    from ..terminal import rank_with_progress, ranking_json, ranking_table
+
+    scoring = prepare(ScoringOptions(**options))
+    info = scoring.scorer.info
+    if info.relative and min_score is not None:
+        raise ValueError(f"Expected --top, got --min-score: scores of {info.name} mean nothing beyond this group.")
+    ranking, records = rank_with_progress(scoring, sources, top_k=top, min_score=min_score)
+    is_selection = top is not None or min_score is not None
+    if as_json:
+        click.echo(ranking_json(ranking, records, info))
+    else:
+        click.echo(ranking_table(ranking, info, is_selection=is_selection))
+    if copy_best is not None:
+        for picture in ranking.kept:
+            copy_to_folder(sources[picture.index], copy_best)
+        click.echo(f"Copied to {copy_best}: {len(ranking.kept)}", err=True)
+    if report is not None:
+        _write_report(report, scoring, _judged(ranking, records, is_selection), threshold=min_score)
+    return SOME_FAILED if ranking.failed or not all_listed else 0
+
+
+def _judged(
+    ranking: "Ranking", records: "Sequence[Record]", is_selection: bool
+) -> "Iterator[tuple[Record, bool | None]]":
+    """Every record with whether it is kept; None where nothing was selected."""
+    for is_kept, pictures in ((True, ranking.kept), (False, ranking.rejected), (None, ranking.failed)):
+        for picture in pictures:
+            yield records[picture.index], is_kept if is_selection else None
+
+
+def _write_report(
+    report: Path, scoring: "ScoringRun", judged: "Iterable[tuple[Record, bool | None]]", **settings: Any
+) -> None:
+    from ..report import ReportEntry, write_report
+
+    entries = (
+        ReportEntry(r.path, r.score, r.percentile, r.width or 0, r.height or 0, is_kept, r.error)
+        for r, is_kept in judged
+    )
+    write_report(report, entries, model=scoring.scorer.info, **settings)
+    click.echo(f"Report: {report}", err=True)

@@ -1,0 +1,201 @@
+"""The commands around trained models: evaluate, distill."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .labelled import labels_options, read_labelled_sets
+from .options import (
+    EXIT_CODES,
+    PATH,
+    PROGRAM,
+    SOME_FAILED,
+    behind_model_options,
+    check_outputs,
+    json_option,
+    notice,
+    prompts_option,
+    scoring_options,
+    survey,
+)
+
+if TYPE_CHECKING:
+    from ..scoring_run import ScoringRun
+    from ..training.evaluation import Evaluation
+    from ..training.labels import LabelledSet
+
+_PARTS = ("train", "val", "test")
+
+
+@click.command(epilog=EXIT_CODES)
+@labels_options
+@click.option(
+    "--split", metavar="SPLIT", help="Measure on a part: 70/10/20, prompt:70/10/20, generator:NAME or a column."
+)
+@click.option("--part", default="test", show_default=True, type=click.Choice(_PARTS), help="Which part of --split.")
+@click.option("--seed", default=20, show_default=True, type=click.IntRange(min=0), help="Of --split and intervals.")
+@click.option(
+    "--resamples", default=1000, show_default=True, type=click.IntRange(min=0), help="Behind the intervals; 0: none."
+)
+@click.option(
+    "--without",
+    multiple=True,
+    type=click.Choice(["semantic_content", "coherence", "alignment", "visual"]),
+    help="Silence one expert of an MA-AGIQA checkpoint; --semantic none: all that read a language model.",
+)
+@click.option("--plot", type=PATH, metavar="F.png", help="Draw the scatter with the fitted curve; .svg and .pdf too.")
+@click.option("--row", type=click.Choice(["markdown", "latex"]), help="Print table rows for a paper instead.")
+@json_option
+@scoring_options
+def evaluate(
+    split: str | None,
+    part: str,
+    seed: int,
+    resamples: int,
+    plot: Path | None,
+    row: str | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Measure how well a scorer follows human scores.
+
+    SRCC and KRCC of the raw scores, PLCC and RMSE after the 4-parameter fit, each with a bootstrap 95 % interval:
+    overall, per generator where a column names it, and within prompt where pictures share one. Repeat --labels and
+    --images for further sets: each gets its own figures, so a model trained on one is measured across sets.
+    """
+    if row and as_json:
+        raise click.UsageError("Expected --row or --json, got both.", click.get_current_context())
+    check_outputs(plot, endings=(".png", ".svg", ".pdf"))
+    names = ("labels", "images", "score_columns", "datasets", "name_column", "prompt_column", "generator_column")
+    sets = read_labelled_sets(**{name: options.pop(name) for name in names}, split=split)
+    if split is not None:
+        sets = [_part(labelled, split, part, seed) for labelled in sets]
+
+    from ..prompt_file import read_prompts
+    from ..records import path_key
+    from ..scoring_run import ScoringOptions, prepare
+    from ..terminal import model_facts
+    from ..training.evaluation_text import evaluation_text, latex_rows, markdown_rows
+    from ..training.scatter import draw_scatter
+
+    prompts = {path_key(picture.path): picture.prompt for s in sets for picture in s.pictures if picture.prompt}
+    if (file := options.pop("prompts")) is not None:
+        prompts |= read_prompts(file)
+    asked, target = ScoringOptions(**options), options["target"] or sets[0].targets[0]
+    scoring = prepare(asked, prompts)
+    if asked.target is None and target != scoring.scorer.info.target and target in scoring.scorer.info.targets:
+        scoring = prepare(replace(asked, target=target), prompts)  # what the labels are of
+    info = scoring.scorer.info
+    if info.relative:
+        raise ValueError(f"Expected a scorer that judges each picture alone, got {info.name}.")
+    evaluations = [_measured(scoring, labelled, target, prompts, resamples=resamples, seed=seed) for labelled in sets]
+    if as_json:
+        figures = [evaluation.to_dict() for evaluation in evaluations]
+        facts = figures[0] if len(figures) == 1 else {"sets": figures}
+        click.echo(json.dumps({"model": model_facts(info), **facts}, indent=1, allow_nan=False))
+    elif row:
+        click.echo((markdown_rows if row == "markdown" else latex_rows)(info.name, evaluations))
+    else:
+        trained_on = f" (trained on {info.trained_on})" if info.trained_on else ""
+        click.echo("\n\n".join(evaluation_text(e, f"{info.name}{trained_on}") for e in evaluations))
+    if plot is not None:
+        draw_scatter(evaluations, plot, model=info.name)
+        click.echo(f"Plot: {plot}", err=True)
+    return SOME_FAILED if any(evaluation.failed for evaluation in evaluations) else 0
+
+
+@click.command(epilog=EXIT_CODES)
+@click.option(
+    "--teacher",
+    "model",
+    required=True,
+    metavar="M",
+    help="Whom to follow: a .safetensors file or folder, a Hub id, lite, clip:MODEL.",
+)
+@click.option("--images", required=True, multiple=True, type=PATH, metavar="DIR", help="Pictures like those to score.")
+@click.option("--out", required=True, type=PATH, metavar="F.safetensors", help="The small scorer.")
+@click.option("--seed", default=20, show_default=True, type=click.IntRange(min=0), help="Of which fifth is held out.")
+@json_option
+@prompts_option
+@behind_model_options
+def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **options: Any) -> int:
+    """Make a small, fast scorer that follows a big one on your own pictures.
+
+    The teacher scores the pictures once; a small scorer of lite's kind learns their order, on its own scale. A fifth
+    of the pictures is held out, and how well the student follows the teacher there is printed and written into the
+    file. Some hundred pictures are a good start; it says little of pictures of another kind.
+    """
+    from ..folders import find_pictures
+
+    check_outputs(out, endings=(".safetensors",))
+    total, all_listed = survey(images, None)
+    pictures = list(find_pictures(images))
+
+    from ..records import Record
+    from ..scoring_run import ScoringOptions, prepare
+    from ..terminal import error_lines, going_through, model_facts, score_with_progress
+    from ..training.distillation import check_distillation, distilled_text, follow
+
+    scoring = prepare(ScoringOptions(**options))
+    teacher = scoring.scorer.info
+    check_distillation(teacher, out)
+    if teacher.needs_prompt:
+        notice(f"{teacher.name} reads prompts, and its student cannot: it follows only what can be seen.")
+    records: list[Record] = []
+    with error_lines() as show:
+        score_with_progress(scoring, pictures, total, [records.extend, show])
+    scores = [math.nan if record.score is None else record.score for record in records]
+    distilled = follow(teacher, pictures, scores, out, seed=seed, progress=going_through)
+    if as_json:
+        facts = {"taught_on": distilled.taught, "failed": distilled.failed, "parts": distilled.parts}
+        click.echo(
+            json.dumps(
+                {"out": str(out), "teacher": model_facts(teacher), "held_out": distilled.held_out.to_dict(), **facts},
+                indent=1,
+                allow_nan=False,
+            )
+        )
+    else:
+        click.echo(distilled_text(distilled, teacher))
+        click.echo(f"Next:     {PROGRAM} rank YOUR_FOLDER --model {out}")
+    return SOME_FAILED if distilled.failed or not all_listed else 0
+
+
+def _part(labelled: LabelledSet, split: str, part: str, seed: int) -> LabelledSet:
+    from ..training.splits import make_split
+
+    rows = getattr(make_split(labelled, split, seed), part)
+    if not rows:
+        raise ValueError(f"Expected pictures in the {part} part of {labelled.name}, got none by --split {split}.")
+    return replace(labelled, name=f"{labelled.name} {part}", pictures=tuple(labelled.pictures[row] for row in rows))
+
+
+def _measured(
+    scoring: ScoringRun, labelled: LabelledSet, target: str, prompts: Mapping[str, str], **bootstrap: int
+) -> Evaluation:
+    from ..records import Record, path_key
+    from ..terminal import error_lines, score_with_progress
+    from ..training.evaluation import evaluate as measure
+
+    if labelled.unlabelled:
+        notice(f"pictures beside {labelled.name} without a score, which are left out: {labelled.unlabelled}")
+    target = target if target in labelled.targets else labelled.targets[0]
+    pictures = [picture for picture in labelled.pictures if target in picture.scores]
+    records: list[Record] = []
+    with error_lines() as show:
+        score_with_progress(scoring, [p.path for p in pictures], len(pictures), [records.extend, show])
+    return measure(
+        [math.nan if record.score is None else record.score for record in records],
+        [picture.scores[target] for picture in pictures],
+        name=labelled.name,
+        generators=[picture.generator for picture in pictures],
+        prompts=[prompts.get(path_key(picture.path)) for picture in pictures],
+        **bootstrap,
+    )

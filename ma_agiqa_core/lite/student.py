@@ -1,0 +1,90 @@
+"""A student of another scorer: all that lite sees of a picture, and a thumbnail, with new weights on top.
+
+What a small picture of 8 × 8 pixels adds is where things are: light, colour, layout. Every column of this description
+is bent to the normal distribution on the pictures it was taught on, since variances and the like are far from it; the
+weights are linear, so that some hundred pictures teach them (`training/distillation.py`); a curve brings their sum to
+the teacher's scale.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import statistics
+from .network import CROP_FEATURES, LiteNetwork, Seen
+
+THUMBNAIL = 8  # px along a side
+MOST = 4.0  # deviations; beyond what it was taught on, a linear scorer would say anything
+KNOTS = 33  # of each curve
+PARTS = {"judges": 4, "statistics": len(statistics.FEATURES), "crops": CROP_FEATURES, "thumbnail": 3 * THUMBNAIL**2}
+"""The columns of a description, part by part."""
+
+
+class StudentNetwork(nn.Module):
+    """RGB pictures of one size -> the teacher's score.
+
+    Args:
+        lite: What looks at the pictures; its weights stay as they are.
+    """
+
+    def __init__(self, lite: LiteNetwork) -> None:
+        super().__init__()
+        D = sum(PARTS.values())
+        self.lite = lite
+        # Curves by their knots, both ascending; a row for each column, the last one from sums to scores.
+        self.knots = nn.Buffer(torch.linspace(-1, 1, KNOTS).repeat(D + 1, 1))
+        self.heights = nn.Buffer(torch.linspace(-1, 1, KNOTS).repeat(D + 1, 1))
+        self.weight = nn.Buffer(torch.zeros(D))
+        self.limits = nn.Buffer(torch.tensor([-torch.inf, torch.inf]))  # of the teacher's scale
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Tensor]) -> StudentNetwork:
+        """Builds the network of a state dict.
+
+        Raises:
+            ValueError: The keys or shapes are not those of a student.
+        """
+        lite = {name.removeprefix("lite."): tensor for name, tensor in state.items() if name.startswith("lite.")}
+        own = {name: tensor.float() for name, tensor in state.items() if not name.startswith("lite.")}
+        try:
+            network = cls(LiteNetwork.from_state_dict(lite))
+            network.load_state_dict(
+                {f"lite.{name}": tensor for name, tensor in network.lite.state_dict().items()} | own
+            )
+        except (KeyError, RuntimeError) as error:
+            reason = str(error).replace("\n", " ")[:300]
+            raise ValueError(f"Expected the tensors of a student, got others: {reason}.") from error
+        return network.eval()
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 RGB in [0, 1] -> (B,)."""
+        return self.judge(self.normalise(self.describe(rgb)))
+
+    score = forward
+
+    def describe(self, rgb: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 RGB in [0, 1] -> what the weights are for, the columns of PARTS: (B, D)."""
+        seen: Seen = self.lite.look(rgb)
+        thumbnail = F.adaptive_avg_pool2d(rgb, THUMBNAIL).flatten(1)
+        return torch.cat([self.lite.judge(seen), seen.features, seen.crops.mean(1), thumbnail], 1)
+
+    def normalise(self, description: Tensor) -> Tensor:
+        """(B, D), each column with the normal distribution where it was taught."""
+        return _on_curves(description, self.knots[:-1], self.heights[:-1]).clamp(-MOST, MOST)
+
+    def judge(self, normal: Tensor) -> Tensor:
+        """What `normalise` gives -> scores on the teacher's scale: (B,)."""
+        sums = (normal @ self.weight)[:, None]
+        low, high = self.limits
+        return _on_curves(sums, self.knots[-1:], self.heights[-1:])[:, 0].maximum(low).minimum(high)
+
+
+def _on_curves(x: Tensor, knots: Tensor, heights: Tensor) -> Tensor:
+    """(B, D) on D curves, each linear between its knots (D, K) and on beyond the last ones: (B, D)."""
+    columns = x.T.contiguous()
+    right = torch.searchsorted(knots, columns).clamp(1, knots.shape[1] - 1)
+    from_x, to_x = knots.gather(1, right - 1), knots.gather(1, right)
+    from_y, to_y = heights.gather(1, right - 1), heights.gather(1, right)
+    return torch.lerp(from_y, to_y, (columns - from_x) / (to_x - from_x)).T

@@ -1,0 +1,109 @@
+"""How well predictions follow human scores: SRCC, KRCC, PLCC and RMSE, each with a bootstrap 95 % interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import metrics
+from ..metrics import Logistic, Scores
+from . import resampling
+
+RESAMPLES = 1000
+SEED = 20
+FIGURES = ("srcc", "plcc", "krcc", "rmse")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure and its 95 % interval (bootstrap, percentile method); None where it is undefined."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, value: float, resampled: np.ndarray) -> Figure:
+        """A figure with the interval of its resamples; undefined where it is no number."""
+        if not np.isfinite(value):
+            return cls()
+        return cls(float(value), *(resampling.interval(resampled) or ()))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The four figures of one group of pictures.
+
+    Attributes:
+        n: How many pictures.
+        srcc: Spearman's rank correlation of the raw predictions, -1..1, higher is better.
+        plcc: Pearson's correlation after the 4-parameter fit.
+        krcc: Kendall's tau-b of the raw predictions.
+        rmse: Root mean square error after the fit, on the labels' scale, lower is better.
+        fit: The fitted curve; None where there is none.
+        undefined: Why a figure is undefined, or "".
+    """
+
+    n: int
+    srcc: Figure = field(default_factory=Figure)
+    plcc: Figure = field(default_factory=Figure)
+    krcc: Figure = field(default_factory=Figure)
+    rmse: Figure = field(default_factory=Figure)
+    fit: Logistic | None = None
+    undefined: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: the names of `metrics.json` with their values, null where undefined, and the intervals beside."""
+        figures: Mapping[str, Figure] = {name: getattr(self, name) for name in FIGURES}
+        facts: dict[str, Any] = {name: figure.value for name, figure in figures.items()}
+        facts["n"] = self.n
+        facts["intervals"] = {
+            name: None if figure.low is None else [figure.low, figure.high] for name, figure in figures.items()
+        }
+        return facts | ({"undefined": self.undefined} if self.undefined else {})
+
+
+def agreement(predictions: Scores, labels: Scores, *, resamples: int = RESAMPLES, seed: int = SEED) -> Agreement:
+    """Measures how well predictions follow labels.
+
+    Correlations of ranks are those of the raw predictions; PLCC and RMSE come after the 4-parameter logistic fit, which
+    every resample makes anew. Pictures are resampled, not prompts: where many share a prompt, the true interval is
+    somewhat wider.
+
+    Args:
+        predictions: (N,), finite; N may be small, or 0.
+        labels: (N,), finite.
+        resamples: 0 for no intervals.
+        seed: Of the bootstrap.
+
+    Returns:
+        Figures are undefined (None), and `undefined` says why, where all labels or all predictions are equal, and
+        PLCC and RMSE where there are fewer than 4 pictures.
+
+    Raises:
+        ValueError: Sequences of unlike length, or numbers that are not finite.
+    """
+    x, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    n = len(y)
+    if n < 2 and x.shape == y.shape == (n,):
+        return Agreement(n, undefined=f"{n} picture{'' if n == 1 else 's'}: correlation needs two or more")
+    raw = metrics.srcc(x, y)  # also refuses what is no pair of sequences
+    for name, values in (("labels", y), ("predictions", x)):
+        if np.ptp(values) == 0:
+            return Agreement(n, undefined=f"all {n} {name} are {values[0]:g}: correlation is undefined")
+    counts = resampling.draw_counts(n, resamples, seed)
+    srcc = Figure.of(raw, resampling.srcc_of_resamples(counts, x, y))
+    krcc = Figure.of(metrics.krcc(x, y), resampling.krcc_of_resamples(counts, x, y))
+    if n < resampling.PARAMETERS:
+        reason = f"{n} pictures: the fit behind PLCC and RMSE needs {resampling.PARAMETERS}"
+        return Agreement(n, srcc=srcc, krcc=krcc, undefined=reason)
+    fit = metrics.fit_logistic(x, y)
+    fitted = fit(x)
+    plcc_of_resamples, rmse_of_resamples = resampling.fits_of_resamples(counts, x, y, fit)
+    plcc = Figure.of(metrics.plcc(fitted, y), plcc_of_resamples)
+    rmse = Figure.of(metrics.rmse(fitted, y), rmse_of_resamples)
+    flat = "the fitted curve is flat, the predictions say nothing of the labels: PLCC is undefined"
+    return Agreement(n, srcc, plcc, krcc, rmse, fit, undefined=flat if plcc.value is None else "")

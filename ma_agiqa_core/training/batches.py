@@ -1,0 +1,159 @@
+"""The order of pictures, which process sees which of them, and batches made ahead in threads.
+
+Order and augmentation are functions of the seed, the epoch and the row. So a run that goes on after a kill, and a run
+on several processes, draw the same, and nothing has to be remembered.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from .augmentation import augmented, generator
+from .pixels import TrainingPixels
+from .settings import TrainingSettings
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+_ORDER, _AUGMENTATION = 1, 2  # which of the seed's streams of random numbers
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All that is known of the pictures, by row of their set.
+
+    Attributes:
+        pixels: Of the pictures.
+        labels: (N, T) float32, NaN where a picture has no score for a target.
+        vectors: By question, (N, D) float32; empty for the visual expert alone.
+    """
+
+    pixels: TrainingPixels
+    labels: Tensor
+    vectors: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one process computes at a time.
+
+    Attributes:
+        rows: (B,) int64, of the set.
+        pixels: (B, 3, S, S) uint8.
+        vectors: By question, (B, D).
+        labels: (B, T), NaN for none.
+        counts: (T,) how many labels the whole step has.
+        share: This part's pictures among the step's, 0 where it only keeps the processes in step.
+    """
+
+    rows: Tensor
+    pixels: Tensor
+    vectors: dict[str, Tensor]
+    labels: Tensor
+    counts: Tensor
+    share: float
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        vectors = {name: vector.to(device) for name, vector in self.vectors.items()}
+        tensors = (part.to(device) for part in (self.pixels, self.labels, self.counts))
+        pixels, labels, counts = tensors
+        return Batch(self.rows, pixels, vectors, labels, counts, self.share)
+
+
+class Batches:
+    """One process's batches.
+
+    Args:
+        data: The pictures.
+        settings: Of the training.
+        process: Which of the processes this is, from 0.
+        processes: How many there are.
+        workers: Threads; default one per processor, at most 4.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        settings: TrainingSettings,
+        process: int = 0,
+        processes: int = 1,
+        workers: int | None = None,
+    ) -> None:
+        self.data, self.settings = data, settings
+        self.process, self.processes = process, processes
+        self.workers = workers or min(4, os.cpu_count() or 1)
+
+    def steps(self, rows: Sequence[int]) -> int:
+        """Of one epoch."""
+        whole, rest = divmod(len(rows), self.settings.batch)
+        return whole + (rest > 0 and (whole == 0 or not self.settings.drop_last))
+
+    def epoch(self, rows: Sequence[int], epoch: int, first_step: int = 0) -> Generator[Batch, None, None]:
+        """Training batches, `settings.accumulate` of them for each step, from `first_step` on.
+
+        Raises:
+            PictureError: A picture cannot be read; its index is the row.
+        """
+        settings = self.settings
+        order = [rows[place] for place in generator(settings.seed, _ORDER, epoch).permutation(len(rows))]
+        parts = product(range(first_step, self.steps(rows)), range(settings.accumulate))
+
+        def make(place: tuple[int, int]) -> Batch:
+            step, part = place
+            step_rows = order[step * settings.batch : (step + 1) * settings.batch]
+            return self._training_batch(step_rows, part * self.processes + self.process, epoch)
+
+        return made_ahead(parts, make, self.workers)
+
+    def in_order(self, rows: Sequence[int], size: int) -> Generator[Batch, None, None]:
+        """This process's share of the rows, as the pictures are, to be scored."""
+        own = rows[self.process :: self.processes]
+        starts = range(0, len(own), size)
+        return made_ahead(starts, lambda start: self._batch(own[start : start + size], self.data.pixels), self.workers)
+
+    def _training_batch(self, step_rows: Sequence[int], part: int, epoch: int) -> Batch:
+        settings = self.settings
+        rows = step_rows[part :: self.processes * settings.accumulate]
+
+        def view(row: int) -> Tensor:
+            random = generator(settings.seed, _AUGMENTATION, epoch, row)
+            return augmented(self.data.pixels[row], settings, random)
+
+        batch = self._batch(rows or step_rows[:1], view)
+        counts = self.data.labels[list(step_rows)].isfinite().sum(0).float()
+        labels = batch.labels if rows else torch.full_like(batch.labels, torch.nan)
+        return Batch(batch.rows, batch.pixels, batch.vectors, labels, counts, len(rows) / len(step_rows))
+
+    def _batch(self, rows: Sequence[int], view: Callable[[int], Tensor] | TrainingPixels) -> Batch:
+        pixels = torch.stack([view[row] if isinstance(view, TrainingPixels) else view(row) for row in rows])
+        numbers = torch.tensor(rows)
+        vectors = {name: vector[numbers] for name, vector in self.data.vectors.items()}
+        labels = self.data.labels[numbers]
+        return Batch(numbers, pixels, vectors, labels, labels.isfinite().sum(0).float(), 1.0)
+
+
+def made_ahead(items: Iterable[Item], make: Callable[[Item], Made], workers: int) -> Generator[Made, None, None]:
+    """`make` of each item in order, made in threads before it is asked for.
+
+    An iterator that is left early stops its threads without waiting for them.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+    pending: deque[Future[Made]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(make, item))
+            if len(pending) > workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

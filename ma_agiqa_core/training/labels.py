@@ -1,0 +1,306 @@
+"""From a table of scores and a folder of pictures to a checked set of labelled pictures."""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .label_tables import Table, read_table
+from .picture_index import PictureIndex
+
+logger = logging.getLogger(__name__)
+
+QUALITY, ALIGNMENT, AUTHENTICITY = TARGETS = ("quality", "alignment", "authenticity")
+MOST = 1e9  # of a score: its square is still far from float32's end
+SHOWN = 5  # of many bad things, how many a message names
+
+_NAMES = ("name", "image", "image_name", "path", "file", "file_name", "filename", "picture", "img", "img_name")
+_PROMPTS = ("prompt",)
+_GENERATORS = ("generator", "generative_model", "generation_model")
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """One picture and what people said of it.
+
+    Attributes:
+        path: Of an existing file.
+        name: As in the table.
+        scores: By target ("quality", "alignment", "authenticity"), higher is better; only those that the row has.
+        prompt: What it was made from.
+        generator: What made it.
+        split: "train", "val" or "test" where the table says so.
+    """
+
+    path: Path
+    name: str
+    scores: Mapping[str, float]
+    prompt: str | None = None
+    generator: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Labelled pictures in the order of their table, on which the published shuffle depends.
+
+    Attributes:
+        name: E.g. "agiqa-3k", or the table's stem.
+        pictures: In the order of the table.
+        low: Lower end of the first target's scale, as published or else the least score there is.
+        high: Upper end.
+        unlabelled: Pictures in the folder that have no score.
+        ranges: The scale of every target, the first target first. Empty: the first picture's targets, each
+            further one with the least and greatest score there is.
+    """
+
+    name: str
+    pictures: tuple[LabelledPicture, ...]
+    low: float
+    high: float
+    unlabelled: int = 0
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What the pictures have scores for; the first one is what `low` and `high` mean."""
+        return tuple(dict.fromkeys([*self.ranges, *(name for picture in self.pictures for name in picture.scores)]))
+
+    def range_of(self, target: str) -> tuple[float, float]:
+        """The scale of a target.
+
+        Raises:
+            ValueError: No picture has a score for it.
+        """
+        if target not in self.targets:
+            raise ValueError(f"Expected a target of {self.name}, {', '.join(self.targets)}, got {target!r}.")
+        if target in self.ranges:
+            return self.ranges[target]
+        if target == self.targets[0]:
+            return self.low, self.high
+        return _extremes(picture.scores[target] for picture in self.pictures if target in picture.scores)
+
+
+def read_labels(
+    labels: Path,
+    images: Path,
+    *,
+    score_column: str | Sequence[str] | Mapping[str, str],
+    name_column: str | None = None,
+    prompt_column: str | None = None,
+    generator_column: str | None = None,
+    split_column: str | None = None,
+    low: float | None = None,
+    high: float | None = None,
+) -> LabelledSet:
+    """Reads a table of scores (.csv, .tsv, .xlsx) and finds its pictures.
+
+    A row without any score is passed over, and its picture counts as unlabelled.
+
+    Args:
+        labels: The table; its first row names the columns.
+        images: Folder of the pictures, searched with its subfolders. A name in the table is a path in it, or the
+            name of one file anywhere in it; without an ending any picture of that name will do.
+        score_column: One column, which is then quality; or several: "alignment=mos_align" (or a mapping) says
+            which target a column is, a column called like a target needs no saying.
+        name_column: None finds it by its usual names ("name", "image_name", "path" and so on).
+        prompt_column: None takes "prompt" if there is one.
+        generator_column: None takes "generator" if there is one.
+        split_column: Column with train, val (or validation) and test.
+        low: Lower end of the scale of all scores; None: that of the data.
+        high: Upper end.
+
+    Raises:
+        FileNotFoundError: No table or no folder, or pictures of labelled rows do not exist: the first five and
+            how many.
+        ValueError: A column is missing, a name stands twice, a score is no finite number or out of range, a split
+            is none; with the row's number.
+    """
+    table = read_table(labels)
+    columns = {target: table.column(column) for target, column in score_columns(score_column).items()}
+    name_column = table.column(name_column) if name_column else table.first_column(*_NAMES)
+    if name_column is None:
+        raise ValueError(
+            f"Expected a column with the pictures' names in {labels}, got {', '.join(table.columns)}. "
+            "Say which it is (on the command line --name-column)."
+        )
+    return labelled_set(
+        table,
+        images,
+        scores=columns,
+        name=name_column,
+        prompt=table.column(prompt_column) if prompt_column else table.first_column(*_PROMPTS),
+        generator=table.column(generator_column) if generator_column else table.first_column(*_GENERATORS),
+        split=table.column(split_column) if split_column else None,
+        bounds=(low, high),
+    )
+
+
+def score_columns(asked: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """Which column holds which target.
+
+    Args:
+        asked: "mos"; or several, e.g. ("mos_quality", "alignment=mos_align"); or {"quality": "mos_quality"}.
+
+    Raises:
+        ValueError: An unknown target, one target twice, or a column whose target is not said.
+    """
+    if isinstance(asked, Mapping):
+        pairs = list(asked.items())
+    else:
+        pairs = []
+        for text in [asked] if isinstance(asked, str) else asked:
+            target, sign, column = text.partition("=")
+            if target.strip() in TARGETS and sign:
+                pairs.append((target.strip(), column.strip()))
+            else:
+                pairs.append((text if text in TARGETS else QUALITY, text))
+    columns: dict[str, str] = {}
+    for target, column in pairs:
+        if target not in TARGETS:
+            raise ValueError(f"Expected a target of {', '.join(TARGETS)}, got {target!r}.")
+        if not column:
+            raise ValueError(f"Expected a column for {target}, got an empty name.")
+        if target in columns:
+            raise ValueError(
+                f"Expected one column for each target, got {columns[target]!r} and {column!r} for {target}. "
+                f"Write e.g. alignment={column}."
+            )
+        columns[target] = column
+    if not columns:
+        raise ValueError("Expected a column with scores, got none.")
+    return columns
+
+
+def labelled_set(
+    table: Table,
+    images: Path,
+    *,
+    scores: Mapping[str, str],
+    name: str,
+    prompt: str | None = None,
+    generator: str | None = None,
+    split: str | None = None,
+    bounds: tuple[float | None, float | None] = (None, None),
+    title: str | None = None,
+) -> LabelledSet:
+    """The checked set of a table whose columns are known; see `read_labels`.
+
+    Args:
+        table: Of the labels.
+        images: Folder of the pictures.
+        scores: Column of each target.
+        name: Column of the pictures' names.
+        prompt: Column, as are the two that follow.
+        generator: Column.
+        split: Column.
+        bounds: Of all scores, None for an open end.
+        title: Of the set; None takes the table's stem.
+    """
+    if not images.is_dir():
+        raise FileNotFoundError(f"Expected a folder of pictures, got {images}: no such folder.")
+    files = PictureIndex(images)
+    pictures: list[LabelledPicture] = []
+    missing: list[str] = []
+    seen: dict[str | Path, int] = {}
+    for number, row in zip(table.numbers, table.rows, strict=True):
+        place = f"row {number} of {table.path}"
+        called = row[name]
+        if not called:
+            raise ValueError(f"Expected a picture's name in {place}, got none.")
+        found = {target: _score(row[column], column, bounds, place) for target, column in scores.items() if row[column]}
+        if not found:
+            continue
+        path = files.find(called, place)
+        names: list[str | Path] = [called] if path is None else [called, path]
+        for same in names:
+            if same in seen:
+                raise ValueError(f"Expected each picture once, got {called!r} in row {seen[same]} and in {place}.")
+            seen[same] = number
+        if path is None:
+            missing.append(called)
+            continue
+        pictures.append(
+            LabelledPicture(
+                path,
+                called,
+                found,
+                prompt=row[prompt] or None if prompt else None,
+                generator=row[generator] or None if generator else None,
+                split=_split(row[split], split, place) if split and row[split] else None,
+            )
+        )
+    _refuse_missing(missing, len(table.rows), images)
+    if not pictures:
+        raise ValueError(f"Expected scores in {', '.join(scores.values())} of {table.path}, got none.")
+    ranges = {}
+    for target, column in scores.items():
+        of_target = [picture.scores[target] for picture in pictures if target in picture.scores]
+        if not of_target:
+            raise ValueError(f"Expected scores in {column} of {table.path}, got none.")
+        least, greatest = _extremes(of_target)
+        if least == greatest:
+            logger.warning("every score in %s is %g: there is no correlation with them", column, least)
+        ranges[target] = (
+            least if bounds[0] is None else float(bounds[0]),
+            greatest if bounds[1] is None else float(bounds[1]),
+        )
+    low, high = ranges[next(iter(scores))]
+    title = title or table.path.stem
+    unlabelled = files.count_without(picture.path for picture in pictures)
+    return LabelledSet(title, tuple(pictures), low, high, unlabelled, ranges)
+
+
+def _score(text: str, column: str, bounds: tuple[float | None, float | None], place: str) -> float:
+    try:
+        score = float(text) if "_" not in text else math.nan
+    except ValueError:
+        is_comma = text.count(",") == 1 and text.replace(",", "", 1).lstrip("-").isdigit()
+        advice = "Write decimals with a dot." if is_comma else "Leave it empty if the picture has no score."
+        raise ValueError(f"Expected a number as {column} in {place}, got {text!r}. {advice}") from None
+    if not math.isfinite(score):
+        raise ValueError(f"Expected a finite number as {column} in {place}, got {text!r}.")
+    if abs(score) > MOST:
+        raise ValueError(f"Expected {column} from {-MOST:g} to {MOST:g} in {place}, got {text!r}.")
+    low, high = bounds
+    if (low is not None and score < low) or (high is not None and score > high):
+        raise ValueError(f"Expected {column} from {low} to {high} in {place}, got {text}.")
+    return score
+
+
+def _split(text: str, column: str, place: str) -> str:
+    if text.lower() not in _SPLITS:
+        raise ValueError(f"Expected train, val or test as {column} in {place}, got {text!r}.")
+    return _SPLITS[text.lower()]
+
+
+def _refuse_missing(missing: Sequence[str], rows: int, images: Path) -> None:
+    if missing:
+        named = ", ".join(missing[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
+        raise FileNotFoundError(
+            f"Expected a picture for each labelled row in {images}, got none for {len(missing)} of {rows}: {named}."
+        )
+
+
+def _extremes(scores: Iterable[float]) -> tuple[float, float]:
+    values = list(scores)
+    return min(values), max(values)
+
+
+def counted_generators(labelled: LabelledSet) -> Counter[str]:
+    """How many pictures each generator made, in the order of the table."""
+    return Counter(picture.generator for picture in labelled.pictures if picture.generator is not None)

@@ -1,0 +1,142 @@
+"""The network as it is trained: its start, what the optimizer changes how fast, and all targets at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..hub import hub_file
+from ..model import MaAgiqa, MaAgiqaConfig
+from .augmentation import torch_seed
+from .cosine_patches import start_with_cosines
+from .pixels import normalised
+from .settings import TrainingSettings
+
+_WEIGHTS = 3  # which of the seed's streams of random numbers
+
+
+class TrainedNetwork(nn.Module):
+    """`MaAgiqa` with one output column for each target.
+
+    Args:
+        model: Of any targets.
+    """
+
+    def __init__(self, model: MaAgiqa) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor, vectors: dict[str, Tensor]) -> Tensor:
+        """(B, 3, S, S) uint8 and the semantic vectors by name -> (B, T) float32, targets as in the config."""
+        scores = self.model.forward_all(normalised(pixels), **vectors)
+        return torch.stack([scores[target] for target in self.model.config.targets], 1).float()
+
+
+def network_config(settings: TrainingSettings, targets: tuple[str, ...], semantic_dim: int) -> MaAgiqaConfig:
+    """The sizes of the network that these settings and data make.
+
+    Raises:
+        ValueError: Experts are to be left out that there are not.
+    """
+    if settings.left_out and not semantic_dim:
+        raise ValueError(
+            f"Expected a semantic model to train without {', '.join(settings.left_out)}, got none: the visual expert "
+            "is alone already. Name one (on the command line --semantic), or leave nothing out."
+        )
+    return dataclasses.replace(settings.model, semantic_dim=semantic_dim, targets=targets, left_out=settings.left_out)
+
+
+def new_network(
+    settings: TrainingSettings,
+    *,
+    targets: tuple[str, ...],
+    semantic_dim: int,
+    mean: Tensor,
+    spread: Tensor,
+    local_files_only: bool = False,
+) -> TrainedNetwork:
+    """A network to train, its first weights drawn from the seed.
+
+    Args:
+        settings: Of the training.
+        targets: What it predicts.
+        semantic_dim: Width of the semantic vectors, 0 for the visual expert alone.
+        mean: (T,) of the training labels; used if labels are normalised.
+        spread: (T,) their standard deviations.
+        local_files_only: Never use the network.
+
+    Raises:
+        FileNotFoundError: The backbone's weights are not here and cannot be downloaded.
+        ValueError: The backbone is no ViT.
+    """
+    config = network_config(settings, targets, semantic_dim)
+    torch.manual_seed(torch_seed(settings.seed, _WEIGHTS))
+    model = MaAgiqa(config)
+    if settings.pretrained:
+        _load_backbone(model, local_files_only)
+    with torch.no_grad():
+        # Drawn around 0, the last layer of a small network is below it for all patches of all pictures as often as
+        # not: then the ReLU behind it passes no gradient, and the visual expert never learns.
+        last_of_patches: Any = model.patch_quality.score[-2]
+        last_of_patches.bias += settings.score_bias
+        if settings.normalise_labels:
+            heads: list[Any] = [model.fusion, *model.heads.values()]
+            for head, centre, width in zip(heads, mean.tolist(), spread.tolist(), strict=True):
+                head.score.weight.mul_(width)
+                head.score.bias.fill_(centre)
+        if settings.cosine_patches:
+            start_with_cosines(model.features.vit.patch_embed.proj)
+    model.features.requires_grad_(not settings.freeze_backbone)
+    return TrainedNetwork(model)
+
+
+def _load_backbone(model: MaAgiqa, local_files_only: bool) -> None:
+    """timm's weights, from the Hub's local cache first: timm itself asks the network first, and for half a minute."""
+    import timm
+
+    name = model.config.backbone
+    published = timm.get_pretrained_cfg(name)
+    if published is None or not published.hf_hub_id:
+        raise ValueError(f"Expected a backbone with weights on the Hub, got {name!r}. Name its tag.")
+    file = hub_file(published.hf_hub_id, "model.safetensors", local_files_only=local_files_only)
+    size, overlay = model.config.image_size, {"file": str(file), "custom_load": False}
+    whole = timm.create_model(name, pretrained=True, img_size=size, pretrained_cfg_overlay=overlay).state_dict()
+    vit: Any = model.features.vit
+    vit.load_state_dict({key: whole[key] for key in vit.state_dict()})
+
+
+def new_optimizer(network: TrainedNetwork, settings: TrainingSettings, device: torch.device) -> Adam:
+    """Adam over all that learns; each group has its highest rate as "highest"."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for scale, parameter in _scaled_parameters(network.model, settings.layer_decay):
+        groups.setdefault(scale, []).append(parameter)
+    return Adam(
+        [{"params": parameters, "highest": settings.rate * scale} for scale, parameters in groups.items()],
+        lr=settings.rate,
+        weight_decay=settings.weight_decay,
+        fused=device.type in ("cpu", "cuda"),
+    )
+
+
+def _scaled_parameters(model: MaAgiqa, decay: float) -> Iterator[tuple[float, nn.Parameter]]:
+    """What learns, with what its rate is multiplied by: the earlier in the backbone, the slower."""
+    depth = model.config.backbone_blocks[-1] + 1
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        layer = depth + 1  # the heads
+        if name.startswith("features."):
+            _, is_block, rest = name.partition(".blocks.")
+            layer = int(rest.partition(".")[0]) + 1 if is_block else 0
+        yield decay ** (depth + 1 - layer), parameter
+
+
+def new_average(network: TrainedNetwork, decay: float) -> AveragedModel | None:
+    """The moving average of the weights, if there is to be one."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None

@@ -1,0 +1,126 @@
+"""What happens once before the first step: checks, processes and precision, the language model, the pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from ..images import PictureError
+from ..scorer import resolve_device
+from ..semantic.extractor import SemanticExtractor
+from .batches import TrainingData
+from .labels import LabelledSet
+from .pixels import TrainingPixels
+from .results import label_matrix
+from .settings import TrainingSettings
+from .splits import Split
+from .vectors import semantic_vectors
+from .watch import Watch
+
+
+def check_trainable(labelled: LabelledSet, split: Split) -> None:
+    """Refuses what nothing can be learned from.
+
+    Raises:
+        ValueError: No training pictures, or for some target no two training labels that differ.
+    """
+    if not split.train:
+        raise ValueError(f"Expected pictures to train on, got none of {len(labelled)}. Change the split.")
+    for target in labelled.targets:
+        scores = [labelled.pictures[row].scores.get(target) for row in split.train]
+        known = {score for score in scores if score is not None}
+        if len(known) < 2:
+            found = f"{known.pop():g} for all of them" if known else "none"
+            raise ValueError(
+                f"Expected {target} labels that differ among the {len(scores)} training pictures, got {found}: "
+                "there is nothing to learn."
+            )
+
+
+@contextmanager
+def opened_accelerator(settings: TrainingSettings, device: str, out: Path) -> Iterator[Accelerator]:
+    """Accelerate with this precision on this device, made to compute the same each time; all global state is undone."""
+    where = resolve_device(device)
+    if where.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+        if where.index is not None:
+            torch.cuda.set_device(where)
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic: Any = torch.utils.deterministic  # its settings are properties, unknown to mypy
+    fills = deterministic.fill_uninitialized_memory
+    accelerator = Accelerator(
+        mixed_precision=settings.mixed_precision,
+        cpu=where.type == "cpu",
+        log_with="tensorboard" if find_spec("tensorboard") else None,
+        project_dir=out,
+    )
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        deterministic.fill_uninitialized_memory = False
+        accelerator.init_trackers("tensorboard")
+        with torch.random.fork_rng(devices=[] if where.type == "cpu" else None):
+            yield accelerator
+    finally:
+        accelerator.end_training()
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        deterministic.fill_uninitialized_memory = fills
+        AcceleratorState._reset_state(reset_partial_state=accelerator.num_processes == 1)
+
+
+def opened_extractor(model: str | None, **options: Any) -> SemanticExtractor | None:
+    """The language model's, unless it is "none" or None."""
+    return None if model in (None, "none") else SemanticExtractor(str(model), **options)
+
+
+def training_data(
+    labelled: LabelledSet,
+    size: int,
+    extractor: SemanticExtractor | None,
+    picture_cache: Path | None,
+    accelerator: Accelerator,
+    watch: Watch,
+) -> TrainingData:
+    """Labels, vectors and pictures of a whole set.
+
+    Raises:
+        OSError: A cache cannot be written.
+        ValueError: A picture cannot be read.
+    """
+    pixels = TrainingPixels([picture.path for picture in labelled.pictures], size)
+    vectors = {}
+    if extractor is not None:
+        watch.preparing(
+            "semantic vectors", len(range(accelerator.process_index, len(labelled), accelerator.num_processes))
+        )
+        share = semantic_vectors(
+            extractor,
+            labelled.pictures,
+            process=accelerator.process_index,
+            processes=accelerator.num_processes,
+            progress=watch.prepared,
+        )
+        vectors = {name: _summed(values, accelerator) for name, values in share.items()}
+    if picture_cache is not None:
+        try:
+            with accelerator.local_main_process_first():
+                watch.preparing("pictures", len(labelled))
+                pixels.keep_in(picture_cache, watch.prepared)
+        except PictureError as error:
+            raise ValueError(
+                f"Expected a picture that can be read, got {error.path!r}: {error.reason}. Mend it."
+            ) from error
+    return TrainingData(pixels, label_matrix(labelled, labelled.targets), vectors)
+
+
+def _summed(values: torch.Tensor, accelerator: Accelerator) -> torch.Tensor:
+    if accelerator.num_processes == 1:
+        return values
+    return accelerator.reduce(values.to(accelerator.device), "sum").cpu()

@@ -1,0 +1,162 @@
+"""Where a run is: one safetensors file with all tensors, and the rest as JSON in its metadata.
+
+One file, written beside its place and then moved there, so that a kill at any moment leaves either the last state or
+the new one. The best weights so far have a file of their own, named in the state; what no state names is deleted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..whole_file import replacing
+
+FORMAT = "1"
+_KEY = "ma_agiqa.training"
+_ADVICE = "Delete the folder to begin anew."
+
+
+@dataclass
+class Progress:
+    """What was done so far.
+
+    Attributes:
+        epoch: Finished epochs.
+        step: Finished steps of the epoch after these.
+        loss: Sum of those steps' losses.
+        history: Of each finished epoch its figures.
+        best_epoch: The epoch, from 1, with the best validation so far; 0 for none.
+        best_value: Its value; None where no correlation is defined.
+        scaler: Of fp16's loss scaling.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_value: float | None = None
+    scaler: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What `StateFolder.read` gives."""
+
+    identity: dict[str, Any]
+    progress: Progress
+    tensors: dict[str, Tensor]
+
+
+class StateFolder:
+    """A run's `state/`.
+
+    Args:
+        folder: Made when the first state is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "state.safetensors"
+
+    def best_file(self, epoch: int) -> Path:
+        """Where the checkpoint of the best epoch is."""
+        return self.folder / f"best-{epoch:04d}.safetensors"
+
+    def read(self, *, with_tensors: bool = True) -> SavedState | None:
+        """The last state; None if there is none.
+
+        Raises:
+            ValueError: Its file is damaged or another program's.
+        """
+        if not self.file.is_file():
+            return None
+        try:
+            with safe_open(self.file, framework="pt") as state:
+                entry = json.loads((state.metadata() or {})[_KEY])
+                names = state.keys() if with_tensors else []
+                tensors = {name: state.get_tensor(name) for name in names}
+            if entry["format"] != FORMAT:
+                raise ValueError(f"format {entry['format']!r}")
+            return SavedState(entry["identity"], Progress(**entry["progress"]), tensors)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"Expected a state of training, got {str(self.file)!r}: {error}. {_ADVICE}") from error
+
+    def write(self, identity: Mapping[str, Any], progress: Progress, tensors: Mapping[str, Tensor]) -> None:
+        """Replaces the state, whole or not at all.
+
+        Raises:
+            OSError: It cannot be written; the last state is still there.
+        """
+        entry = {"format": FORMAT, "identity": dict(identity), "progress": dataclasses.asdict(progress)}
+        values = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        with disk_errors_explained(self.folder):
+            self.make()
+            with replacing(self.file) as temporary:
+                save_file(values, temporary, {_KEY: json.dumps(entry)})
+                with temporary.open("r+b") as file:
+                    os.fsync(file.fileno())
+        self._delete(
+            old for old in self.folder.glob("best-*.safetensors") if old != self.best_file(progress.best_epoch)
+        )
+
+    def make(self) -> None:
+        """Makes the folder, and deletes what a killed writer left: temporary files of safetensors and of ours."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._delete(self.folder.glob(".tmp*"))
+        self._delete(self.folder.glob("*.tmp"))
+
+    @staticmethod
+    def _delete(files: Iterable[Path]) -> None:
+        for file in files:
+            with suppress(OSError):
+                file.unlink()
+
+
+@contextmanager
+def disk_errors_explained(folder: Path) -> Iterator[None]:
+    """Says what a full disk means for a run, in whatever words safetensors or Python report it."""
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        raise OSError(
+            f"Expected room for what training writes to {str(folder)!r}, got: {error}. The last state and the last "
+            "model stay: make room and go on with resume (on the command line --resume)."
+        ) from error
+
+
+def collect(**parts: nn.Module | Optimizer | None) -> dict[str, Tensor]:
+    """Tensors of modules and of an optimizer under one roof: "model.features...", "optimizer.0.exp_avg"."""
+    tensors: dict[str, Tensor] = {}
+    for name, part in parts.items():
+        if isinstance(part, nn.Module):
+            tensors |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
+        elif part is not None:
+            for number, entries in part.state_dict()["state"].items():
+                tensors |= {f"{name}.{number}.{key}": value for key, value in entries.items()}
+    return tensors
+
+
+def restore(tensors: Mapping[str, Tensor], **parts: nn.Module | Optimizer | None) -> None:
+    """Puts back what `collect` took."""
+    for name, part in parts.items():
+        own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        if isinstance(part, nn.Module):
+            part.load_state_dict(own)
+        elif part is not None:
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in own.items():
+                number, _, entry = key.partition(".")
+                state.setdefault(int(number), {})[entry] = value
+            part.load_state_dict({"state": state, "param_groups": part.state_dict()["param_groups"]})

@@ -1,0 +1,69 @@
+"""Semantic vectors of the training pictures, asked for before the first step: from the cache where they are in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..score_loop import picture_groups
+from ..semantic.extractor import SemanticExtractor
+from ..semantic.questions import names_prompt
+from .labels import ALIGNMENT, SHOWN, LabelledPicture
+
+
+def semantic_vectors(
+    extractor: SemanticExtractor,
+    pictures: Sequence[LabelledPicture],
+    *,
+    process: int = 0,
+    processes: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Tensor]:
+    """One process's share of the vectors; those of all processes add up to all vectors.
+
+    A picture without a score for alignment needs no prompt and gets no vector of the question about it, but 0.
+
+    Args:
+        extractor: With a cache.
+        pictures: In the order of the rows.
+        process: Which of the processes this is, from 0.
+        processes: How many there are.
+        progress: Called with how many more pictures are done.
+
+    Returns:
+        By question, (N, D) float32 on the CPU, 0 in the other processes' rows.
+
+    Raises:
+        OSError: The cache cannot be written.
+        UnusableModelError: The language model cannot be loaded.
+        ValueError: Pictures have no vectors: the first five, why, and how many.
+    """
+    vectors = {name: torch.zeros(len(pictures), extractor.hidden_size) for name in extractor.questions}
+    failed: list[str] = []
+    own = range(process, len(pictures), processes)
+    aligned = [row for row in own if ALIGNMENT in pictures[row].scores]
+    others = [row for row in own if ALIGNMENT not in pictures[row].scores]
+    without_prompt = [name for name, question in extractor.questions.items() if not names_prompt(question)]
+    for rows, names in ((aligned, list(extractor.questions)), (others, without_prompt)):
+        if not names:
+            continue
+        for group in picture_groups([pictures[row].path for row in rows]):
+            prompts = [pictures[rows[picture.index]].prompt for picture in group]
+            semantic = extractor.vectors(group, prompts=prompts, names=names)
+            for place, picture in enumerate(group):
+                if semantic.errors[place] is not None:
+                    failed.append(f"{str(picture.path)!r} ({semantic.errors[place]})")
+                    continue
+                for name, values in semantic.vectors.items():
+                    vectors[name][rows[picture.index]] = values[place]
+            if progress is not None:
+                progress(len(group))
+    if failed:
+        named = ", ".join(failed[:SHOWN]) + (", …" if len(failed) > SHOWN else "")
+        raise ValueError(
+            f"Expected semantic vectors of {len(pictures)} pictures, got none of {len(failed)}: {named}. "
+            "Mend these pictures or prompts, or take them out of the labels."
+        )
+    return vectors

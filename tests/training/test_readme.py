@@ -1,0 +1,132 @@
+"""The commands of training/README.md as they stand there, on made-up sets of the same layout, in a tiny network."""
+
+import csv
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from ma_agiqa_core import cli
+
+README = Path(cli.__file__).parents[1] / "training" / "README.md"
+COUNT = 40
+
+
+def commands() -> list[str]:
+    """The lines that start with ma-agiqa, in order."""
+    blocks = re.findall(r"^```\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("ma-agiqa ")]
+
+
+def write_set(folder: Path, names: list[str], random: np.random.Generator) -> list[float]:
+    """Noise pictures, the brighter the better; their scores in 0..1."""
+    folder.mkdir(parents=True)
+    scores = random.uniform(0, 1, len(names))
+    for name, score in zip(names, scores, strict=True):
+        PIL.Image.fromarray(random.integers(0, int(60 + 190 * score), (24, 20, 3), dtype=np.uint8)).save(folder / name)
+    return scores.tolist()
+
+
+def write_table(path: Path, rows: list[dict[str, object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, owl_folder: Path, tiny_models: ModuleType) -> Iterator[Path]:
+    """A folder with the sets, small, the language model, small, and mine.csv with renders/."""
+    place = tmp_path_factory.mktemp("readme")
+    random = np.random.default_rng(0)
+    (place / "mplug-owl2").symlink_to(owl_folder)
+    prompts = [f"prompt {number // 2}" for number in range(COUNT)]
+
+    names = [f"{('sd1.5', 'DALLE2')[n % 2]}_normal_{n:03}.jpg" for n in range(COUNT)]
+    scores = write_set(place / "AGIQA-3K" / "images", names, random)
+    rows = [
+        {"name": name, "prompt": prompt, "mos_quality": 4 * score, "std_quality": 1, "mos_align": 5 * score**2}
+        for name, prompt, score in zip(names, prompts, scores, strict=True)
+    ]
+    write_table(place / "AGIQA-3K" / "data.csv", rows)
+
+    names = [f"{('MJ', 'SDXL')[n % 2]}_{n:04}.png" for n in range(COUNT)]
+    scores = write_set(place / "AIGCQA-20K" / "train", names, random)
+    rows = [{"name": n, "prompt": p, "mos": 5 * s} for n, p, s in zip(names, prompts, scores, strict=True)]
+    write_table(place / "AIGCQA-20K" / "info_train.csv", rows)
+
+    names = [f"{60 * n}.png" for n in range(COUNT)]
+    scores = write_set(place / "AIGCIQA2023" / "Image" / "allimg", names, random)
+    targets = ("quality_mos", "authenticity_mos", "correspondence_mos")
+    rows = [
+        {"name": name, "prompt": prompt, **{target: 100 * score ** (power + 1) for power, target in enumerate(targets)}}
+        for name, prompt, score in zip(names, prompts, scores, strict=True)
+    ]
+    write_table(place / "AIGCIQA2023" / "AIGCIQA2023.csv", rows)
+
+    names = [f"{n}.jpg" for n in range(COUNT)]
+    scores = write_set(place / "KonIQ-10k" / "512x384", names, random)
+    rows = [
+        {"image_name": n, "c_total": 100, "MOS": 3, "MOS_zscore": 90 * s} for n, s in zip(names, scores, strict=True)
+    ]
+    write_table(place / "KonIQ-10k" / "koniq10k_scores_and_distributions.csv", rows)
+
+    openpyxl = pytest.importorskip("openpyxl")
+    scores = write_set(place / "SPAQ" / "TestImage", names, random)
+    book = openpyxl.Workbook()
+    for row in [("Image name", "MOS"), *zip(names, [100 * score for score in scores], strict=True)]:
+        book.active.append(row)
+    (place / "SPAQ" / "Annotations").mkdir()
+    book.save(place / "SPAQ" / "Annotations" / "MOS and Image attribute scores.xlsx")
+
+    scores = write_set(place / "renders", names, random)
+    rows = [{"name": n, "mos": s, "prompt": p} for n, s, p in zip(names, scores, prompts, strict=True)]
+    write_table(place / "mine.csv", rows)
+    tiny_models.write_checkpoint(place / "published.safetensors", 64)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield place
+    torch.set_num_threads(before)
+
+
+def test_every_command_runs_as_it_stands(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    lines = commands()
+    assert sum(" train " in line for line in lines) == 12
+    for line in lines:
+        words = shlex.split(line)[1:]
+        if words[0] == "convert":  # the published weights are not here: the fixture wrote a small checkpoint
+            continue
+        if words[0] == "train":
+            words += ["--preset", "tiny", "--epochs", "1"]
+        if words[0] == "evaluate":
+            words += ["--resamples", "20"]
+        code = cli.run([*words, "--device", "cpu"])
+        output = capsys.readouterr()
+        assert code == 0, f"{line}\n{output.out}\n{output.err}"
+    metrics = json.loads((place / "runs/agiqa-3k/metrics.json").read_text())
+    assert metrics["test"]["n"] == 8
+    assert (place / "agiqa-3k.png").is_file()
+    assert not list((place / "runs").rglob("vectors")), "all of them took the cache"
+
+
+def test_published_figures_are_those_of_the_reference() -> None:
+    text = README.read_text(encoding="utf-8")
+    for figure in (
+        ".8939 / .9273",
+        ".8709 / .9136",
+        ".8644 / .9050",
+        ".8619 / .9006",
+        ".9339 / .9482",
+        ".9278 / .9321",
+    ):
+        assert figure in text
