@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import Tensor
 
-from ..ma_agiqa_core.ranking import check_has_scale
 from ..ma_agiqa_core.selection import one_score_each
 from .managed_scorer import scores_of
 from .pictures import one, prompts_for
@@ -41,6 +40,9 @@ def limit_for(min_score: Any, scorer: Any) -> float:
         ValueError: The scorer is relative.
     """
     limit = one(min_score, "min score")
-    if (scorer := one(scorer, "scorer")) is not None:
-        check_has_scale(scorer.info, limit)
+    if (scorer := one(scorer, "scorer")) is not None and scorer.info.relative:
+        raise ValueError(
+            f"Expected no min score with {scorer.info.name}, got {limit:g}: its scores only compare the pictures of "
+            "one run with each other. Use Select Best Images with 'top k' alone, or combine scorers as 'calibrated'."
+        )
     return limit

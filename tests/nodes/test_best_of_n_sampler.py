@@ -305,6 +305,16 @@ def test_a_judge_that_reads_needs_a_prompt(best_of: Callable[..., Any], managed:
         best_of(scorer=managed(needs_prompt=True))
 
 
+def test_nan_is_told_by_the_number_of_its_candidate(best_of: Callable[..., Any], inputs: dict[str, Any]) -> None:
+    def decode(latents: torch.Tensor) -> torch.Tensor:
+        pictures = torch.linspace(0, 1, len(latents)).reshape(-1, 1, 1, 1).repeat(1, 16, 16, 3)
+        return pictures if len(latents) > 2 else pictures / 0
+
+    inputs["vae"].decode = decode
+    with pytest.raises(ValueError, match="NaN or infinite ones in picture 2"):
+        best_of(prune_at="0.5:2")
+
+
 def test_a_vae_that_makes_nan_is_told(best_of: Callable[..., Any], inputs: dict[str, Any]) -> None:
     inputs["vae"].decode = lambda latents: torch.full((len(latents), 16, 16, 3), float("nan"))
 
