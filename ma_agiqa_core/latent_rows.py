@@ -27,7 +27,8 @@ def latent_rows(latent: Latent, rows: Sequence[int]) -> dict[str, Any]:
     if (mask := latent.get("noise_mask")) is not None:
         shared = mask.ndim < 3 or len(mask) == 1
         chosen["noise_mask"] = mask.clone() if shared else mask[[row % len(mask) for row in rows]]
-    batch_index = list(latent.get("batch_index") or range(count))
+    given = latent.get("batch_index")  # a list in ComfyUI, a tensor in some packs
+    batch_index = list(range(count)) if given is None or not len(given) else [int(index) for index in given]
     if len(batch_index) != count:
         raise ValueError(
             f"Expected one batch_index for each of {count} latents, got {len(batch_index)}. "

@@ -5,6 +5,8 @@ from comfy_api.latest import io
 
 from ..ma_agiqa_core.generation.segments import candidate_latents, choose, stages_of
 from ..ma_agiqa_core.score_progress import watching
+from .latent_decoding import PREVIEWS
+from .managed_scorer import one_scorer
 from .sampled_candidates import SampledCandidates
 from .schema import CATEGORY, Scorer, schema
 from .segmented_sampling import SamplerSettings
@@ -37,7 +39,7 @@ class BestOfNSampler(io.ComfyNode):
                 io.Float.Input("cfg", default=8.0, min=0.0, max=100.0, step=0.1, round=0.01),
                 io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01),
                 io.String.Input("prune_at", default="0.4:4, 0.7:2"),
-                io.Combo.Input("preview", options=["VAE", "TAESD"], default="VAE"),
+                io.Combo.Input("preview", options=PREVIEWS, default="VAE"),
                 io.Int.Input("batch_limit", default=0, min=0, max=_MOST),
             ],
             outputs=[
@@ -66,7 +68,7 @@ class BestOfNSampler(io.ComfyNode):
         prompt="",
         **of_ksampler,
     ):
-        latent = candidate_latents(latent_image, n)
+        latent, scorer = candidate_latents(latent_image, n), one_scorer(scorer)
         settings = SamplerSettings(**of_ksampler)
         candidates = SampledCandidates(model, vae, preview, settings, positive, negative, latent, batch_limit)
         stages = stages_of(prune_at, n=n, keep=keep, steps=candidates.sampling.steps)

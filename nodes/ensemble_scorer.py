@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..ma_agiqa_core import EnsembleScorer as CoreEnsemble
-from .managed_scorer import ManagedScorer
+from .managed_scorer import ManagedScorer, one_scorer
 from .schema import Scorer, schema
 
 NUMBERS = (1, 2, 3, 4)
@@ -32,7 +32,7 @@ class EnsembleScorer(io.ComfyNode):
     @classmethod
     def execute(cls, combine, **given):
         members = [
-            (given[f"scorer_{number}"], given.get(f"weight_{number}", 1.0))
+            (one_scorer(given[f"scorer_{number}"]), given.get(f"weight_{number}", 1.0))
             for number in NUMBERS
             if given.get(f"scorer_{number}") is not None
         ]

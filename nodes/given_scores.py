@@ -5,9 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..ma_agiqa_core.ranking import check_has_scale
 from ..ma_agiqa_core.selection import one_score_each
-from .managed_scorer import scores_of
+from .managed_scorer import one_scorer, scores_of
 from .pictures import one, prompts_for
 
 
@@ -29,7 +28,7 @@ def scores_for(
     """
     if scores is not None:
         return one_score_each(scores, len(pictures))
-    if (scorer := one(scorer, "scorer")) is None:
+    if (scorer := one_scorer(scorer)) is None:
         raise ValueError("Expected scores or a scorer, got neither. Connect the scores of Score Images, or a scorer.")
     return scores_of(scorer, pictures, prompts_for(prompt, len(pictures)), node_id)
 
@@ -41,6 +40,9 @@ def limit_for(min_score: Any, scorer: Any) -> float:
         ValueError: The scorer is relative.
     """
     limit = one(min_score, "min score")
-    if (scorer := one(scorer, "scorer")) is not None:
-        check_has_scale(scorer.info, limit)
+    if (scorer := one_scorer(scorer)) is not None and scorer.info.relative:
+        raise ValueError(
+            f"Expected no min score with {scorer.info.name}, got {limit:g}: its scores only compare the pictures of "
+            "one run with each other. Use Select Best Images with 'top k' alone, or combine scorers as 'calibrated'."
+        )
     return limit

@@ -9,6 +9,7 @@ import folder_paths
 import torch
 from torch import Tensor
 
+PREVIEWS = ["VAE", "TAESD"]
 _FOLDER = "vae_approx"
 
 
@@ -27,11 +28,13 @@ class PreviewDecoder:
         vae: ComfyUI's VAE.
 
     Raises:
-        ValueError: There is no TAESD for this model.
+        ValueError: There is no TAESD for this model, or an unknown kind.
         FileNotFoundError: It is not in models/vae_approx.
     """
 
     def __init__(self, kind: str, model: Any, vae: Any) -> None:
+        if kind not in PREVIEWS:
+            raise ValueError(f"Expected preview {' or '.join(PREVIEWS)}, got {kind!r}. Choose one of them.")
         self._model, self._vae = model, vae
         self._file = _taesd_file(model) if kind == "TAESD" else None
         self._taesd: Any = None

@@ -20,7 +20,7 @@ from ..ma_agiqa_core.images import PictureError, as_picture_list
 from ..ma_agiqa_core.score_progress import tick, watching
 from ..ma_agiqa_core.scorer import Scorer, check_score_options, resolve_prompts
 from .network_memory import LanguageModelMemory, ManagedNetworks
-from .pictures import for_core
+from .pictures import for_core, one
 from .score_memo import ScoreMemo, picture_key
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,21 @@ class ManagedScorer:
             self._networks.make_room()
             self._networks.load()
             return self._scorer.score(pictures, texts, 1, on_error)
+
+
+def one_scorer(values: Any) -> ManagedScorer | None:
+    """The scorer of an input, None where nothing is connected.
+
+    Raises:
+        ValueError: Several, or what another pack calls a SCORER.
+    """
+    scorer = one(values, "scorer")
+    if scorer is not None and not isinstance(scorer, ManagedScorer):
+        raise ValueError(
+            f"Expected a scorer of Load Image Scorer or Combine Image Scorers, got {type(scorer).__name__}. "
+            "Connect one of these nodes."
+        )
+    return scorer
 
 
 def scores_of(

@@ -49,11 +49,12 @@ def prompts_for(values: Any, count: int) -> str | list[str] | None:
     return texts if len(texts) == count and count > 1 else texts[0]
 
 
-def flattened(images: Any) -> list[Tensor]:
+def flattened(images: Any, numbers: Sequence[int] | None = None) -> list[Tensor]:
     """All pictures of an IMAGE input, in input order.
 
     Args:
         images: A batch [B, H, W, C], or a list of batches, maybe of unlike sizes.
+        numbers: What the pictures are called; None counts them from 0.
 
     Returns:
         Pictures [H, W, C] with 1, 3 or 4 channels, as they came.
@@ -70,7 +71,7 @@ def flattened(images: Any) -> list[Tensor]:
         pictures.extend(batch if batch.ndim == 4 else [batch])
     if not pictures:
         raise ValueError("Expected at least one picture, got an empty batch. Check the node that makes the images.")
-    for number, picture in enumerate(pictures):
+    for number, picture in zip(numbers or range(len(pictures)), pictures, strict=True):
         if 0 in picture.shape:
             raise ValueError(f"Expected pictures with a height and a width, got {tuple(picture.shape)} as {number}.")
         # a sum is NaN or infinite if any pixel is; in float32, since a half overflows

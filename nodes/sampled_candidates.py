@@ -89,12 +89,12 @@ class SampledCandidates:
 
     def previews(self, rows: Sequence[int], step: int) -> Any:
         """What these rows promise to be after a step, as scorers take it."""
-        return for_core(flattened(self._decode_preview(self.sampling.run(rows, step))))
+        return for_core(flattened(self._decode_preview(self.sampling.run(rows, step)), rows))
 
     def pictures(self, rows: Sequence[int]) -> Any:
         """These rows, finished, as scorers take them."""
         finished = self.sampling.run(rows)
-        images = flattened(decoded(self._vae, finished))
+        images = flattened(decoded(self._vae, finished), rows)
         self._latents, self._images = dict(zip(rows, finished, strict=True)), dict(zip(rows, images, strict=True))
         return for_core(images)
 

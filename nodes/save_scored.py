@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..ma_agiqa_core.generation.picture_metadata import metadata_of_scores
 from ..ma_agiqa_core.selection import one_score_each
+from .managed_scorer import one_scorer
 from .pictures import flattened, one
 from .saved_files import save_in_output
 from .schema import CATEGORY, Scorer, schema
@@ -32,7 +33,7 @@ class SaveScored(io.ComfyNode):
     def execute(cls, images, scores, filename_prefix, scorer=None):
         pictures = flattened(images)
         values = one_score_each(scores, len(pictures))
-        scorer = one(scorer, "scorer")
+        scorer = one_scorer(scorer)
         metadata = metadata_of_scores(values, scorer and scorer.info)
         prefix = one(filename_prefix, "filename prefix")
         return io.NodeOutput(ui={"images": save_in_output(pictures, metadata, prefix, cls.hidden)})

@@ -3,8 +3,8 @@
 from comfy_api.latest import io
 
 from ..ma_agiqa_core.report.score_table import score_table
-from .managed_scorer import scores_of
-from .pictures import flattened, one, prompts_for, unchanged
+from .managed_scorer import one_scorer, scores_of
+from .pictures import flattened, prompts_for, unchanged
 from .schema import Scorer, schema
 from .score_strip import score_strip
 
@@ -42,7 +42,7 @@ class ScoreImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, scorer, images, prompt=None):
-        pictures, judge = flattened(images), one(scorer, "scorer")
+        pictures, judge = flattened(images), one_scorer(scorer)
         scores = scores_of(judge, pictures, prompts_for(prompt, len(pictures)), cls.hidden.unique_id)
         report = score_table(judge.info, scores)
         shown = score_strip(pictures, scores, judge.info) | {"text": [report]}

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..ma_agiqa_core.report.contact_sheet import contact_sheet
 from ..ma_agiqa_core.selection import one_score_each
+from .managed_scorer import one_scorer
 from .pictures import as_pil, flattened, one
 from .schema import CATEGORY, Scorer, schema
 
@@ -32,7 +33,7 @@ class ScoreSheet(io.ComfyNode):
         pictures = flattened(images)
         values = one_score_each(scores, len(pictures))
         percentiles = None
-        if (scorer := one(scorer, "scorer")) is not None and not scorer.info.relative:
+        if (scorer := one_scorer(scorer)) is not None and not scorer.info.relative:
             percentiles = [scorer.info.percentile(score) for score in values]
         sheet = contact_sheet(map(as_pil, pictures), values, percentiles, columns=one(columns, "columns"))
         pixels = torch.from_numpy(np.asarray(sheet, np.float32) / 255)

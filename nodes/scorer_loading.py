@@ -26,6 +26,10 @@ def managed_scorer(model: str, semantic_model: str, precision: str, device: str,
         FileNotFoundError: The model is not there.
         ValueError: It cannot be loaded, or an option does not apply to it.
     """
+    if device not in DEVICES:
+        raise ValueError(
+            f"Expected the device {' or '.join(DEVICES)}, got {device!r}. ComfyUI itself chooses among cards."
+        )
     file, semantic = scorer_file(model), semantic_folder(semantic_model)
     settings = (semantic, precision, device, cache_vectors) if model != LITE else (device,)
     key = (file, *file_states(file), *(file_states(semantic) if semantic else ()), *settings)

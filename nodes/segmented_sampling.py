@@ -88,6 +88,8 @@ class SegmentedSampling:
         self._noise = comfy.sample.prepare_noise(self._latents, settings.seed, latent["batch_index"])
         self._mask, self._masks = _shared_or_each(latent.get("noise_mask"), self._latents)
         self._limit = batch_limit or len(self._latents)
+        _check_known("sampler", settings.sampler_name, comfy.samplers.KSampler.SAMPLERS)
+        _check_known("scheduler", settings.scheduler, comfy.samplers.KSampler.SCHEDULERS)
         schedule = comfy.samplers.KSampler(
             model, settings.steps, model.load_device, settings.sampler_name, settings.scheduler, settings.denoise
         )
@@ -208,6 +210,14 @@ class _Calls:
         answer = execute(x, *args, **kwargs)
         self.rows += len(x)
         return answer
+
+
+def _check_known(what: str, name: str, known: Sequence[str]) -> None:
+    """ComfyUI 0.3.64 lets pass what is not on the list, and takes the first scheduler for it."""
+    if name not in known:
+        raise ValueError(
+            f"Expected a {what} that this ComfyUI has, got {name!r}. Choose another, or install the pack with it."
+        )
 
 
 def _shared_or_each(mask: Tensor | None, latents: Tensor) -> tuple[Tensor | None, Tensor | None]:

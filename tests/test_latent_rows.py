@@ -34,6 +34,12 @@ def test_the_index_of_an_earlier_cut_is_kept() -> None:
     assert latent_rows(chosen, [1])["batch_index"] == [7]
 
 
+def test_an_index_that_is_a_tensor_becomes_a_list_of_numbers() -> None:
+    chosen = latent_rows({"samples": samples(3), "batch_index": torch.tensor([7, 5, 6])}, [2, 0])
+    assert chosen["batch_index"] == [6, 7]
+    assert [type(index) for index in chosen["batch_index"]] == [int, int]
+
+
 def test_the_latent_that_came_in_stays_as_it_was() -> None:
     latent = {"samples": samples(3), "noise_mask": torch.zeros(1, 1, 8, 8)}
     chosen = latent_rows(latent, [1])

@@ -77,7 +77,9 @@ def stages_of(text: str, *, n: int, keep: int, steps: int) -> list[Stage]:
         ValueError: The text is malformed, or asks for what cannot be done.
     """
     if keep > n:
-        raise ValueError(f"Expected to keep at most the {n} candidates there are, got {keep}. Raise n or lower keep.")
+        raise ValueError(
+            f"Expected to keep at most the {n} candidates there are, got {keep}. Start more candidates, or lower keep."
+        )
     counts = _counts_of(text)
     before = n
     stages: dict[int, Stage] = {}
@@ -85,7 +87,7 @@ def stages_of(text: str, *, n: int, keep: int, steps: int) -> list[Stage]:
         if count > before:
             raise ValueError(
                 f"Expected at most {before} candidates at {fraction:g} in prune_at, got {count}: there are no more by "
-                "then. Let the numbers fall from one stop to the next."
+                "then. Let the numbers fall from one stop to the next, or empty prune_at to finish all."
             )
         if count < before:
             step = call_of(fraction, steps)

@@ -55,7 +55,7 @@ def test_a_malformed_text_is_refused(text, message):
 
 
 def test_more_to_keep_than_there_are_is_refused():
-    with pytest.raises(ValueError, match=r"at most the 4 candidates there are, got 5\. Raise n or lower keep"):
+    with pytest.raises(ValueError, match=r"at most the 4 candidates there are, got 5\. Start more"):
         stages_of("", n=4, keep=5, steps=20)
 
 

@@ -118,9 +118,11 @@ class ComfyuiServer:
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self._is_up = threading.Event()
+        extra = base / "extra_model_paths.yaml"
+        options = [*OPTIONS, "--extra-model-paths-config", extra] if extra.is_file() else OPTIONS
         packs = ["--whitelist-custom-nodes", *sorted(path.name for path in (base / "custom_nodes").iterdir())]
         self._process = subprocess.Popen(
-            [sys.executable, checkout / "main.py", *OPTIONS, "--base-directory", base, "--port", str(port), *packs],
+            [sys.executable, checkout / "main.py", *options, "--base-directory", base, "--port", str(port), *packs],
             cwd=base,
             env=_environment(base),
             stdout=subprocess.PIPE,
@@ -216,11 +218,11 @@ class ComfyuiServer:
 
 @contextlib.contextmanager
 def comfyui_server(checkout: Path, base: Path, install: Callable[[Path], object]) -> Iterator[ComfyuiServer]:
-    """Starts ComfyUI with the pack alone, and ends it.
+    """Starts ComfyUI with the pack, and ends it.
 
     Args:
         checkout: ComfyUI's sources.
-        base: A new folder for it; models may lie in it already.
+        base: A new folder for it; models, other custom nodes and extra_model_paths.yaml may lie in it already.
         install: Puts the pack into the folder it is given.
     """
     install(base / "custom_nodes" / PACK)

@@ -8,6 +8,7 @@ two. A test that needs a fake to be a fake is marked with `fakes_only`.
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,6 +70,11 @@ def comfyui(
     load_beside("tiny_checkpoint").write_tiny_taesd(models / "vae_approx")
     tiny_models.write_clip(models / "ma_agiqa" / "tiny-clip")
     tiny_models.write_checkpoint(models / "ma_agiqa" / "visual.safetensors", semantic_dim=0)
+    tiny_models.write_clip(base / "elsewhere" / "scorers" / "other-clip", seed=1)
+    (base / "extra_model_paths.yaml").write_text(f"mine:\n  base_path: {base / 'elsewhere'}\n  ma_agiqa: scorers\n")
+    broken = base / "custom_nodes" / "broken-ma-agiqa"  # as after a download that was cut off
+    broken.mkdir(parents=True)
+    shutil.copy(ROOT / "__init__.py", broken)
     checkout = Path(os.environ["COMFYUI_PATH"]).resolve()
     with load_beside("comfyui_server").comfyui_server(checkout, base, published_archive.copy_published) as server:
         yield server

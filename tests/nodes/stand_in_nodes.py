@@ -14,7 +14,7 @@ from server import PromptServer
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 NETWORKS = ("LiteNetwork", "MaAgiqa", "CLIPModel")
-finished = Counter()  # how often networks gave an answer
+finished: Counter[str] = Counter()  # how often networks gave an answer
 
 
 def _tell(module, _):

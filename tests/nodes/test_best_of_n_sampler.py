@@ -284,6 +284,10 @@ def test_a_model_without_a_taesd_is_told(
         ({"prune_at": "0.4:1"}, r"leave at least the 2 candidates that are to be kept, got 1"),
         ({"keep": 5}, r"at most the 4 candidates there are, got 5"),
         ({"n": 1, "keep": 2, "prune_at": ""}, r"at most the 1 candidates there are, got 2"),
+        ({"sampler_name": "res_2s"}, r"a sampler that this ComfyUI has, got 'res_2s'"),
+        ({"scheduler": "bong_tangent"}, r"a scheduler that this ComfyUI has, got 'bong_tangent'"),
+        ({"preview": "taesd"}, r"Expected preview VAE or TAESD, got 'taesd'"),
+        ({"scorer": 5}, r"a scorer of Load Image Scorer or Combine Image Scorers, got int"),
         ({"sampler_name": "dpm_adaptive"}, r"got 'dpm_adaptive', whose steps depend on all of them"),
         ({"sampler_name": "dpm_adaptive", "prune_at": "", "batch_limit": 2}, r"set batch_limit to 0"),
         ({"latent_image": {"samples": torch.zeros(3, 4, 8, 8)}}, r"one latent, or one for each of 4 candidates, got 3"),
@@ -303,6 +307,16 @@ def test_what_cannot_be_done_is_told_before_anything_is_sampled(
 def test_a_judge_that_reads_needs_a_prompt(best_of: Callable[..., Any], managed: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="a prompt for mean, which compares pictures with their text, got none"):
         best_of(scorer=managed(needs_prompt=True))
+
+
+def test_nan_is_told_by_the_number_of_its_candidate(best_of: Callable[..., Any], inputs: dict[str, Any]) -> None:
+    def decode(latents: torch.Tensor) -> torch.Tensor:
+        pictures = torch.linspace(0, 1, len(latents)).reshape(-1, 1, 1, 1).repeat(1, 16, 16, 3)
+        return pictures if len(latents) > 2 else pictures / 0
+
+    inputs["vae"].decode = decode
+    with pytest.raises(ValueError, match="NaN or infinite ones in picture 2"):
+        best_of(prune_at="0.5:2")
 
 
 def test_a_vae_that_makes_nan_is_told(best_of: Callable[..., Any], inputs: dict[str, Any]) -> None:

@@ -106,8 +106,17 @@ def test_the_eight_nodes_are_there(comfyui: Any) -> None:
     }
     models = info["MaAgiqaLoadScorer"]["input"]["required"]["model"][1]["options"]
     assert models[0] == "lite"
-    assert {"tiny-clip", "visual.safetensors"} <= set(models)
-    assert "IMPORT FAILED" not in "".join(line for line in comfyui.log.splitlines() if "ma-agiqa" in line)
+    assert {"tiny-clip", "visual.safetensors", "other-clip"} <= set(models)  # the last from extra_model_paths.yaml
+
+
+def test_a_broken_pack_says_what_is_wrong_and_comfyui_goes_on(comfyui: Any) -> None:
+    start = comfyui.log.index("[ma-agiqa]")
+    told = comfyui.log[start : start + 2000]
+    assert "Install what they need" in told
+    assert str(comfyui.base / "custom_nodes" / "broken-ma-agiqa" / "requirements.txt") in told
+    assert "Traceback (most recent call last)" in told
+    assert "No module named" in told
+    assert "[ma-agiqa]" not in comfyui.log[start + 2000 :], "the whole pack complains as well"
 
 
 def test_every_picture_gets_the_core_s_score(comfyui: Any) -> None:
@@ -120,12 +129,13 @@ def test_every_picture_gets_the_core_s_score(comfyui: Any) -> None:
     assert len(run.pictures("score")) == 4
 
 
-def test_a_checkpoint_of_ma_agiqa_and_one_of_clip_score_as_in_the_core(comfyui: Any, tmp_path: Path) -> None:
+def test_a_checkpoint_of_ma_agiqa_and_one_of_clip_score_as_in_the_core(comfyui: Any) -> None:
     prompt = changed(SCORED, raw=shown(["pictures", 0]), scores=told(["score", 1]))
     folder = comfyui.base / "models" / "ma_agiqa"
     for name, model in (
         ("visual.safetensors", folder / "visual.safetensors"),
-        ("tiny-clip", f"clip:{folder}/tiny-clip"),
+        ("tiny-clip", f"clip:{folder / 'tiny-clip'}"),
+        ("other-clip", f"clip:{comfyui.base / 'elsewhere' / 'scorers' / 'other-clip'}"),
     ):
         run = comfyui.run(changed(prompt, judge=judge(name), score={"prompt": "a cat"}))
         expected = load_scorer(str(model), device="cpu").score(run.picture_files("raw"), "a cat").tolist()
@@ -155,7 +165,7 @@ def test_progress_is_told_on_the_node(comfyui: Any) -> None:
 def test_an_interrupt_is_obeyed_within_one_picture(comfyui: Any, inside: Callable[[], dict[str, Any]]) -> None:
     before = inside()["finished"]["LiteNetwork"]
     prompt = changed(SCORED, pictures=pictures("one", side=2048))
-    asked = []
+    asked: list[None] = []
 
     def press(kind: str, data: dict[str, Any]) -> None:
         if kind == "test_network" and not asked:
@@ -174,7 +184,7 @@ def test_an_interrupt_is_obeyed_within_one_picture(comfyui: Any, inside: Callabl
 def test_the_sampler_is_interrupted_and_runs_again(comfyui: Any) -> None:
     prompt = changed(SAMPLED, best={"seed": 12, "steps": 40})
 
-    asked = []
+    asked: list[None] = []
 
     def press(kind: str, data: dict[str, Any]) -> None:
         if kind == "progress" and data["node"] == "best" and not asked:

@@ -120,6 +120,11 @@ def test_a_linked_model_is_no_reason_to_run_again(node: Any, models: Path) -> No
     )
 
 
+def test_an_unknown_device_is_refused(load: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="Expected the device default or cpu, got 'cuda:7'"):
+        load(device="cuda:7")
+
+
 def test_clip_models_read_the_prompt(
     load: Callable[..., Any],
     pack_module: Callable[[str], Any],

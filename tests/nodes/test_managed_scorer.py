@@ -172,3 +172,20 @@ def test_the_interrupt_button_ends_an_ensemble_between_pictures(
 
     with pytest.raises(model_management.InterruptProcessingException):
         scores_of(managed(fn), list(batch))
+
+
+def test_what_another_pack_calls_a_scorer_is_refused(
+    pack_module: Callable[[str], Any], run_node: Callable[..., Any], batch: torch.Tensor
+) -> None:
+    message = "Expected a scorer of Load Image Scorer or Combine Image Scorers, got int. Connect one of these nodes."
+    scores = [0.5] * len(batch)
+    for module, name, inputs in (
+        ("score_images", "ScoreImages", {"images": batch, "scorer": 5}),
+        ("select_best", "SelectBest", {"images": batch, "scorer": 5}),
+        ("quality_gate", "QualityGate", {"images": batch, "scorer": 5}),
+        ("score_sheet", "ScoreSheet", {"images": batch, "scores": scores, "scorer": 5}),
+        ("save_scored", "SaveScored", {"images": batch, "scores": scores, "scorer": 5}),
+        ("ensemble_scorer", "EnsembleScorer", {"scorer_1": 5}),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_node(getattr(pack_module(f"nodes.{module}"), name), **inputs)

@@ -67,7 +67,7 @@ def test_a_picture_is_scored_once_however_the_limit_changes(gate, batch, managed
 
 
 def test_a_scorer_that_only_compares_is_refused(gate, batch, managed):
-    with pytest.raises(ValueError, match="Expected no min_score with mean, got 0"):
+    with pytest.raises(ValueError, match="Expected no min score with mean, got 0"):
         gate(images=batch, scorer=managed(relative=True), min_score=0.0)
 
 

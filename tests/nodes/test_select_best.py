@@ -154,7 +154,7 @@ def test_if_none_is_good_enough(select, batch):
 def test_a_lowest_score_means_nothing_to_a_scorer_that_only_compares(select, batch, managed):
     scorer = managed(relative=True)
     assert select(images=batch, scorer=scorer)["indexes"] == "3"
-    with pytest.raises(ValueError, match=r"Expected no min_score with mean, got 0\.5: .* Use top_k"):
+    with pytest.raises(ValueError, match=r"Expected no min score with mean, got 0\.5: .* with 'top k' alone"):
         select(images=batch, scorer=scorer, use_min_score=True, min_score=0.5)
 
 
