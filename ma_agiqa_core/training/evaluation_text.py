@@ -86,7 +86,8 @@ def _within_prompt_lines(within: WithinPrompt) -> list[str]:
     left_out = f"; {within.left_out} more leave nothing to choose" if within.left_out else ""
     assert within.by_chance is not None  # there are prompts
     return [
-        f"Within {within.prompts} prompts of k = {k} pictures each ({within.pictures} in all{left_out}):",
+        f"Within {within.prompts} prompt{'' if within.prompts == 1 else 's'} of k = {k} pictures each "
+        f"({within.pictures} in all{left_out}):",
         f"  best of k picked            {_with_interval(within.best_picked, 3)}, by lot {within.by_chance:.3f}",
         f"  share of the possible gain  {_with_interval(within.share_of_gain, 3)}",
         f"  mean SRCC within a prompt   {_with_interval(within.srcc, 3)}",
