@@ -233,6 +233,11 @@ def test_a_missing_openpyxl_names_its_pip_line(tmp_path: Path, images: Path, mon
         read_labels(tmp_path / "labels.xlsx", images, score_column="MOS")
 
 
+def test_a_folder_is_no_table(images: Path) -> None:
+    with pytest.raises(ValueError, match=r"got the folder .*pictures. Name the file in it, or.* --dataset"):
+        read_labels(images, images, score_column="mos")
+
+
 def test_constant_scores_are_said_and_read(read: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         found = read(HEADER + "a.jpg,3,\nb.png,3,\n")
