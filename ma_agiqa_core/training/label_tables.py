@@ -63,8 +63,8 @@ def read_table(path: Path) -> Table:
     """
     if path.is_dir():
         raise ValueError(
-            f"Expected a table of labels, got the folder {path}. Name the file in it, or, for a published set, which it "
-            "is (on the command line --dataset)."
+            f"Expected a table of labels, got the folder {path}. Name the file in it, or, for a published set, which "
+            "it is (on the command line --dataset)."
         )
     if not path.is_file():
         raise FileNotFoundError(f"Expected a table of labels, got {path}: no such file.")

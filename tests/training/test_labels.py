@@ -54,6 +54,17 @@ def test_names_are_paths_or_names_anywhere_in_the_folder_with_or_without_ending(
     assert found.unlabelled == 0
 
 
+def test_an_absolute_path_is_the_same_picture(read: Any, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(images.parent)
+    table = Path("labels.csv")
+    table.write_text(f"{HEADER}{images / 'b.png'},2,\n")
+    found = read_labels(table, Path("pictures"), score_column="mos")
+    assert (found.unlabelled, [picture.path for picture in found.pictures]) == (2, [Path("pictures/b.png")])
+    table.write_text(f"{HEADER}b.png,1,\n{images / 'b.png'},2,\n")
+    with pytest.raises(ValueError, match="Expected each picture once"):
+        read_labels(table, Path("pictures"), score_column="mos")
+
+
 def test_one_name_for_two_pictures_is_refused(read: Any, images: Path) -> None:
     PIL.Image.new("RGB", (8, 8)).save(images / "c.png")
 
