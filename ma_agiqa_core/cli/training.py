@@ -93,6 +93,8 @@ def evaluate(
     if asked.target is None and target != scoring.scorer.info.target and target in scoring.scorer.info.targets:
         scoring = prepare(replace(asked, target=target), prompts)  # what the labels are of
     info = scoring.scorer.info
+    if others := [name for name in sets[0].targets if name != target]:
+        notice(f"measured: {target}; evaluate {' and '.join(others)} by a command of its own")
     if asked.target is None and info.target and target not in info.targets:
         notice(f"{info.name} has no scores for {target}: its {info.target} is measured against these labels")
     if info.relative:

@@ -37,7 +37,9 @@ def evaluation_text(evaluation: Evaluation, heading: str = "") -> str:
         cells += [f"{cell:<{width}}" for cell, width in zip(row[2:], widths[2:], strict=True)]
         lines.append("  ".join(cells).rstrip())
     lines += [f"{readable(name)}: {group.undefined}." for name, group in groups.items() if group.undefined]
-    lines.append("In brackets: 95 % intervals, bootstrap. PLCC and RMSE after the 4-parameter fit.")
+    has_intervals = any(getattr(group, f).low is not None for group in groups.values() for f in FIGURES)
+    brackets = "In brackets: 95 % intervals, bootstrap. " if has_intervals else ""
+    lines.append(f"{brackets}PLCC and RMSE after the 4-parameter fit.")
     if evaluation.within_prompt is not None:
         lines += ["", *_within_prompt_lines(evaluation.within_prompt)]
     return "\n".join(lines)
