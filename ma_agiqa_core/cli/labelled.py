@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -104,7 +105,18 @@ def read_labelled_sets(
                 split_column=None if split is None else split_column(split),
             )
         )
-    return sets
+    return _told_apart(sets, labels)
+
+
+def _told_apart(sets: Sequence[LabelledSet], labels: Sequence[Path]) -> list[LabelledSet]:
+    """Sets of one name, as tables in two folders may have, with their folder's name before it."""
+    names = [labelled.name for labelled in sets]
+    return [
+        replace(labelled, name=f"{table.resolve().parent.name}/{labelled.name}")
+        if names.count(labelled.name) > 1
+        else labelled
+        for labelled, table in zip(sets, labels, strict=True)
+    ]
 
 
 def _paired(

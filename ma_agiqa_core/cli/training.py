@@ -93,6 +93,10 @@ def evaluate(
     if asked.target is None and target != scoring.scorer.info.target and target in scoring.scorer.info.targets:
         scoring = prepare(replace(asked, target=target), prompts)  # what the labels are of
     info = scoring.scorer.info
+    if others := [name for name in sets[0].targets if name != target]:
+        notice(f"measured: {target}; evaluate {' and '.join(others)} by a command of its own")
+    if asked.target is None and info.target and target not in info.targets:
+        notice(f"{info.name} has no scores for {target}: its {info.target} is measured against these labels")
     if info.relative:
         raise ValueError(f"Expected a scorer that judges each picture alone, got {info.name}.")
     evaluations = [_measured(scoring, labelled, target, prompts, resamples=resamples, seed=seed) for labelled in sets]
@@ -135,6 +139,8 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
     from ..folders import find_pictures
 
     check_outputs(out, endings=(".safetensors",))
+    if out.exists() and Path(options["model"]).exists() and out.samefile(options["model"]):
+        raise ValueError(f"Expected another file than the teacher's, got {out} for both. It would be lost.")
     total, all_listed = survey(images, None)
     pictures = list(find_pictures(images))
 
@@ -145,7 +151,7 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
 
     scoring = prepare(ScoringOptions(**options))
     teacher = scoring.scorer.info
-    check_distillation(teacher, out)
+    check_distillation(teacher, out, len(pictures))
     if teacher.needs_prompt:
         notice(f"{teacher.name} reads prompts, and its student cannot: it follows only what can be seen.")
     records: list[Record] = []

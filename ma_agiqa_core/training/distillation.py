@@ -76,20 +76,22 @@ def distill(
     Raises:
         ValueError: A relative teacher, fewer than 30 pictures with a score, or equal scores only.
     """
-    check_distillation(teacher.info, out)
+    check_distillation(teacher.info, out, len(pictures))
     scores = teacher.score(list(pictures), prompts=prompts, on_error="nan").tolist()
     return follow(teacher.info, pictures, scores, out, name=name, held_out=held_out, seed=seed)
 
 
-def check_distillation(teacher: ScorerInfo, out: Path) -> None:
+def check_distillation(teacher: ScorerInfo, out: Path, pictures: int = FEWEST) -> None:
     """Says what is wrong before the teacher works.
 
     Raises:
-        ValueError: A relative teacher, or another ending.
+        ValueError: A relative teacher, too few pictures, or another ending.
         FileNotFoundError: No such folder.
     """
     if teacher.relative:
         raise ValueError(f"Expected a teacher that judges each picture alone, got {teacher.name}.")
+    if pictures < FEWEST:
+        raise ValueError(f"Expected at least {FEWEST} pictures to learn from, got {pictures}. Give it more.")
     if out.suffix.lower() != ".safetensors":
         raise ValueError(f"Expected a path that ends in .safetensors, got {out}.")
     if not out.parent.is_dir():

@@ -37,7 +37,9 @@ def evaluation_text(evaluation: Evaluation, heading: str = "") -> str:
         cells += [f"{cell:<{width}}" for cell, width in zip(row[2:], widths[2:], strict=True)]
         lines.append("  ".join(cells).rstrip())
     lines += [f"{readable(name)}: {group.undefined}." for name, group in groups.items() if group.undefined]
-    lines.append("In brackets: 95 % intervals, bootstrap. PLCC and RMSE after the 4-parameter fit.")
+    has_intervals = any(getattr(group, f).low is not None for group in groups.values() for f in FIGURES)
+    brackets = "In brackets: 95 % intervals, bootstrap. " if has_intervals else ""
+    lines.append(f"{brackets}PLCC and RMSE after the 4-parameter fit.")
     if evaluation.within_prompt is not None:
         lines += ["", *_within_prompt_lines(evaluation.within_prompt)]
     return "\n".join(lines)
@@ -86,7 +88,8 @@ def _within_prompt_lines(within: WithinPrompt) -> list[str]:
     left_out = f"; {within.left_out} more leave nothing to choose" if within.left_out else ""
     assert within.by_chance is not None  # there are prompts
     return [
-        f"Within {within.prompts} prompts of k = {k} pictures each ({within.pictures} in all{left_out}):",
+        f"Within {within.prompts} prompt{'' if within.prompts == 1 else 's'} of k = {k} pictures each "
+        f"({within.pictures} in all{left_out}):",
         f"  best of k picked            {_with_interval(within.best_picked, 3)}, by lot {within.by_chance:.3f}",
         f"  share of the possible gain  {_with_interval(within.share_of_gain, 3)}",
         f"  mean SRCC within a prompt   {_with_interval(within.srcc, 3)}",

@@ -61,6 +61,11 @@ def read_table(path: Path) -> Table:
         ImportError: A spreadsheet, and openpyxl is not installed.
         ValueError: Another ending, no rows, a column twice, or a row of another length than the header.
     """
+    if path.is_dir():
+        raise ValueError(
+            f"Expected a table of labels, got the folder {path}. Name the file in it, or, for a published set, which "
+            "it is (on the command line --dataset)."
+        )
     if not path.is_file():
         raise FileNotFoundError(f"Expected a table of labels, got {path}: no such file.")
     if path.suffix.lower() not in TABLE_SUFFIXES:

@@ -1,6 +1,7 @@
 """Pictures of a folder, found by what a table of labels may call them."""
 
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 from ..folders import PICTURE_SUFFIXES, find_pictures
@@ -15,6 +16,11 @@ class PictureIndex:
         self._by_path = {path.relative_to(folder).as_posix(): path for path in found}
         self._by_name = _grouped((path.name, path) for path in found)
         self._by_stem = _grouped((path.stem, path) for path in found)
+
+    @cached_property
+    def _by_whole_path(self) -> dict[Path, Path]:
+        """Absolute paths lead to the folder's own, so that a picture is one however the table writes it."""
+        return {path.resolve(): path for path in self._by_path.values()}
 
     def count_without(self, paths: Iterable[Path]) -> int:
         """How many there are besides those."""
@@ -36,7 +42,7 @@ class PictureIndex:
             return self._by_path[called]
         given = self._folder / called
         if "/" in called and given.is_file():  # absolute, or outside of the folder
-            return given
+            return self._by_whole_path.get(given.resolve(), given)
         is_whole = Path(called).suffix.lower() in PICTURE_SUFFIXES
         candidates = (self._by_name if is_whole else self._by_stem).get(called, [])
         if len(candidates) > 1:

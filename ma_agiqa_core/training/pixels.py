@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from ..images import PictureError, decode, iterate_pictures
@@ -71,8 +72,9 @@ class TrainingPixels:
         """
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{self._digest()}.npy"
-        if not file.is_file():
-            self._write(file, progress)
+        with FileLock(file.with_suffix(".lock")):  # of two runs one writes, the other waits
+            if not file.is_file():
+                self._write(file, progress)
         self._kept = np.load(file, mmap_mode="c")  # torch takes no read-only array; what is written stays in memory
 
     def _write(self, file: Path, progress: Any) -> None:

@@ -17,6 +17,7 @@ from ..metrics import Logistic
 
 LEVEL = 0.95
 PARAMETERS = 4  # of the fit, and the fewest pictures it needs
+FEWEST_RESAMPLED = 5  # pictures or prompts; the bootstrap of fewer makes intervals that are far too narrow
 _NUMBERS_AT_ONCE = 2**22  # counts of resamples held at a time, 32 MB
 _PAIRS_AT_ONCE = 2**22  # signs of pairs held at a time, 16 MB
 _FIT_TOLERANCE = 1e-6  # of the sum of squares: an interval's end is right to six digits
@@ -24,7 +25,11 @@ _FIT_EVALUATIONS = 100  # from the whole sample's curve a resample's is found in
 
 
 def draw_counts(n: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each of n things was drawn in each resample: (resamples, n) float64, rows sum to n."""
+    """How often each of n things was drawn in each resample: (resamples, n) float64, rows sum to n.
+
+    None at all, (0, n), of fewer than FEWEST_RESAMPLED things.
+    """
+    resamples = resamples if n >= FEWEST_RESAMPLED else 0
     random = np.random.default_rng(seed)
     counts = np.empty((resamples, n))
     for rows in _slices(resamples, max(_NUMBERS_AT_ONCE // n, 1)):

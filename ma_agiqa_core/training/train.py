@@ -6,6 +6,7 @@ those of one process. `out` must then be a folder that all of them see.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from ..images import PictureError
@@ -67,7 +68,7 @@ def train(
         watch: Is told how it goes, in the main process.
 
     Raises:
-        FileExistsError: There is a run in `out`, and `resume` is False.
+        FileExistsError: There is a run in `out`, and `resume` is False; or another process is writing to it.
         FileNotFoundError: The semantic model or the backbone's weights are not here and cannot be downloaded.
         OSError: A file cannot be written; the last state stays.
         ValueError: Nothing to learn from, a resume with other settings or data, a picture that cannot be read (the
@@ -93,29 +94,30 @@ def train(
         identity = run_identity(settings, labelled, split, extractor)
         saved = check_can_begin(state, out, identity, settings, resume=resume)
         out.mkdir(parents=True, exist_ok=True)
-        batches = Batches(
-            training_data(labelled, settings.model.image_size, extractor, picture_cache, accelerator, watch),
-            settings,
-            accelerator.process_index,
-            accelerator.num_processes,
-            workers,
-        )
-        run = TrainingRun(
-            accelerator,
-            settings,
-            labelled,
-            split,
-            out,
-            extractor,
-            identity,
-            saved,
-            batches,
-            state,
-            watch,
-            local_files_only,
-        )
-        try:
-            run.learn()
-        except PictureError as error:
-            raise run.stopped_by(error) from error
-        return run.finish()
+        with state.held() if accelerator.is_main_process else nullcontext():
+            batches = Batches(
+                training_data(labelled, settings.model.image_size, extractor, picture_cache, accelerator, watch),
+                settings,
+                accelerator.process_index,
+                accelerator.num_processes,
+                workers,
+            )
+            run = TrainingRun(
+                accelerator,
+                settings,
+                labelled,
+                split,
+                out,
+                extractor,
+                identity,
+                saved,
+                batches,
+                state,
+                watch,
+                local_files_only,
+            )
+            try:
+                run.learn()
+            except PictureError as error:
+                raise run.stopped_by(error) from error
+            return run.finish()

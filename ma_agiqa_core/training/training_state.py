@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -110,6 +111,29 @@ class StateFolder:
         self._delete(
             old for old in self.folder.glob("best-*.safetensors") if old != self.best_file(progress.best_epoch)
         )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other runs out of the folder for as long; the system lets go of what a killed run held.
+
+        Raises:
+            FileExistsError: Another run is at work in it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise FileExistsError(
+                f"Expected a folder that no other run is writing to, got {str(self.folder.parent)!r}. Wait for that "
+                "run, or choose another folder."
+            ) from None
+        except NotImplementedError:  # a file system without locks
+            pass
+        try:
+            yield
+        finally:
+            lock.release()
 
     def make(self) -> None:
         """Makes the folder, and deletes what a killed writer left: temporary files of safetensors and of ours."""

@@ -159,7 +159,9 @@ def test_training_without_an_expert_asks_nothing_for_it(
 
     assert asked == {"semantic_content"}
     scorer = load_scorer(result.model, device="cpu", semantic=owl_folder)
-    assert list(scorer.extractor.questions) == ["semantic_content"]  # type: ignore[union-attr]
+    assert isinstance(scorer, MaAgiqaScorer)
+    assert scorer.extractor is not None
+    assert list(scorer.extractor.questions) == ["semantic_content"]
 
 
 def test_an_expert_that_is_not_there_is_refused_before_the_language_model_works(

@@ -242,6 +242,20 @@ def test_the_command(
     assert "broken.png" in err
 
 
+def test_the_teachers_own_file_is_not_overwritten(
+    run: Callable[..., tuple[int, str, str]], pictures: list[Path], tmp_path: Path
+) -> None:
+    teacher = tmp_path / "teacher.safetensors"
+    distill(CallableScorer(brightness, name="brightness", high=60), pictures, teacher)
+    before = teacher.read_bytes()
+
+    code, out, err = run("distill", "--teacher", teacher, "--images", pictures[0].parent, "--out", teacher)
+
+    assert (code, out) == (2, "")
+    assert "Expected another file than the teacher's" in err
+    assert teacher.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -251,7 +265,7 @@ def test_the_command(
         (["--teacher", "missing"], "got 'missing'"),
         (["--teacher", "needs-prompt"], "Give --prompts FILE"),
         (["--images", "absent"], "absent, which does not exist"),
-        ([], "Expected at least 30 pictures with a score of brightness, got 3"),
+        ([], "Expected at least 30 pictures to learn from, got 4. Give it more"),
     ],
 )
 def test_mistakes_are_one_line(

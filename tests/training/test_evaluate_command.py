@@ -72,6 +72,22 @@ def test_the_table_and_the_rows(run: Run, labelled: Path) -> None:
         assert (code, out.startswith(opening)) == (0, True)
 
 
+def test_what_is_not_measured_or_has_no_interval_is_said(run: Run, labelled: Path) -> None:
+    code, out, err = run("evaluate", *arguments(labelled), "--score-column", "alignment=brightness", "--resamples", 0)
+    assert code == 0
+    assert "In brackets" not in out
+    assert "measured: quality; evaluate alignment by a command of its own" in err
+
+
+def test_sets_of_one_name_are_told_apart(run: Run, labelled: Path) -> None:
+    (labelled / "more").mkdir()
+    write_table(labelled / "more" / "labels.csv", [tuple(row.values()) for row in rows_of(labelled)][:10])
+    more = ["--labels", labelled / "more" / "labels.csv", "--images", labelled / "photos"]
+    code, out, _ = run("evaluate", *arguments(labelled), *more, "--json")
+    assert code == 0
+    assert [entry["data"] for entry in json.loads(out)["sets"]] == [f"{labelled.name}/labels", "more/labels"]
+
+
 def test_several_sets_each_have_their_figures(run: Run, labelled: Path) -> None:
     rows = [tuple(row.values()) for row in rows_of(labelled)]
     write_table(labelled / "other.csv", [(name, 3.0, *rest) for name, _, *rest in rows[:10]])

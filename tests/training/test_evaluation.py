@@ -191,3 +191,10 @@ def test_the_scatter_is_drawn(tmp_path: Path, ending: str) -> None:
         draw_scatter([first], tmp_path / "scatter.txt")
     with pytest.raises(ValueError, match="got none"):
         draw_scatter([], file)
+
+
+def test_too_few_to_resample_have_no_interval() -> None:
+    few = agreement([1, 2, 3, 4], [1, 3, 2, 4])
+    assert (few.srcc.value, few.srcc.low) == (pytest.approx(0.8), None)
+    one = within_prompt([1, 2, 3], [1, 2, 3], ["a", "a", "a"])
+    assert (one.best_picked.value, one.best_picked.low, one.share_of_gain.low) == (1, None, None)

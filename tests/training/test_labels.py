@@ -54,6 +54,17 @@ def test_names_are_paths_or_names_anywhere_in_the_folder_with_or_without_ending(
     assert found.unlabelled == 0
 
 
+def test_an_absolute_path_is_the_same_picture(read: Any, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(images.parent)
+    table = Path("labels.csv")
+    table.write_text(f"{HEADER}{images / 'b.png'},2,\n")
+    found = read_labels(table, Path("pictures"), score_column="mos")
+    assert (found.unlabelled, [picture.path for picture in found.pictures]) == (2, [Path("pictures/b.png")])
+    table.write_text(f"{HEADER}b.png,1,\n{images / 'b.png'},2,\n")
+    with pytest.raises(ValueError, match="Expected each picture once"):
+        read_labels(table, Path("pictures"), score_column="mos")
+
+
 def test_one_name_for_two_pictures_is_refused(read: Any, images: Path) -> None:
     PIL.Image.new("RGB", (8, 8)).save(images / "c.png")
 
@@ -231,6 +242,11 @@ def test_a_missing_openpyxl_names_its_pip_line(tmp_path: Path, images: Path, mon
 
     with pytest.raises(ImportError, match=r'pip install "ma-agiqa\[train\]"'):
         read_labels(tmp_path / "labels.xlsx", images, score_column="MOS")
+
+
+def test_a_folder_is_no_table(images: Path) -> None:
+    with pytest.raises(ValueError, match=r"got the folder .*pictures. Name the file in it, or.* --dataset"):
+        read_labels(images, images, score_column="mos")
 
 
 def test_constant_scores_are_said_and_read(read: Any, caplog: pytest.LogCaptureFixture) -> None:

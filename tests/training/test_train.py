@@ -167,7 +167,7 @@ def test_pictures_from_the_cache_are_the_same_pictures(run_training: Run, tmp_pa
     run_training(tmp_path / "run", ema=0.9, picture_cache=tmp_path / "pixels")
 
     assert_same_run(tmp_path / "run", whole)
-    assert [path.stat().st_size for path in (tmp_path / "pixels").iterdir()] == [
+    assert [path.stat().st_size for path in (tmp_path / "pixels").glob("*.npy")] == [
         pytest.approx(40 * 3 * 32 * 32, abs=128)
     ]
 
@@ -298,7 +298,7 @@ def test_killed_while_a_state_is_written_it_goes_on_to_the_same_weights(
     run_training(tmp_path / "run", ema=0.9, resume=True)
 
     assert_same_run(tmp_path / "run", whole)
-    left = {path.name for path in (tmp_path / "run" / "state").iterdir()}
+    left = {path.name for path in (tmp_path / "run" / "state").iterdir()} - {"lock"}
     assert left == {
         "state.safetensors",
         f"best-{json.loads((whole / 'metrics.json').read_text())['best_epoch']:04d}.safetensors",
@@ -359,6 +359,23 @@ def test_a_run_is_never_overwritten(run_training: Run, whole: Path, tmp_path: Pa
     with pytest.raises(FileExistsError, match="Expected a folder without a model"):
         run_training(tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == b"somebody's"
+
+
+def test_two_runs_at_once_do_not_share_a_folder(run_training: Run, tmp_path: Path) -> None:
+    with (
+        StateFolder(tmp_path / "run" / "state").held(),
+        pytest.raises(FileExistsError, match=r"that no other run is writing to, got .* choose another"),
+    ):
+        run_training(tmp_path / "run", epochs=1)
+
+    run_training(tmp_path / "run", epochs=1, resume=True)  # it let go
+
+
+def test_files_may_be_read_by_others(whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    usual = (tmp_path / "plain").stat().st_mode
+    files = [path for path in whole.rglob("*") if path.is_file() and path.name != "lock"]
+    assert {path.name for path in files if path.stat().st_mode != usual} == set()
 
 
 def test_a_damaged_state_is_named(run_training: Run, whole: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_several_tables_train_one_model(command: RunCommand, made_up_set: Module
 
     assert code == 0
     assert "authenticity  test      4" in out
-    assert load_scorer(tmp_path / "run" / "model.safetensors", device="cpu").info.trained_on == "labels+labels"
+    assert load_scorer(tmp_path / "run" / "model.safetensors", device="cpu").info.trained_on == "one/labels+two/labels"
 
 
 @pytest.mark.parametrize(
