@@ -42,7 +42,7 @@ LABELS = {
 
 @click.command()
 @click.option("--only", type=click.Choice(["overhead", "sampler"]), help="One part.")
-@click.option("--turns", default=15, show_default=True, type=click.IntRange(min=3), help="Of each.")
+@click.option("--turns", default=45, show_default=True, type=click.IntRange(min=3), help="Of each.")
 def main(only: str | None, turns: int) -> None:
     if "COMFYUI_PATH" not in os.environ:
         raise click.UsageError("Expected COMFYUI_PATH with a checkout of ComfyUI, got none. Set it.")
@@ -88,11 +88,12 @@ def overhead_table(times: dict[str, list[dict[str, float]]]) -> str:
             seconds = [entry[clock] for entry in times[name]]
             spread.append(f"{statistics.median(seconds):.3f} ({min(seconds):.3f}–{max(seconds):.3f})")
         lines.append(f"| {label} | {' | '.join(spread)} | {ratio(name, 'wall'):.1%} | {ratio(name, 'own'):.1%} |")
-    added = ratio(NODE, "own", INSIDE) - 1
-    verdict = "met" if added < OVERHEAD_BAR else f"MISSED ({added:.2%})"
+    over, added = ([ratio(NODE, clock, to) - 1 for clock in ("own", "wall")] for to in (CORE, INSIDE))
+    verdict = "met" if over[0] < OVERHEAD_BAR else f"MISSED ({over[0]:.2%})"
     lines.append(
-        f"\nWhat Score Images adds to the core call that it makes, median of the turns: {added:.2%} by process time, "
-        f"{ratio(NODE, 'wall', INSIDE) - 1:.2%} by the clock. Bar, under {OVERHEAD_BAR:.0%}: {verdict}."
+        f"\nOverhead of Score Images, median of the turns' ratios: {over[0]:.2%} by process time, {over[1]:.2%} by the "
+        f"clock. Bar, under {OVERHEAD_BAR:.0%}: {verdict}.\nOver the core call that it makes itself, which a busy "
+        f"machine blurs less: {added[0]:.2%} and {added[1]:.2%}."
     )
     return "\n".join(lines)
 
