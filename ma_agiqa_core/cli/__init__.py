@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from . import generation, models, scoring, train, training
+from . import evaluation, generation, models, scoring, train
 from .options import EXIT_CODES, INTERRUPTED, PROGRAM, SOME_FAILED, WRONG_USAGE, debug_option, notice
 
 __all__ = ["INTERRUPTED", "PROGRAM", "SOME_FAILED", "WRONG_USAGE", "cli", "main", "run"]
@@ -82,7 +82,7 @@ for command in (
     models.models,
     generation.calibrate,
     train.train,
-    training.evaluate,
-    training.distill,
+    evaluation.evaluate,
+    evaluation.distill,
 ):
     cli.add_command(command)

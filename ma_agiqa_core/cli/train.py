@@ -127,7 +127,7 @@ def train(
     _say_unlabelled(labelled)
 
     from ..training.train import train as train_model
-    from .training_progress import TrainingProgress, training_table
+    from .train_progress import TrainingProgress, training_table
 
     with TrainingProgress() as watch:
         result = train_model(

@@ -1,4 +1,4 @@
-"""The commands around trained models: evaluate, distill."""
+"""The commands that measure a scorer, and that make a small one of it: evaluate, distill."""
 
 from __future__ import annotations
 
