@@ -7,6 +7,7 @@ so at its next turn instead of leaving the others to wait for it.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +38,10 @@ class Processes:
             from accelerate.utils import parse_flag_from_env
 
             # Unless it is told so, it takes a process without a GPU for one that is alone.
+            was_begun = torch.distributed.is_initialized()
             self._state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not _has_accelerator())
+            if not was_begun:  # gloo's threads, left to the end of the process, can take it down with an abort
+                atexit.register(self._state.destroy_process_group)
         self.index: int = 0 if self._state is None else self._state.process_index
         self.count: int = 1 if self._state is None else self._state.num_processes
 

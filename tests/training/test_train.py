@@ -3,9 +3,12 @@
 import csv
 import json
 import os
+import pickle
 import shutil
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from ma_agiqa_core.training.training_state import StateFolder
 from ma_agiqa_core.training.watch import Watch
 
 Run = Callable[..., TrainingResult]
+SCRIPT = Path(__file__).with_name("killed_runs.py")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="a child that is killed is forked")
 
 
@@ -65,15 +69,37 @@ def whole(finished: dict[str, Path], run_training: Run, tmp_path_factory: pytest
     return finished["run"]
 
 
-def in_a_child(work: Callable[[], Any]) -> int:
-    """Runs in a forked child, which may be killed; gives the signal that ended it, 0 for none."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.waitpid(child, 0)[1] & 0x7F
+@pytest.fixture(scope="module")
+def killed_runs() -> Iterator["subprocess.Popen[str]"]:
+    """The process whose children train and are killed: see killed_runs.py."""
+    paths = os.pathsep.join(filter(None, [str(SCRIPT.parents[2]), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, str(SCRIPT)]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture
+def signal_of(
+    killed_runs: "subprocess.Popen[str]", made_up: LabelledSet, small_settings: TrainingSettings, tmp_path: Path
+) -> Callable[..., int]:
+    """Trains in a child that is killed; gives the signal that ended it, 0 for none."""
+    inputs = tmp_path / "inputs.pickle"
+    inputs.write_bytes(pickle.dumps((small_settings, made_up)))
+
+    def run(out: Path, fields: dict[str, Any], **moment: Any) -> int:
+        job = {"inputs": str(inputs), "out": str(out), "fields": fields, **moment}
+        assert killed_runs.stdin is not None
+        assert killed_runs.stdout is not None
+        killed_runs.stdin.write(json.dumps(job) + "\n")
+        killed_runs.stdin.flush()
+        return int(killed_runs.stdout.readline())
+
+    return run
 
 
 # ------------------------------------------------------------------------------------------------- what it writes
@@ -239,18 +265,10 @@ def test_constant_training_labels_are_refused(run_training: Run, made_up: Labell
 @needs_fork
 @pytest.mark.parametrize("step", [1, 4, 6, 11])
 def test_killed_between_steps_it_goes_on_to_the_same_weights(
-    step: int, run_training: Run, whole: Path, tmp_path: Path
+    step: int, signal_of: Callable[..., int], run_training: Run, whole: Path, tmp_path: Path
 ) -> None:
-    class Killed(Watch):
-        steps = 0
-
-        def stepped(self) -> None:
-            self.steps += 1
-            if self.steps == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-
     options: dict[str, Any] = {"ema": 0.9, "save_every": 3}
-    assert in_a_child(lambda: run_training(tmp_path / "run", **options, watch=Killed())) == signal.SIGKILL
+    assert signal_of(tmp_path / "run", options, step=step) == signal.SIGKILL
     run_training(tmp_path / "run", **options, resume=True)
 
     (tmp_path / "run" / "settings.json").write_bytes((whole / "settings.json").read_bytes())  # but for save_every
@@ -261,40 +279,9 @@ def test_killed_between_steps_it_goes_on_to_the_same_weights(
 @pytest.mark.parametrize("call", [1, 3])
 @pytest.mark.parametrize("moment", ["half written", "before the move", "after the move"])
 def test_killed_while_a_state_is_written_it_goes_on_to_the_same_weights(
-    call: int, moment: str, run_training: Run, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: int, moment: str, signal_of: Callable[..., int], run_training: Run, whole: Path, tmp_path: Path
 ) -> None:
-    def die() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def killed() -> None:
-        calls = 0
-        real = training_state.save_file
-
-        def save_file(tensors: Any, path: Path, metadata: Any) -> None:
-            nonlocal calls
-            calls += 1
-            real(tensors, path, metadata)
-            if calls == call and moment == "half written":
-                shutil.copyfile(path, path.with_name(".tmpAbC123"))  # safetensors' own name for it
-                os.truncate(path, path.stat().st_size // 2)
-                die()
-
-        real_replace = Path.replace
-
-        def replace_file(self: Path, target: Path) -> Path:
-            is_it = calls == call and Path(target).name == "state.safetensors"
-            if is_it and moment == "before the move":
-                die()
-            moved = real_replace(self, target)
-            if is_it:
-                die()
-            return moved
-
-        monkeypatch.setattr(training_state, "save_file", save_file)
-        monkeypatch.setattr(Path, "replace", replace_file)
-        run_training(tmp_path / "run", ema=0.9)
-
-    assert in_a_child(killed) == signal.SIGKILL
+    assert signal_of(tmp_path / "run", {"ema": 0.9}, moment=moment, call=call) == signal.SIGKILL
     run_training(tmp_path / "run", ema=0.9, resume=True)
 
     assert_same_run(tmp_path / "run", whole)
