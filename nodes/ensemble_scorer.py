@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..ma_agiqa_core import EnsembleScorer as CoreEnsemble
 from .managed_scorer import ManagedScorer, one_scorer
-from .schema import Scorer, schema
+from .schema import CATEGORY, Scorer, schema
 
 NUMBERS = (1, 2, 3, 4)
 
@@ -22,7 +22,7 @@ class EnsembleScorer(io.ComfyNode):
             inputs.append(weight)
         return schema(
             node_id="MaAgiqaEnsembleScorer",
-            category="MA-AGIQA",
+            category=CATEGORY,
             search_aliases=["ensemble", "average scores", "merge scorers", "mixed reward", "multiple judges"],
             # first, else it stands between the weights: the front end shows the optional ones last
             inputs=[io.Combo.Input("combine", options=["calibrated", "rank", "zscore"], default="calibrated"), *inputs],

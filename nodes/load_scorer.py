@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from .model_folder import FROM_CHECKPOINT, LITE, scorer_file, scorer_names, semantic_folder, semantic_names
-from .schema import Scorer, schema
+from .schema import CATEGORY, Scorer, schema
 from .scorer_loading import DEVICES, PRECISIONS, file_states, managed_scorer
 
 
@@ -12,7 +12,7 @@ class LoadScorer(io.ComfyNode):
     def define_schema(cls):
         return schema(
             node_id="MaAgiqaLoadScorer",
-            category="MA-AGIQA",
+            category=CATEGORY,
             search_aliases=[
                 "image quality",
                 "aesthetic score",

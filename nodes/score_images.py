@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..ma_agiqa_core.report.score_table import score_table
 from .managed_scorer import one_scorer, scores_of
 from .pictures import flattened, prompts_for, unchanged
-from .schema import Scorer, schema
+from .schema import CATEGORY, Scorer, schema
 from .score_strip import score_strip
 
 
@@ -14,7 +14,7 @@ class ScoreImages(io.ComfyNode):
     def define_schema(cls):
         return schema(
             node_id="MaAgiqaScoreImages",
-            category="MA-AGIQA",
+            category=CATEGORY,
             search_aliases=[
                 "image quality",
                 "rate images",
