@@ -62,7 +62,7 @@ def test_from_vectors_to_a_student(
     report = json.loads(out)
     assert code == 0, err
     assert report["overall"]["n"] == metrics["test"]["n"] == 16
-    # The figures that training wrote, but for those behind a fit: 16 pictures of a hardly trained model leave them open.
+    # What training wrote; figures behind a fit are left out, since 16 pictures do not determine it.
     for figure in ("srcc", "krcc"):
         assert report["overall"][figure] == pytest.approx(metrics["test"][figure], abs=1e-4)
     assert Path("scatter.png").stat().st_size > 5000
