@@ -5,9 +5,7 @@ the wrong layout, range or dtype are mistakes in the calling program: `ValueErro
 """
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Set
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias, TypeGuard
 
@@ -15,6 +13,7 @@ import numpy as np
 import PIL.Image
 import torch
 
+from .made_ahead import made_ahead
 from .picture_files import MAX_PICTURE_PIXELS, UnreadablePictureError, load_image, read_picture, to_rgb
 
 __all__ = [
@@ -140,21 +139,8 @@ def iterate_pictures(
     ahead = 2 * workers if ahead is None else ahead
     if workers < 1 or ahead < 1:
         raise ValueError(f"Expected workers and ahead of at least 1, got {workers} and {ahead}.")
-    return _decode_ahead(as_picture_list(images) if _is_one_picture(images) else images, workers, ahead)
-
-
-def _decode_ahead(images: Iterable[PictureInput], workers: int, ahead: int) -> Iterator[Picture]:
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    pending: deque[Future[Picture]] = deque()
-    try:
-        for index, image in enumerate(images):
-            pending.append(pool.submit(decode, image, index))
-            if len(pending) > ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    pictures = as_picture_list(images) if _is_one_picture(images) else images
+    return made_ahead(enumerate(pictures), lambda numbered: decode(numbered[1], numbered[0]), workers, ahead)
 
 
 def path_text(image: object) -> str | None:

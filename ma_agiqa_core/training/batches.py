@@ -7,22 +7,18 @@ on several processes, draw the same, and nothing has to be remembered.
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from ..made_ahead import made_ahead
 from .augmentation import augmented, generator
 from .pixels import TrainingPixels
 from .settings import TrainingSettings
 
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 _ORDER, _AUGMENTATION = 1, 2  # which of the seed's streams of random numbers
 
 
@@ -139,21 +135,3 @@ class Batches:
         vectors = {name: vector[numbers] for name, vector in self.data.vectors.items()}
         labels = self.data.labels[numbers]
         return Batch(numbers, pixels, vectors, labels, labels.isfinite().sum(0).float(), 1.0)
-
-
-def made_ahead(items: Iterable[Item], make: Callable[[Item], Made], workers: int) -> Generator[Made, None, None]:
-    """`make` of each item in order, made in threads before it is asked for.
-
-    An iterator that is left early stops its threads without waiting for them.
-    """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
-    pending: deque[Future[Made]] = deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(make, item))
-            if len(pending) > workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

@@ -20,7 +20,7 @@ from ma_agiqa_core.model import MaAgiqa
 from ma_agiqa_core.preprocess import visual_pixels
 from ma_agiqa_core.training import network as network_module
 from ma_agiqa_core.training.augmentation import augmented, generator, torch_seed
-from ma_agiqa_core.training.batches import Batches, TrainingData, made_ahead
+from ma_agiqa_core.training.batches import Batches, TrainingData
 from ma_agiqa_core.training.cosine_patches import start_with_cosines
 from ma_agiqa_core.training.curves import plot_curves
 from ma_agiqa_core.training.joined_sets import joined
@@ -191,18 +191,6 @@ def test_the_last_partial_batch_is_left_out_where_it_is_asked_for() -> None:
     assert numbered_batches().steps(range(20)) == 3
     assert numbered_batches(drop_last=True).steps(range(20)) == 2
     assert numbered_batches(drop_last=True).steps(range(5)) == 1  # there is no whole one
-
-
-def test_what_is_made_ahead_comes_in_order_and_fails_in_its_place() -> None:
-    def make(number: int) -> int:
-        if number == 5:
-            raise ValueError("five")
-        return number * number
-
-    made = made_ahead(range(9), make, workers=3)
-    assert [next(made) for _ in range(5)] == [0, 1, 4, 9, 16]
-    with pytest.raises(ValueError, match="five"):
-        next(made)
 
 
 # ------------------------------------------------------------------------------------------------------------- pixels
