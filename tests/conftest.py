@@ -2,6 +2,7 @@
 
 import importlib.util
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -10,19 +11,28 @@ import numpy as np
 import PIL.Image
 import pytest
 
+HERE = Path(__file__).parent
+LoadModule = Callable[[Path], ModuleType]
+
 # A shell starts background jobs with Ctrl-C ignored, and children inherit that: the tests of Ctrl-C need it back.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def load_beside(name: str) -> ModuleType:
-    """A module of this folder: it is no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="session")
+def load_module() -> LoadModule:
+    """Imports a file by its path, once: the tests' folders, examples and benchmarks are no packages."""
+
+    def load(path: Path) -> ModuleType:
+        if path.stem not in sys.modules:
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            assert spec is not None
+            assert spec.loader is not None
+            sys.modules[path.stem] = module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        return sys.modules[path.stem]
+
+    return load
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +58,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_picture: Callab
 
 
 @pytest.fixture
-def brightness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def brightness(monkeypatch: pytest.MonkeyPatch, load_module: LoadModule) -> ModuleType:
     """Scores by mean brightness in this process."""
-    module = load_beside("brightness_cli")
+    module = load_module(HERE / "brightness_cli.py")
     from ma_agiqa_core import scoring_run
 
     monkeypatch.setattr(scoring_run, "load_scorer", module.load_scorer)
@@ -71,8 +81,14 @@ def run(brightness: ModuleType, capsys: pytest.CaptureFixture[str]) -> Callable[
 
 
 @pytest.fixture(scope="session")
-def tiny_models() -> ModuleType:
-    return load_beside("tiny_models")
+def chromium_tools(load_module: LoadModule) -> ModuleType:
+    """Opens a browser."""
+    return load_module(HERE / "chromium.py")
+
+
+@pytest.fixture(scope="session")
+def tiny_models(load_module: LoadModule) -> ModuleType:
+    return load_module(HERE / "tiny_models.py")
 
 
 @pytest.fixture(scope="session")

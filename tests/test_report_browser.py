@@ -2,7 +2,9 @@
 
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,16 +16,6 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: the report was not opened")
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--no-default-browser-check",
-]
 MODEL = {
     "name": "lite",
     "revision": "1",
@@ -46,11 +38,9 @@ BY_SCORE = ["Ærø 日本.png", "bird.png", "cat 10.png", "cat 9.png", "fox.png"
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+def browser(chromium_tools: ModuleType) -> Iterator[Any]:
+    with chromium_tools.browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Fixtures: tiny random pipelines of every family that pruning knows, and calls of them in which rows are dropped."""
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -9,26 +7,23 @@ from typing import Any
 
 import pytest
 
-
-def load_beside(name: str) -> ModuleType:
-    """A module of this folder: it is no package."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
+HERE = Path(__file__).parent
+LoadModule = Callable[[Path], ModuleType]
 
 
 @pytest.fixture(scope="session")
-def tiny_pipelines() -> ModuleType:
-    return load_beside("tiny_pipelines")
+def tiny_pipelines(load_module: LoadModule) -> ModuleType:
+    return load_module(HERE / "tiny_pipelines.py")
 
 
 @pytest.fixture(scope="session")
-def pruned_calls(tiny_pipelines: ModuleType) -> Any:
-    return load_beside("pruned_calls").PrunedCalls(tiny_pipelines)
+def calls_module(load_module: LoadModule) -> ModuleType:
+    return load_module(HERE / "pruned_calls.py")
+
+
+@pytest.fixture(scope="session")
+def pruned_calls(calls_module: ModuleType, tiny_pipelines: ModuleType) -> Any:
+    return calls_module.PrunedCalls(tiny_pipelines)
 
 
 @pytest.fixture(scope="session")
@@ -44,11 +39,11 @@ def unpruned(pruned_calls: Any) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def assert_same(pruned_calls: Any) -> Callable[..., None]:
-    return load_beside("pruned_calls").assert_same
+def assert_same(calls_module: ModuleType) -> Callable[..., None]:
+    return calls_module.assert_same
 
 
 @pytest.fixture(scope="session")
-def run_pruned(pruned_calls: Any) -> Callable[..., Any]:
+def run_pruned(calls_module: ModuleType) -> Callable[..., Any]:
     """Calls a pipeline of the test's own; see pruned_calls.run."""
-    return load_beside("pruned_calls").run
+    return calls_module.run

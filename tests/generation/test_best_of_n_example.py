@@ -1,6 +1,6 @@
 """examples/best_of_n.py as a user runs it, on a pipeline in a folder."""
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,13 +14,8 @@ LOCAL = ["--preview", "vae", "--local-files-only", "--device", "cpu", "--steps",
 
 
 @pytest.fixture(scope="module")
-def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("best_of_n_example", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def example(load_module: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_module(EXAMPLE)
 
 
 @pytest.fixture(scope="module")

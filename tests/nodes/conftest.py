@@ -19,46 +19,42 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-FAKES = Path(__file__).parent / "fakes"
+HERE = Path(__file__).parent
+FAKES = HERE / "fakes"
 PACK = "ma_agiqa_pack"  # the name of the package that ComfyUI would make of the folder's path
 IS_REAL = os.environ.get("MA_AGIQA_TEST_NODES_AGAINST") == "comfyui"
 _OF_COMFYUI = ("comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview")
 
+LoadModule = Callable[[Path], ModuleType]
+
 collect_ignore = ["fakes"]
 
 
-def load_beside(name: str) -> ModuleType:
-    """A module of this folder: it is no package."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
 @pytest.fixture(scope="session")
-def published_archive() -> ModuleType:
+def published_archive(load_module: LoadModule) -> ModuleType:
     """Which files the registry's archive holds; `copy_published(folder)` installs it there."""
-    return load_beside("published_archive")
+    return load_module(HERE / "published_archive.py")
 
 
 @pytest.fixture(scope="session")
-def front_end_tools() -> ModuleType:
+def front_end_tools(load_module: LoadModule) -> ModuleType:
     """ComfyUI's front end in a browser."""
-    return load_beside("front_end")
+    return load_module(HERE / "front_end.py")
 
 
 @pytest.fixture(scope="session")
-def workflow_to_api() -> ModuleType:
+def workflow_to_api(load_module: LoadModule) -> ModuleType:
     """Makes prompts of workflows."""
-    return load_beside("workflow_to_api")
+    return load_module(HERE / "workflow_to_api.py")
 
 
 @pytest.fixture(scope="session")
 def comfyui(
-    tmp_path_factory: pytest.TempPathFactory, tiny_models: ModuleType, published_archive: ModuleType
+    tmp_path_factory: pytest.TempPathFactory,
+    load_module: LoadModule,
+    tiny_models: ModuleType,
+    tiny_checkpoint: ModuleType,
+    published_archive: ModuleType,
 ) -> Iterator[Any]:
     """A running ComfyUI with the published pack and small random models; see `comfyui_server.ComfyuiServer`."""
     if "COMFYUI_PATH" not in os.environ:
@@ -66,8 +62,8 @@ def comfyui(
     pytest.importorskip("aiohttp", reason="ComfyUI's requirements are not installed: there is no aiohttp")
     base = tmp_path_factory.mktemp("comfyui")
     models = base / "models"
-    load_beside("tiny_checkpoint").write_tiny_checkpoint(models / "checkpoints" / "tiny.safetensors")
-    load_beside("tiny_checkpoint").write_tiny_taesd(models / "vae_approx")
+    tiny_checkpoint.write_tiny_checkpoint(models / "checkpoints" / "tiny.safetensors")
+    tiny_checkpoint.write_tiny_taesd(models / "vae_approx")
     tiny_models.write_clip(models / "ma_agiqa" / "tiny-clip")
     tiny_models.write_checkpoint(models / "ma_agiqa" / "visual.safetensors", semantic_dim=0)
     tiny_models.write_clip(base / "elsewhere" / "scorers" / "other-clip", seed=1)
@@ -76,7 +72,8 @@ def comfyui(
     broken.mkdir(parents=True)
     shutil.copy(ROOT / "__init__.py", broken)
     checkout = Path(os.environ["COMFYUI_PATH"]).resolve()
-    with load_beside("comfyui_server").comfyui_server(checkout, base, published_archive.copy_published) as server:
+    run_server = load_module(HERE / "comfyui_server.py").comfyui_server
+    with run_server(checkout, base, published_archive.copy_published) as server:
         yield server
 
 
@@ -160,15 +157,15 @@ def run_node(comfy_modules: str) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint() -> ModuleType:
+def tiny_checkpoint(load_module: LoadModule) -> ModuleType:
     """Writes files that ComfyUI's own loaders take: a checkpoint, a TAESD."""
-    return load_beside("tiny_checkpoint")
+    return load_module(HERE / "tiny_checkpoint.py")
 
 
 @pytest.fixture(scope="session")
-def tiny_diffusion(comfy_modules: str) -> ModuleType:
+def tiny_diffusion(load_module: LoadModule, comfy_modules: str) -> ModuleType:
     """A diffusion model of random numbers for ComfyUI's sampler, its conditioning and its VAE."""
-    return load_beside("tiny_diffusion")
+    return load_module(HERE / "tiny_diffusion.py")
 
 
 @pytest.fixture

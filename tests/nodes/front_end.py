@@ -1,23 +1,9 @@
 """ComfyUI's front end in Chromium, driven by playwright: what a user does, and what can be read off the canvas."""
 
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--no-default-browser-check",
-]
 LIMIT = 60_000  # milliseconds
 QUIET = {  # no tour, no news, nothing that lies over the nodes
     "Comfy.TutorialCompleted": True,
@@ -149,13 +135,3 @@ class FrontEnd:
     def _note_foreign(self, url: str) -> None:
         if not url.startswith((self.url, "data:", "blob:")):
             self.complaints.append(f"asked for {url}")
-
-
-@contextmanager
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()

@@ -46,12 +46,13 @@ Links = list[tuple[str, int, str, str]]
 
 def main(*wanted: str) -> None:
     server_module, browser = load("comfyui_server"), load("front_end")
+    opened = load("chromium", HERE.parent).browser
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         load("tiny_checkpoint").write_tiny_checkpoint(base / "models" / "checkpoints" / "sd_xl_base_1.0.safetensors")
         load("tiny_models", HERE.parent).write_clip(base / "models" / "ma_agiqa" / "clip-vit-base-patch32")
         checkout = Path(os.environ["COMFYUI_PATH"])
-        with server_module.comfyui_server(checkout, base, install) as server, browser.browser() as chromium:
+        with server_module.comfyui_server(checkout, base, install) as server, opened() as chromium:
             server.post("/settings", **browser.QUIET)
             page = chromium.new_page(viewport=VIEWPORT)
             front_end = browser.FrontEnd(page, server.url)

@@ -35,8 +35,8 @@ def tools(front_end_tools: ModuleType) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def chromium(tools: ModuleType) -> Iterator[Any]:
-    with tools.browser() as chromium:
+def chromium(tools: ModuleType, chromium_tools: ModuleType) -> Iterator[Any]:
+    with chromium_tools.browser() as chromium:
         yield chromium
 
 

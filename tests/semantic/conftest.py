@@ -1,22 +1,20 @@
 """Folders of tiny random image-text-to-text models, made when a test asks for them."""
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 
 @pytest.fixture(scope="session")
-def chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def chat_folder(
+    load_module: Callable[[Path], ModuleType], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
     """The folder of a tiny model by its `model_type`, the same one in the whole session: copy it to change it."""
     import transformers
 
-    spec = importlib.util.spec_from_file_location("tiny_chat_models", Path(__file__).with_name("tiny_chat_models.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    tiny = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tiny)
+    tiny = load_module(Path(__file__).with_name("tiny_chat_models.py"))
     made: dict[str, Path] = {}
 
     def folder(family: str) -> Path:

@@ -1,9 +1,8 @@
 """What our mPLUG-Owl2 leaves out changes nothing: it answers like a plain flow that leaves nothing out."""
 
 import copy
-import importlib.util
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -78,15 +77,9 @@ def owl() -> MplugOwl2:
 
 
 @pytest.fixture(scope="module")
-def plain() -> ModuleType:
+def plain(load_module: Callable[[Path], ModuleType]) -> ModuleType:
     """benchmarks/plain_mplug_owl2.py, which shares no code with the package."""
-    path = Path(__file__).parents[2] / "benchmarks/plain_mplug_owl2.py"
-    spec = importlib.util.spec_from_file_location("plain_mplug_owl2", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(Path(__file__).parents[2] / "benchmarks/plain_mplug_owl2.py")
 
 
 class Runs:

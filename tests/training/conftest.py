@@ -1,6 +1,5 @@
 """A made-up set, and settings with which an epoch on it takes a fraction of a second."""
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -38,13 +37,8 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def made_up_set() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("made_up_set", Path(__file__).with_name("made_up_set.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def made_up_set(load_module: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_module(Path(__file__).with_name("made_up_set.py"))
 
 
 @pytest.fixture(scope="session")
