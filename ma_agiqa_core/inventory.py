@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .clip_files import MODEL_CLASSES
 from .file_digest import file_digest
-from .semantic.model_files import MPLUG_OWL2, fingerprint, has_model, image_text_kind, read_json
+from .semantic.model_files import MPLUG_OWL2, complete_kind, fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def installed_models(paths: Iterable[Path]) -> Iterator[InstalledModel]:
     """
     yield _lite()
     for path in paths:
-        if path.is_dir() and (kind := _image_text_kind(path)):
+        if path.is_dir() and (kind := complete_kind(path)):
             size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
             yield _image_text_model(kind, path.resolve().name, "folder", path, size, fingerprint(path)[:12])
             continue
@@ -126,7 +126,7 @@ def _hub_cache() -> Iterator[InstalledModel]:
             weights = folder / "model.safetensors"
             if weights.is_file() and (scorer := _scorer_file(weights, "Hub cache", repository.repo_id)) is not None:
                 yield scorer
-            elif kind := _image_text_kind(folder):
+            elif kind := complete_kind(folder):
                 yield _image_text_model(
                     kind, repository.repo_id, "Hub cache", folder, snapshot.size_on_disk, snapshot.commit_hash
                 )
@@ -147,11 +147,3 @@ def _image_text_model(kind: str, name: str, source: str, folder: Path, size: int
         if is_scorer
         else f"A {kind} image-text model.",
     )
-
-
-def _image_text_kind(folder: Path) -> str | None:
-    """The type of an image-text model whose files are complete, else None."""
-    try:
-        return image_text_kind(read_json(folder / "config.json")) if has_model(folder) else None
-    except ValueError:
-        return None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .clip_files import MODEL_CLASSES
-from .semantic.model_files import has_model, image_text_kind, read_json
+from .semantic.model_files import complete_kind
 
 CHECKPOINT = ".safetensors"
 
@@ -22,7 +22,7 @@ def scorers_in(folder: str | os.PathLike[str]) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix()
         for path in _models(Path(folder))
-        if path.suffix.lower() == CHECKPOINT or (path.is_dir() and _kind(path) in MODEL_CLASSES)
+        if path.suffix.lower() == CHECKPOINT or (path.is_dir() and complete_kind(path) in MODEL_CLASSES)
     )
 
 
@@ -31,7 +31,7 @@ def semantic_models_in(folder: str | os.PathLike[str]) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix()
         for path in _models(Path(folder))
-        if path.is_dir() and _kind(path) not in (None, *MODEL_CLASSES)
+        if path.is_dir() and complete_kind(path) not in (None, *MODEL_CLASSES)
     )
 
 
@@ -50,11 +50,3 @@ def _models(folder: Path) -> Iterator[Path]:
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(place, name) for name in names if Path(name).suffix.lower() == CHECKPOINT)
-
-
-def _kind(folder: Path) -> str | None:
-    """The type of an image-text model whose files are complete, else None."""
-    try:
-        return image_text_kind(read_json(folder / "config.json")) if has_model(folder) else None
-    except ValueError:
-        return None

@@ -59,7 +59,12 @@ def visual_pixels_of(pixels: Sequence[Tensor], size: int, device: str | torch.de
     if not pixels:
         return torch.empty(0, 3, size, size, device=device)
     resized = torch.stack([resize_cubic(to_bytes(picture).to(device), (size, size)) for picture in pixels])
-    return resized.float().div_(255).sub_(0.5).div_(0.5)
+    return normalised(resized)
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """uint8 as the visual branch takes it, in scoring and in training: float32 in [-1, 1]."""
+    return pixels.float().div_(255).sub_(0.5).div_(0.5)
 
 
 def to_bytes(pixels: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..ma_agiqa_core.latent_rows import flattened_masks, latent_count, select_latents
+from .pictures import as_image_output
 
 
 def latents_for(latents: Any, count: int) -> list[dict[str, Any]] | None:
@@ -45,10 +46,7 @@ def as_mask_output(masks: list[torch.Tensor] | None, kept: Sequence[int]) -> lis
     """The kept masks: one MASK [B, H, W] where their sizes are equal, else one each."""
     if masks is None:
         return _unconnected("mask")
-    chosen = [masks[index] for index in kept]
-    if not chosen:
-        return ExecutionBlocker(None)
-    return [torch.stack(chosen)] if len({mask.shape for mask in chosen}) == 1 else [mask[None] for mask in chosen]
+    return as_image_output([masks[index] for index in kept])
 
 
 def skipped_if_empty(value: Any) -> Any:

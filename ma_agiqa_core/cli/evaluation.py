@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .labelled import labels_options, read_labelled_sets
+from .labelled import labels_options, say_unlabelled, take_labelled_sets
 from .options import (
     EXIT_CODES,
     PATH,
@@ -73,8 +73,7 @@ def evaluate(
     if row and as_json:
         raise click.UsageError("Expected --row or --json, got both.", click.get_current_context())
     check_outputs(plot, endings=(".png", ".svg", ".pdf"))
-    names = ("labels", "images", "score_columns", "datasets", "name_column", "prompt_column", "generator_column")
-    sets = read_labelled_sets(**{name: options.pop(name) for name in names}, split=split)
+    sets = take_labelled_sets(options, split)
     if split is not None:
         sets = [_part(labelled, split, part, seed) for labelled in sets]
 
@@ -144,9 +143,8 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
     total, all_listed = survey(images, None)
     pictures = list(find_pictures(images))
 
-    from ..records import Record
     from ..scoring_run import ScoringOptions, prepare
-    from ..terminal import error_lines, going_through, model_facts, score_with_progress
+    from ..terminal import going_through, model_facts
     from ..training.distillation import check_distillation, distilled_text, follow
 
     scoring = prepare(ScoringOptions(**options))
@@ -154,10 +152,7 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
     check_distillation(teacher, out, len(pictures))
     if teacher.needs_prompt:
         notice(f"{teacher.name} reads prompts, and its student cannot: it follows only what can be seen.")
-    records: list[Record] = []
-    with error_lines() as show:
-        score_with_progress(scoring, pictures, total, [records.extend, show])
-    scores = [math.nan if record.score is None else record.score for record in records]
+    scores = _scores(scoring, pictures, total)
     distilled = follow(teacher, pictures, scores, out, seed=seed, progress=going_through)
     if as_json:
         facts = {"taught_on": distilled.taught, "failed": distilled.failed, "parts": distilled.parts}
@@ -174,6 +169,17 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
     return SOME_FAILED if distilled.failed or not all_listed else 0
 
 
+def _scores(scoring: ScoringRun, pictures: Sequence[Path], total: int) -> list[float]:
+    """Of all pictures, with progress and a line for each error; NaN where there is none."""
+    from ..records import Record
+    from ..terminal import error_lines, score_with_progress
+
+    records: list[Record] = []
+    with error_lines() as show:
+        score_with_progress(scoring, pictures, total, [records.extend, show])
+    return [math.nan if record.score is None else record.score for record in records]
+
+
 def _part(labelled: LabelledSet, split: str, part: str, seed: int) -> LabelledSet:
     from ..training.splits import make_split
 
@@ -186,19 +192,14 @@ def _part(labelled: LabelledSet, split: str, part: str, seed: int) -> LabelledSe
 def _measured(
     scoring: ScoringRun, labelled: LabelledSet, target: str, prompts: Mapping[str, str], **bootstrap: int
 ) -> Evaluation:
-    from ..records import Record, path_key
-    from ..terminal import error_lines, score_with_progress
+    from ..records import path_key
     from ..training.evaluation import evaluate as measure
 
-    if labelled.unlabelled:
-        notice(f"pictures beside {labelled.name} without a score, which are left out: {labelled.unlabelled}")
+    say_unlabelled(labelled)
     target = target if target in labelled.targets else labelled.targets[0]
     pictures = [picture for picture in labelled.pictures if target in picture.scores]
-    records: list[Record] = []
-    with error_lines() as show:
-        score_with_progress(scoring, [p.path for p in pictures], len(pictures), [records.extend, show])
     return measure(
-        [math.nan if record.score is None else record.score for record in records],
+        _scores(scoring, [picture.path for picture in pictures], len(pictures)),
         [picture.scores[target] for picture in pictures],
         name=labelled.name,
         generators=[picture.generator for picture in pictures],

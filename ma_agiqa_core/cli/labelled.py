@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .options import PATH, together
+from .options import PATH, notice, together
 
 if TYPE_CHECKING:
     from ..training.labels import LabelledSet
 
 _Value = TypeVar("_Value")
+_NAMES = ("labels", "images", "score_columns", "datasets", "name_column", "prompt_column", "generator_column")
 
 labels_options = together(
     click.option(
@@ -46,6 +47,17 @@ labels_options = together(
     click.option("--prompt-column", metavar="C", help="Column with the prompts.  [default: prompt]"),
     click.option("--generator-column", metavar="C", help="Column with the generators.  [default: generator]"),
 )
+
+
+def take_labelled_sets(options: dict[str, Any], split: str | None) -> list[LabelledSet]:
+    """`read_labelled_sets` of a command's options, from which they are taken."""
+    return read_labelled_sets(**{name: options.pop(name) for name in _NAMES}, split=split)
+
+
+def say_unlabelled(labelled: LabelledSet) -> None:
+    """Says how many pictures have no score."""
+    if labelled.unlabelled:
+        notice(f"pictures beside {labelled.name} without a score, which are left out: {labelled.unlabelled}")
 
 
 def read_labelled_sets(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .labelled import labels_options, read_labelled_sets
-from .options import PATH, PROGRAM, debug_option, notice, together
+from .labelled import labels_options, say_unlabelled, take_labelled_sets
+from .options import PATH, PROGRAM, debug_option, together
 
 if TYPE_CHECKING:
-    from ..training.labels import LabelledSet
+    pass
 
 EXIT_CODES = """\b
 Exit codes:
@@ -115,8 +115,7 @@ def train(
     several sets, train one model with a head for each target. For several graphics cards or machines:
     accelerate launch -m ma_agiqa_core.cli train ...
     """
-    names = ("labels", "images", "score_columns", "datasets", "name_column", "prompt_column", "generator_column")
-    sets = read_labelled_sets(**{name: options.pop(name) for name in names}, split=split)
+    sets = take_labelled_sets(options, split)
 
     from ..training.joined_sets import joined
     from ..training.settings import preset as preset_settings
@@ -124,7 +123,7 @@ def train(
 
     settings = preset_settings(preset, **options, left_out=tuple(without))
     labelled, parts = joined(sets, [make_split(labelled, split, split_seed) for labelled in sets])
-    _say_unlabelled(labelled)
+    say_unlabelled(labelled)
 
     from ..training.train import train as train_model
     from .train_progress import TrainingProgress, training_table
@@ -150,8 +149,3 @@ def train(
     if result.is_main:
         click.echo(training_table(result))
         click.echo(f"\nModel: {result.model}\nNext:  {PROGRAM} rank YOUR_FOLDER --model {result.model}")
-
-
-def _say_unlabelled(labelled: LabelledSet) -> None:
-    if labelled.unlabelled:
-        notice(f"pictures beside {labelled.name} without a score, which are left out: {labelled.unlabelled}")

@@ -4,11 +4,11 @@ import base64
 import io
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from PIL import Image
 
+from ..made_ahead import made_ahead
 from ..picture_files import UnreadablePictureError, read_picture
 
 # (at most this many pictures, longest side in pixels, JPEG quality): few pictures get large previews,
@@ -35,11 +35,8 @@ def preview_size(count: int) -> tuple[int, int]:
 def make_thumbnails(paths: Sequence[str], *, workers: int | None = None) -> Iterator[Thumbnail]:
     """Previews in the order of `paths`; an unreadable file gives its reason, never an exception."""
     side, quality = preview_size(len(paths))
-    pool = ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1), thread_name_prefix="thumbnail")
-    try:
-        yield from pool.map(lambda path: make_thumbnail(path, side, quality), paths)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    workers = workers or min(4, os.cpu_count() or 1)
+    return made_ahead(paths, lambda path: make_thumbnail(path, side, quality), workers, 2 * workers)
 
 
 def make_thumbnail(path: str, side: int, quality: int) -> Thumbnail:

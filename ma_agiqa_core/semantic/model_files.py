@@ -109,6 +109,14 @@ def has_model(folder: Path) -> bool:
     return (folder / "config.json").is_file()
 
 
+def complete_kind(folder: Path) -> str | None:
+    """The type of an image-text model whose files are complete, else None."""
+    try:
+        return image_text_kind(read_json(folder / "config.json")) if has_model(folder) else None
+    except ValueError:
+        return None
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold a model's weights, in the order to read them.
 

@@ -114,7 +114,8 @@ class Batches:
         """This process's share of the rows, as the pictures are, to be scored."""
         own = rows[self.process :: self.processes]
         starts = range(0, len(own), size)
-        return made_ahead(starts, lambda start: self._batch(own[start : start + size], self.data.pixels), self.workers)
+        view = self.data.pixels.__getitem__
+        return made_ahead(starts, lambda start: self._batch(own[start : start + size], view), self.workers)
 
     def _training_batch(self, step_rows: Sequence[int], part: int, epoch: int) -> Batch:
         settings = self.settings
@@ -129,8 +130,8 @@ class Batches:
         labels = batch.labels if rows else torch.full_like(batch.labels, torch.nan)
         return Batch(batch.rows, batch.pixels, batch.vectors, labels, counts, len(rows) / len(step_rows))
 
-    def _batch(self, rows: Sequence[int], view: Callable[[int], Tensor] | TrainingPixels) -> Batch:
-        pixels = torch.stack([view[row] if isinstance(view, TrainingPixels) else view(row) for row in rows])
+    def _batch(self, rows: Sequence[int], view: Callable[[int], Tensor]) -> Batch:
+        pixels = torch.stack([view(row) for row in rows])
         numbers = torch.tensor(rows)
         vectors = {name: vector[numbers] for name, vector in self.data.vectors.items()}
         labels = self.data.labels[numbers]

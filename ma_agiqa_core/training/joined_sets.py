@@ -25,8 +25,9 @@ def joined(sets: Sequence[LabelledSet], splits: Sequence[Split]) -> tuple[Labell
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     places: dict[str, str] = {}
     for labelled, split in zip(sets, splits, strict=True):
-        for target in labelled.targets:
-            ranges.setdefault(target, labelled.range_of(target))
+        own = {target: labelled.range_of(target) for target in labelled.targets}
+        for target, scale in own.items():
+            ranges.setdefault(target, scale)
         for part, rows in zip(parts, (split.train, split.val, split.test), strict=True):
             part += [len(pictures) + row for row in rows]
         for picture in labelled.pictures:
@@ -36,10 +37,7 @@ def joined(sets: Sequence[LabelledSet], splits: Sequence[Split]) -> tuple[Labell
                     f"Expected each picture in one set, got {place!r} in {places[place]} and in {labelled.name}."
                 )
             places[place] = labelled.name
-            scores = {
-                target: _moved(score, labelled.range_of(target), ranges[target])
-                for target, score in picture.scores.items()
-            }
+            scores = {target: _moved(score, own[target], ranges[target]) for target, score in picture.scores.items()}
             pictures.append(replace(picture, scores=scores))
     low, high = next(iter(ranges.values()))
     name = "+".join(labelled.name for labelled in sets)

@@ -13,9 +13,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..hub import hub_file
 from ..model import MaAgiqa, MaAgiqaConfig
+from ..preprocess import normalised
 from .augmentation import torch_seed
 from .cosine_patches import start_with_cosines
-from .pixels import normalised
 from .settings import TrainingSettings
 
 _WEIGHTS = 3  # which of the seed's streams of random numbers

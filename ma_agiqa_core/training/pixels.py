@@ -99,8 +99,3 @@ class TrainingPixels:
             state = path.stat()
             digest.update(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:32]
-
-
-def normalised(pixels: Tensor) -> Tensor:
-    """uint8 as the network takes it: float32 in [-1, 1], the same numbers as `preprocess.visual_pixels` gives."""
-    return pixels.float().div_(255).sub_(0.5).div_(0.5)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ma_agiqa_core.images import PictureError
 from ma_agiqa_core.model import MaAgiqa
-from ma_agiqa_core.preprocess import visual_pixels
+from ma_agiqa_core.preprocess import normalised, visual_pixels
 from ma_agiqa_core.training import network as network_module
 from ma_agiqa_core.training.augmentation import augmented, generator, torch_seed
 from ma_agiqa_core.training.batches import Batches, TrainingData
@@ -27,7 +27,7 @@ from ma_agiqa_core.training.joined_sets import joined
 from ma_agiqa_core.training.labels import LabelledPicture, LabelledSet
 from ma_agiqa_core.training.losses import rank_loss, squared_error
 from ma_agiqa_core.training.network import new_network, new_optimizer
-from ma_agiqa_core.training.pixels import TrainingPixels, normalised
+from ma_agiqa_core.training.pixels import TrainingPixels
 from ma_agiqa_core.training.results import checkpoint_facts, is_better, selection_value
 from ma_agiqa_core.training.settings import PRESETS, TrainingSettings, differences, preset
 from ma_agiqa_core.training.splits import Split
