@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .callable_scorer import CallableScorer
     from .ensemble import EnsembleScorer
-    from .images import PictureError
+    from .errors import MaAgiqaError, PictureError
     from .ranking import RankedPicture, Ranking, rank
     from .scorer import Scorer, ScorerInfo, load_scorer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CallableScorer",
     "EnsembleScorer",
+    "MaAgiqaError",
     "PictureError",
     "RankedPicture",
     "Ranking",
@@ -28,7 +29,8 @@ __all__ = [
 _MODULE_OF = {
     "CallableScorer": "callable_scorer",
     "EnsembleScorer": "ensemble",
-    "PictureError": "images",
+    "MaAgiqaError": "errors",
+    "PictureError": "errors",
     "RankedPicture": "ranking",
     "Ranking": "ranking",
     "Scorer": "scorer",

@@ -8,6 +8,8 @@ from typing import TypeVar, overload
 import torch
 from torch import Tensor
 
+from .errors import MaAgiqaError
+
 FIRST_SIZE = {"cuda": 8}
 FIRST_SIZE_ELSEWHERE = 4  # larger batches are no faster on a processor
 LARGEST_SIZE = {"cuda": 64}  # elsewhere batches do not grow: where memory is swapped, nothing says that it ran out
@@ -80,7 +82,7 @@ def run_in_batches(
         RuntimeError: Out of memory with a single item, or whatever else `run` raises.
     """
     if not items:
-        raise ValueError("Expected at least one item, got none.")
+        raise MaAgiqaError("Expected at least one item, got none.")
     device = torch.device(device)
     fit = _fit(device, what)
     parts: list[Tensor | Mapping[str, Tensor]] = []
@@ -114,7 +116,7 @@ def _largest_that_fits(
         else:
             rows = {len(values) for values in (result.values() if isinstance(result, Mapping) else [result])}
             if rows != {size}:
-                raise ValueError(f"Expected {size} rows for {size} items, got {sorted(rows)}.")
+                raise MaAgiqaError(f"Expected {size} rows for {size} items, got {sorted(rows)}.")
             return result, size
         size //= 2
         if device.type == "cuda":  # out here: the error, and with it the tensors of its frames, is gone

@@ -7,6 +7,7 @@ from typing import Any
 import PIL.Image
 import torch
 
+from .errors import MaAgiqaError
 from .images import (
     PictureError,
     PictureInput,
@@ -86,7 +87,7 @@ class CallableScorer:
                 tick(len(indices))
             failed = [i for i in indices if not math.isfinite(scores[i])]
             if failed and on_error == "raise":
-                raise ValueError(
+                raise MaAgiqaError(
                     f"Expected finite scores from {self.info.name!r}, got {scores[failed[0]]:g} for picture "
                     f"{failed[0]}. Use on_error='nan' to go on without it."
                 )

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .errors import MaAgiqaError, MissingFileError
 from .model import MaAgiqa, MaAgiqaConfig
 from .model.config import ALIGNMENT
 from .published_checkpoint import convert_reference, listed, read_published
@@ -59,10 +60,10 @@ class TargetScale:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"Expected low < high, got {self.low} and {self.high}.")
+            raise MaAgiqaError(f"Expected low < high, got {self.low} and {self.high}.")
         finite = all(math.isfinite(score) for score in self.quantiles)
         if len(self.quantiles) == 1 or not finite or list(self.quantiles) != sorted(self.quantiles):
-            raise ValueError(f"Expected two or more ascending finite quantiles, or none, got {self.quantiles}.")
+            raise MaAgiqaError(f"Expected two or more ascending finite quantiles, or none, got {self.quantiles}.")
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,9 @@ class CheckpointFacts:
     def __post_init__(self) -> None:
         TargetScale(self.low, self.high, self.quantiles)  # refuses what is impossible
         if self.questions and set(self.questions) - {ALIGNMENT} != set(QUESTIONS):
-            raise ValueError(f"Expected questions for {' and '.join(QUESTIONS)}, got {', '.join(self.questions)}.")
+            raise MaAgiqaError(f"Expected questions for {' and '.join(QUESTIONS)}, got {', '.join(self.questions)}.")
         if not names_prompt(self.questions.get(ALIGNMENT, PROMPT)):
-            raise ValueError(f"Expected {PROMPT} in the question of alignment, got {self.questions[ALIGNMENT]!r}.")
+            raise MaAgiqaError(f"Expected {PROMPT} in the question of alignment, got {self.questions[ALIGNMENT]!r}.")
 
     def scale_of(self, target: str, targets: Sequence[str]) -> TargetScale:
         """What the scores for one of a model's `targets` mean."""
@@ -124,7 +125,9 @@ def save_checkpoint(model: MaAgiqa, path: str | os.PathLike[str], facts: Checkpo
     target = _target(path)
     facts = facts or CheckpointFacts()
     if strange := sorted(set(facts.further) - set(model.config.targets[1:])):
-        raise ValueError(f"Expected scales of {', '.join(model.config.targets[1:]) or 'no target'}, got {strange[0]}.")
+        raise MaAgiqaError(
+            f"Expected scales of {', '.join(model.config.targets[1:]) or 'no target'}, got {strange[0]}."
+        )
     questions = {**questions_for(model.config.targets), **facts.questions} if model.config.semantic_dim else {}
     semantic = {"model": facts.semantic_model, "revision": facts.semantic_revision, "questions": dict(questions)}
     metadata = {
@@ -156,7 +159,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> MaAgiqa:
     try:
         model = MaAgiqa(MaAgiqaConfig.from_dict(json.loads(metadata["config"])))
     except ValueError as error:
-        raise ValueError(f"Expected the config of a model in {str(file)!r}, got another: {error}") from error
+        raise MaAgiqaError(f"Expected the config of a model in {str(file)!r}, got another: {error}") from error
     expected = model.state_dict()
     with _opened(file) as checkpoint:
         names = checkpoint.keys()
@@ -192,7 +195,7 @@ def read_facts(path: str | os.PathLike[str]) -> CheckpointFacts:
             questions={str(name): str(question) for name, question in semantic["questions"].items()},
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected the metadata of a ma-agiqa checkpoint in {str(file)!r}, got {error!r}. {_ADVICE}"
         ) from error
 
@@ -233,7 +236,7 @@ def convert_file(
     try:
         converted, config = convert_reference(state_dict)
     except ValueError as error:
-        raise ValueError(f"{str(published)!r} cannot be converted: {error}") from error
+        raise MaAgiqaError(f"{str(published)!r} cannot be converted: {error}") from error
     model = MaAgiqa(config)
     model.load_state_dict(converted)
     save_checkpoint(model, out, facts)
@@ -243,7 +246,7 @@ def convert_file(
 def _target(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if target.suffix.lower() != ".safetensors":
-        raise ValueError(f"Expected a path that ends in .safetensors, got {str(path)!r}.")
+        raise MaAgiqaError(f"Expected a path that ends in .safetensors, got {str(path)!r}.")
     return target
 
 
@@ -253,40 +256,40 @@ def _read_metadata(path: Path) -> dict[str, str]:
         metadata = {key.removeprefix("ma_agiqa."): value for key, value in (checkpoint.metadata() or {}).items()}
     found = (metadata.get("format"), metadata.get("kind"))
     if found != (FORMAT, KIND):
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a checkpoint of format {FORMAT!r} and kind {KIND!r}, got {found[0]!r} and {found[1]!r} in "
             f"{str(path)!r}. {_ADVICE}"
         )
     if missing := [key for key in _KEYS if key not in metadata]:
-        raise ValueError(f"Expected ma_agiqa.{missing[0]} in the metadata of {str(path)!r}, got none. {_ADVICE}")
+        raise MaAgiqaError(f"Expected ma_agiqa.{missing[0]} in the metadata of {str(path)!r}, got none. {_ADVICE}")
     return metadata
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
-        raise FileNotFoundError(f"Expected a checkpoint, got {str(path)!r}: no such file.")
+        raise MissingFileError(f"Expected a checkpoint, got {str(path)!r}: no such file.")
     try:
         with safe_open(path, framework="pt") as checkpoint:
             yield checkpoint
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"Expected a whole safetensors file, got {str(path)!r}: {error}. {_ADVICE}") from error
+        raise MaAgiqaError(f"Expected a whole safetensors file, got {str(path)!r}: {error}. {_ADVICE}") from error
 
 
 def _check_names(found: set[str], expected: set[str], path: Path) -> None:
     for names, what in ((found - expected, "unknown"), (expected - found, "missing")):
         if names:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected the tensors of its config in {str(path)!r}, got {listed(names, what)}. {_ADVICE}"
             )
 
 
 def _checked(tensor: Tensor, name: str, expected: Tensor, path: Path) -> Tensor:
     if tensor.shape != expected.shape or not tensor.is_floating_point():
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected {name} of shape {tuple(expected.shape)} in {str(path)!r}, got {tensor.dtype} "
             f"{tuple(tensor.shape)}. {_ADVICE}"
         )
     if not tensor.isfinite().all():
-        raise ValueError(f"Expected finite weights in {str(path)!r}, got NaN or infinity in {name}. {_ADVICE}")
+        raise MaAgiqaError(f"Expected finite weights in {str(path)!r}, got NaN or infinity in {name}. {_ADVICE}")
     return tensor

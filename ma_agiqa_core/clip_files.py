@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from .errors import MaAgiqaError, MissingFileError, MissingPackageError
 from .hub import hub_file, hub_folder, is_hub_id, split_hub_id
 from .semantic.chat_model_files import damaged_files, dtype_option, first_line
 from .semantic.model_files import has_model, read_json, weight_files
@@ -65,14 +66,14 @@ def find_clip(
         folder = Path(model).expanduser()
         name = folder.resolve().name
         if not folder.is_dir():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"Expected the folder of a CLIP model, or a Hub id such as 'openai/clip-vit-base-patch32', got "
                 f"{str(model)!r}: no such folder."
             )
     config = read_json(folder / "config.json")
     kind = config.get("model_type")
     if kind not in MODEL_CLASSES:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a model that compares pictures with texts (model_type {' or '.join(map(repr, MODEL_CLASSES))}) "
             f"in {str(folder)!r}, got {kind!r}. Use CLIP, SigLIP or PickScore."
         )
@@ -99,14 +100,14 @@ def load_clip(files: ClipFiles, dtype: torch.dtype, device: torch.device) -> Any
             raise
         damaged = damaged_files(files.folder)
         what = f"a damaged {str(damaged[0])!r}: " if damaged else ""
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected the weights of a {files.model_type} in {str(files.folder)!r}, got {what}{first_line(error)} "
             f"{'Download it again.' if damaged else ''}".rstrip()
         ) from error
     mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in found.get("mismatched_keys", ())]
     if absent := sorted({*found["missing_keys"], *mismatched}):
         listed = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected all weights of a {files.model_type} in {str(files.folder)!r}, got none, or of another shape, "
             f"for {listed}. Check that config.json and the weights belong together."
         )
@@ -126,11 +127,13 @@ def load_clip_processor(files: ClipFiles) -> Any:
     try:
         processor = AutoProcessor.from_pretrained(files.processor, local_files_only=True, trust_remote_code=False)
     except ImportError as error:  # SigLIP's tokenizer in spiece.model
-        raise ImportError(f"{wanted}, got {first_line(error)} Run `pip install protobuf sentencepiece`.") from error
+        raise MissingPackageError(
+            f"{wanted}, got {first_line(error)} Run `pip install protobuf sentencepiece`."
+        ) from error
     except Exception as error:  # it raises whatever the first missing file leads to
-        raise ValueError(f"{wanted}, got {first_line(error)} {_FETCH}") from error
+        raise MaAgiqaError(f"{wanted}, got {first_line(error)} {_FETCH}") from error
     if missing := [part for part in ("tokenizer", "image_processor") if getattr(processor, part, None) is None]:
-        raise ValueError(f"{wanted}, got no {' and no '.join(missing)}. {_FETCH}")
+        raise MaAgiqaError(f"{wanted}, got no {' and no '.join(missing)}. {_FETCH}")
     return processor
 
 
@@ -140,11 +143,11 @@ def _processor_folder(folder: Path, is_pickscore: bool, local_files_only: bool) 
         return folder
     wanted = f"Expected {' and '.join(lack)} in {str(folder)!r}, got none."
     if not is_pickscore:
-        raise ValueError(f"{wanted} {_FETCH}")
+        raise MaAgiqaError(f"{wanted} {_FETCH}")
     try:
         paths = [hub_file(PICKSCORE_PROCESSOR, name, local_files_only=local_files_only) for name in _OF_A_PROCESSOR]
     except FileNotFoundError as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{wanted} PickScore uses those of {PICKSCORE_PROCESSOR}: run `hf download {PICKSCORE_PROCESSOR} "
             f"{' '.join(_OF_A_PROCESSOR)}`, or copy all of them but config.json into the folder."
         ) from error

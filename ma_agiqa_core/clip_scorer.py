@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from .batching import run_in_batches
 from .clip_files import ClipFiles, find_clip, load_clip, load_clip_processor
+from .errors import MaAgiqaError
 from .images import Picture, as_picture_list
 from .preprocess import to_bytes
 from .score_loop import Outcome, outcomes, score_in_groups
@@ -64,7 +65,7 @@ class ClipScorer:
 
     def __init__(self, model: Any, processor: Any, *, formula: str, name: str, revision: str) -> None:
         if formula not in _FORMULAS:
-            raise ValueError(f"Expected formula {', '.join(map(repr, _FORMULAS))}, got {formula!r}.")
+            raise MaAgiqaError(f"Expected formula {', '.join(map(repr, _FORMULAS))}, got {formula!r}.")
         self.model, self.formula = model, formula
         self._processor = processor
         self._limit = _token_limit(model.config, processor.tokenizer)
@@ -119,7 +120,7 @@ class ClipScorer:
         files = find_clip(model, revision=revision if is_remote else None, local_files_only=local_files_only)
         digits = fingerprint(files.folder)[:12]
         if not is_remote and revision is not None and revision != digits:
-            raise ValueError(f"Expected revision {revision!r}, got {digits!r} in {str(files.folder)!r}.")
+            raise MaAgiqaError(f"Expected revision {revision!r}, got {digits!r} in {str(files.folder)!r}.")
         processor = load_clip_processor(files)
         network = load_clip(files, precision, where)
         return cls(network, processor, formula=_formula_of(files), name=files.name, revision=digits)

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from .errors import MaAgiqaError
+
 Conditioning = Sequence[Sequence[Any]]
 
 _RESIZED = "concat_"  # these are stretched to the batch instead of repeated
@@ -39,7 +41,7 @@ def _rows_of(value: Any, name: str, rows: Sequence[int], count: int) -> Any:
     if not isinstance(value, Tensor) or value.ndim < 2 or len(value) == 1:
         return value
     if name.startswith(_RESIZED) and len(value) != count:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected {name} of the conditioning for one picture or for each of {count} candidates, got {len(value)}. "
             "Give one picture to inpaint, or as many as candidates."
         )
@@ -51,7 +53,7 @@ def _check_one_hint(control: Any) -> None:
     while control is not None:
         hints = [getattr(control, "cond_hint_original", None), *getattr(control, "extra_concat_orig", ())]
         if several := [len(hint) for hint in hints if isinstance(hint, Tensor) and len(hint) > 1]:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected a ControlNet with one picture for all candidates, got {several[0]}. Give it a single "
                 "picture, or empty prune_at and set batch_limit to 0."
             )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
+from .errors import MaAgiqaError
 from .images import as_picture_list
 from .scorer import Pictures, Prompts, Scorer, ScorerInfo, as_scores, check_score_options, resolve_prompts
 
@@ -30,15 +31,15 @@ class EnsembleScorer:
     def __init__(self, members: Iterable[tuple[Scorer, float]], combine: str = "calibrated") -> None:
         members = tuple(members)
         if not members:
-            raise ValueError("Expected at least one (scorer, weight), got none.")
+            raise MaAgiqaError("Expected at least one (scorer, weight), got none.")
         if combine != "calibrated" and combine not in _IN_GROUP:
-            raise ValueError(f"Expected combine 'calibrated', 'rank' or 'zscore', got {combine!r}.")
+            raise MaAgiqaError(f"Expected combine 'calibrated', 'rank' or 'zscore', got {combine!r}.")
         for member, weight in members:
             if not (math.isfinite(weight) and weight > 0):
-                raise ValueError(f"Expected a finite weight above 0, got {weight} for {member.info.name}.")
+                raise MaAgiqaError(f"Expected a finite weight above 0, got {weight} for {member.info.name}.")
             if combine == "calibrated" and (member.info.relative or not member.info.quantiles):
                 lack = "is relative to its group" if member.info.relative else "has no quantiles"
-                raise ValueError(
+                raise MaAgiqaError(
                     f"Expected calibrated members, got {member.info.name}, which {lack}. "
                     "Use combine='rank' or combine='zscore'."
                 )

@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from .errors import MissingFileError
+
 # What Pillow opens without a plug-in and people keep pictures in.
 # fmt: off
 PICTURE_SUFFIXES = frozenset({
@@ -41,7 +43,7 @@ def find_pictures(
     given = [Path(path) for path in paths]
     for path in given:
         if not path.exists():
-            raise FileNotFoundError(f"Expected a picture or a folder, got {path}, which does not exist.")
+            raise MissingFileError(f"Expected a picture or a folder, got {path}, which does not exist.")
     return _walk(given, on_error)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from .errors import MaAgiqaError, MissingFileError
+
 logger = logging.getLogger(__name__)
 
 _HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
@@ -32,10 +34,10 @@ def split_hub_id(model: str, revision: str | None = None) -> tuple[str, str | No
     """
     match = _HUB_ID.fullmatch(model)
     if match is None:
-        raise ValueError(f"Expected a Hub id such as 'owner/name', got {model!r}.")
+        raise MaAgiqaError(f"Expected a Hub id such as 'owner/name', got {model!r}.")
     pinned = match["revision"]
     if pinned and revision and pinned != revision:
-        raise ValueError(f"Expected one revision of {match['id']!r}, got {pinned!r} and {revision!r}.")
+        raise MaAgiqaError(f"Expected one revision of {match['id']!r}, got {pinned!r} and {revision!r}.")
     return match["id"], pinned or revision
 
 
@@ -109,7 +111,7 @@ def _local_first(
         why = "no such file or folder here, nor is it in the local Hub cache"
     fix = f"Run `hf download {repository}{f' --revision {revision}' if revision else ''}`, or give a local folder."
     if local_files_only:
-        raise FileNotFoundError(f"Expected {repository!r}{at} on this machine, got none: {why}. {fix}")
+        raise MissingFileError(f"Expected {repository!r}{at} on this machine, got none: {why}. {fix}")
     try:
         check_reachable()
         logger.info("downloading %s from the Hugging Face Hub", repository)
@@ -119,7 +121,7 @@ def _local_first(
     except (OSError, ValueError) as error:  # no network, no such repository or revision, no access
         reason, *_ = str(error).strip().splitlines() or [type(error).__name__]
         why = f"{why}, and downloading it failed: {reason.rstrip('.')}"
-    raise FileNotFoundError(f"Expected {repository!r}{at}, got none: {why}. {fix}")
+    raise MissingFileError(f"Expected {repository!r}{at}, got none: {why}. {fix}")
 
 
 def check_reachable() -> None:

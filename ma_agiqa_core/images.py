@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 import torch
 
+from .errors import MaAgiqaError, NotAPictureError, PictureError
 from .made_ahead import made_ahead
 from .picture_files import MAX_PICTURE_PIXELS, UnreadablePictureError, load_image, read_picture, to_rgb
 
@@ -35,24 +36,6 @@ PictureInput: TypeAlias = str | os.PathLike[str] | PIL.Image.Image | np.ndarray 
 
 ROUNDING_TOLERANCE = 1e-3
 """How far a float tensor may leave [0, 1] and still be clipped silently: rounding, not another range."""
-
-
-class PictureError(ValueError):
-    """One of the given pictures cannot be read, or cannot be scored.
-
-    Attributes:
-        index: Its place among the given pictures, from 0.
-        path: Its path, or None if it was not given as one.
-        reason: One line, without the path.
-    """
-
-    def __init__(self, index: int, path: str | None, reason: str) -> None:
-        super().__init__(index, path, reason)  # all three, so that it survives pickling
-        self.index, self.path, self.reason = index, path, reason
-
-    def __str__(self) -> str:
-        which = f"Picture {self.index}" if self.path is None else f"Picture {self.index} ({self.path!r})"
-        return f"{which} cannot be scored: {self.reason}."
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +82,7 @@ def as_picture_list(images: PictureInput | Iterable[PictureInput]) -> list[Pictu
     elif isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | Mapping | Set):
         pictures = list(images)
     else:
-        raise TypeError(f"Expected a picture or a sequence of pictures, got {type(images).__name__}.")
+        raise NotAPictureError(f"Expected a picture or a sequence of pictures, got {type(images).__name__}.")
     for index, picture in enumerate(pictures):
         if isinstance(picture, np.ndarray | torch.Tensor) or not _is_one_picture(picture):
             _pixels(picture, index)
@@ -138,7 +121,7 @@ def iterate_pictures(
     workers = min(4, os.cpu_count() or 1) if workers is None else workers
     ahead = 2 * workers if ahead is None else ahead
     if workers < 1 or ahead < 1:
-        raise ValueError(f"Expected workers and ahead of at least 1, got {workers} and {ahead}.")
+        raise MaAgiqaError(f"Expected workers and ahead of at least 1, got {workers} and {ahead}.")
     pictures = as_picture_list(images) if _is_one_picture(images) else images
     return made_ahead(enumerate(pictures), lambda numbered: decode(numbered[1], numbered[0]), workers, ahead)
 
@@ -162,12 +145,12 @@ def _pixels(image: object, index: int) -> torch.Tensor:
         return _byte_pixels(np.array(to_rgb(load_image(image))), where)
     if isinstance(image, str | os.PathLike):
         return _byte_pixels(np.array(read_picture(image)), where)
-    raise TypeError(f"Expected a path, a PIL image, an array or a tensor{where}, got {type(image).__name__}.")
+    raise NotAPictureError(f"Expected a path, a PIL image, an array or a tensor{where}, got {type(image).__name__}.")
 
 
 def _byte_pixels(array: np.ndarray, where: str) -> torch.Tensor:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a uint8 array (H, W, 3) in RGB{where}, got {_described(array)}. {_array_fix(array)}"
         )
     writable = np.require(array, requirements=["C", "W"])  # torch takes no negative strides
@@ -188,7 +171,7 @@ def _float_pixels(tensor: torch.Tensor, layout: str, where: str) -> torch.Tensor
     """float32 in [0, 1], on the tensor's own device; refuses all but `layout`."""
     pixels = tensor.detach().float() if tensor.is_floating_point() else tensor
     if fix := _layout_fix(tuple(tensor.shape), len(layout.split(","))) or _range_fix(pixels):
-        raise ValueError(f"Expected a float tensor {layout} RGB in [0, 1]{where}, got {_described(tensor)}. {fix}")
+        raise MaAgiqaError(f"Expected a float tensor {layout} RGB in [0, 1]{where}, got {_described(tensor)}. {fix}")
     return pixels.clamp(0, 1)
 
 

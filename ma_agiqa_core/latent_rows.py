@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from .errors import MaAgiqaError
+
 Latent = Mapping[str, Any]
 
 
@@ -30,7 +32,7 @@ def latent_rows(latent: Latent, rows: Sequence[int]) -> dict[str, Any]:
     given = latent.get("batch_index")  # a list in ComfyUI, a tensor in some packs
     batch_index = list(range(count)) if given is None or not len(given) else [int(index) for index in given]
     if len(batch_index) != count:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected one batch_index for each of {count} latents, got {len(batch_index)}. "
             "A node before this one has cut the batch without it: connect the latent directly."
         )
@@ -75,7 +77,7 @@ def flattened_masks(masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
             batch = batch[:, 0]
         if not isinstance(batch, torch.Tensor) or batch.ndim not in (2, 3):
             got = tuple(batch.shape) if isinstance(batch, torch.Tensor) else type(batch).__name__
-            raise ValueError(f"Expected masks [batch, height, width], got {got}. Connect a MASK output.")
+            raise MaAgiqaError(f"Expected masks [batch, height, width], got {got}. Connect a MASK output.")
         single.extend(batch if batch.ndim == 3 else [batch])
     return single
 
@@ -83,7 +85,7 @@ def flattened_masks(masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 def _samples(latent: Latent) -> torch.Tensor:
     samples = latent.get("samples") if isinstance(latent, Mapping) else None
     if not isinstance(samples, torch.Tensor) or samples.is_nested or samples.ndim < 3:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a latent with samples [batch, channels, height, width], got {type(samples).__name__}. "
             "Connect the LATENT that the pictures were decoded from."
         )

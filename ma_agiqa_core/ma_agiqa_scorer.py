@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .batching import run_in_batches
 from .checkpoint import CheckpointFacts, load_checkpoint, read_facts
+from .errors import MaAgiqaError, MissingFileError
 from .file_digest import file_digest
 from .images import Picture, as_picture_list
 from .model import MaAgiqa, MaAgiqaConfig
@@ -87,7 +88,7 @@ class MaAgiqaScorer:
         targets = model.config.targets
         target = targets[0] if target is None else target
         if target not in targets:
-            raise ValueError(f"Expected a target of {str(path)!r}, {', '.join(targets)}, got {target!r}.")
+            raise MaAgiqaError(f"Expected a target of {str(path)!r}, {', '.join(targets)}, got {target!r}.")
         where = resolve_device(device)
         if semantic == NO_SEMANTIC:
             semantic, without = None, {*without, *model.config.vectors}
@@ -210,7 +211,7 @@ def _extractor(
 ) -> SemanticExtractor:
     model = semantic if semantic is not None else facts.semantic_model
     if model is None:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a semantic model for {str(path)!r}, whose checkpoint names none, got None. "
             "Pass semantic=FOLDER (on the command line --semantic)."
         )
@@ -223,12 +224,12 @@ def _extractor(
     except FileNotFoundError as error:
         if semantic is not None:
             raise
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{error} {str(path)!r} was trained with it; if you have it in a folder, pass semantic=FOLDER "
             "(on the command line --semantic)."
         ) from error
     if extractor.hidden_size != (width := config.semantic_dim):
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a semantic model of width {width} for {str(path)!r}, got {extractor.hidden_size} from "
             f"{str(model)!r}. Use the one it was trained with"
             f"{f', {facts.semantic_model}' if facts.semantic_model else ''}."
@@ -239,7 +240,7 @@ def _extractor(
 def _refuse_semantic_options(path: Path, **options: Any) -> None:
     for option, value in options.items():
         if value is not None:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected no {option} for {str(path)!r}, got {value!r}. It is a visual expert alone, without a "
                 "semantic model."
             )

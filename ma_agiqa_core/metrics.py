@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .errors import MaAgiqaError
+
 Scores: TypeAlias = Sequence[float] | Any
 """Numbers as a list, a numpy array or a CPU tensor, one-dimensional."""
 
@@ -90,7 +92,7 @@ def fit_logistic(predictions: Scores, labels: Scores) -> Logistic:
 
     predictions, labels = _paired(predictions, labels)
     if len(labels) < 4:
-        raise ValueError(f"Expected at least 4 pairs for a fit with 4 parameters, got {len(labels)}.")
+        raise MaAgiqaError(f"Expected at least 4 pairs for a fit with 4 parameters, got {len(labels)}.")
     start = (labels.max(), labels.min(), predictions.mean(), 0.5)
     best, *_ = leastsq(lambda p: Logistic(*p)(predictions) - labels, start, maxfev=20_000, full_output=True)
     return Logistic(*(float(parameter) for parameter in best))
@@ -100,11 +102,11 @@ def _paired(predictions: Scores, labels: Scores) -> tuple[np.ndarray, np.ndarray
     pair = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     shapes = f"{pair[0].shape} and {pair[1].shape}"
     if pair[0].ndim != 1 or pair[0].shape != pair[1].shape or len(pair[0]) < 2:
-        raise ValueError(f"Expected two sequences of the same length, 2 or more, got shapes {shapes}.")
+        raise MaAgiqaError(f"Expected two sequences of the same length, 2 or more, got shapes {shapes}.")
     for name, values in zip(("predictions", "labels"), pair, strict=True):
         if not np.isfinite(values).all():
             place = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise ValueError(f"Expected finite {name}, got {values[place]} at {place}. Leave failed pictures out.")
+            raise MaAgiqaError(f"Expected finite {name}, got {values[place]} at {place}. Leave failed pictures out.")
     return pair
 
 

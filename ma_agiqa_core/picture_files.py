@@ -18,6 +18,8 @@ import numpy as np
 import PIL.Image
 from PIL import ExifTags, ImageCms
 
+from .errors import UnreadablePictureError
+
 MAX_PICTURE_PIXELS = 178_956_970
 """Pillow's own hard limit, checked here from the header whatever `PIL.Image.MAX_IMAGE_PIXELS` says."""
 
@@ -35,10 +37,6 @@ _UPRIGHT = {  # EXIF orientation -> what turns the picture upright (EXIF 2.32, t
 }
 _loading = threading.Lock()
 _silencing = threading.Lock()
-
-
-class UnreadablePictureError(ValueError):
-    """A file or PIL image without readable pixels; the message is one line, without the path."""
 
 
 def read_picture(path: str | os.PathLike[str]) -> PIL.Image.Image:

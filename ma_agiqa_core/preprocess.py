@@ -21,6 +21,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from .errors import MaAgiqaError
 from .images import PictureError, PictureInput, as_picture_list, iterate_pictures
 
 CUBIC_A = -0.75  # of OpenCV; Pillow has -0.5
@@ -91,7 +92,7 @@ def resize_cubic(pixels: Tensor, size: tuple[int, int]) -> Tensor:
         ValueError: Not three channels of uint8, or an empty picture or size.
     """
     if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.numel() or min(size) < 1:
-        raise ValueError(f"Expected uint8 (3, H, W) and a size, got {pixels.dtype} {tuple(pixels.shape)} and {size}.")
+        raise MaAgiqaError(f"Expected uint8 (3, H, W) and a size, got {pixels.dtype} {tuple(pixels.shape)} and {size}.")
     rows = _interpolate(pixels.movedim(0, -1), 0, size[0])  # rows first: whole rows are fast to gather
     return _interpolate(rows, 1, size[1]).round_().clamp_(0, 255).to(torch.uint8).movedim(-1, 0)
 
@@ -149,11 +150,11 @@ class ClipPreprocessing:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise ValueError(f"Expected a size of at least 1, got {self.size}.")
+            raise MaAgiqaError(f"Expected a size of at least 1, got {self.size}.")
         if not all(0 <= mean <= 1 for mean in self.image_mean):
-            raise ValueError(f"Expected image_mean in [0, 1], got {self.image_mean}.")
+            raise MaAgiqaError(f"Expected image_mean in [0, 1], got {self.image_mean}.")
         if not all(0 < std < math.inf for std in self.image_std):
-            raise ValueError(f"Expected image_std above 0, got {self.image_std}.")
+            raise MaAgiqaError(f"Expected image_std above 0, got {self.image_std}.")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "ClipPreprocessing":
@@ -224,7 +225,7 @@ def _bicubic(image: PIL.Image.Image, size: tuple[int, int]) -> PIL.Image.Image:
 
 def _require(is_so: bool, key: str, expected: str, config: Mapping[str, Any]) -> None:
     if not is_so:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected {key} {expected} in preprocessor_config.json, got {config.get(key)!r}. "
             "Use the file that came with the model."
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
+from .errors import MaAgiqaError
 from .records import path_key
 
 
@@ -22,17 +23,17 @@ def read_prompts(file: Path) -> dict[str, str]:
         ValueError: Another ending, or a row without path and prompt, with its line.
     """
     if file.suffix.lower() not in _ROWS:
-        raise ValueError(f"Expected prompts in a .csv or .jsonl file, got {file}.")
+        raise MaAgiqaError(f"Expected prompts in a .csv or .jsonl file, got {file}.")
     prompts = {}
     with file.open(encoding="utf-8-sig", newline="") as text:
         try:
             for number, row in enumerate(_ROWS[file.suffix.lower()](text), start=1):
                 path, prompt = row.get("path"), row.get("prompt")
                 if not (isinstance(path, str) and path and isinstance(prompt, str)):
-                    raise ValueError(f"row {number} is {json.dumps(row, ensure_ascii=False)}")
+                    raise MaAgiqaError(f"row {number} is {json.dumps(row, ensure_ascii=False)}")
                 prompts[path_key(file.parent / path)] = prompt
         except (csv.Error, AttributeError, ValueError) as error:
-            raise ValueError(f"Expected path and prompt in every row of {file}, got an error: {error}.") from error
+            raise MaAgiqaError(f"Expected path and prompt in every row of {file}, got an error: {error}.") from error
     return prompts
 
 
@@ -46,10 +47,10 @@ def read_prompt_lines(file: Path) -> list[str]:
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
-        raise ValueError(f"Expected prompts as plain text in {file}, got an error: {error}.") from error
+        raise MaAgiqaError(f"Expected prompts as plain text in {file}, got an error: {error}.") from error
     if prompts := [line for line in lines if line]:
         return prompts
-    raise ValueError(f"Expected prompts in {file}, one a line, got none.")
+    raise MaAgiqaError(f"Expected prompts in {file}, one a line, got none.")
 
 
 def _json_rows(text: TextIO) -> Iterator[Mapping[str, object]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .errors import MaAgiqaError, MissingFileError
 from .model import MaAgiqa, MaAgiqaConfig
 from .refused_pickle import why_refused
 
@@ -90,24 +91,26 @@ def convert_reference(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
     width = kept.get(_WIDTH_KEY)
     if not isinstance(width, Tensor) or width.ndim != 2:
         found = str(tuple(width.shape)) if isinstance(width, Tensor) else "none"
-        raise ValueError(f"Expected {_WIDTH_KEY!r} (784, D) among {len(published)} entries, got {found}. {_ADVICE}")
+        raise MaAgiqaError(f"Expected {_WIDTH_KEY!r} (784, D) among {len(published)} entries, got {found}. {_ADVICE}")
     config = MaAgiqaConfig(semantic_dim=width.shape[1])
     expected = {_published_name(name): tensor.shape for name, tensor in MaAgiqa(config).state_dict().items()}
     if unknown := [key for key in kept if key not in expected]:
-        raise ValueError(f"Expected the tensors of MA-AGIQA, got {listed(unknown, 'unknown')}. {_ADVICE}")
+        raise MaAgiqaError(f"Expected the tensors of MA-AGIQA, got {listed(unknown, 'unknown')}. {_ADVICE}")
     if missing := [key for key in expected if key not in kept]:
-        raise ValueError(f"Expected the tensors of MA-AGIQA, got {listed(missing, 'missing')}. {_ADVICE}")
+        raise MaAgiqaError(f"Expected the tensors of MA-AGIQA, got {listed(missing, 'missing')}. {_ADVICE}")
     converted = {}
     for key, tensor in kept.items():
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise ValueError(f"Expected a float tensor as {key!r}, got {kind}. {_ADVICE}")
+            raise MaAgiqaError(f"Expected a float tensor as {key!r}, got {kind}. {_ADVICE}")
         if not tensor.isfinite().all():
-            raise ValueError(f"Expected finite weights, got NaN or infinity in {key!r}. {_ADVICE}")
+            raise MaAgiqaError(f"Expected finite weights, got NaN or infinity in {key!r}. {_ADVICE}")
         if key in _REDUCE_KEYS and tensor.shape[2:] == (1, 1):
             tensor = tensor[:, :, 0, 0]
         if tensor.shape != expected[key]:
-            raise ValueError(f"Expected {key!r} of shape {tuple(expected[key])}, got {tuple(tensor.shape)}. {_ADVICE}")
+            raise MaAgiqaError(
+                f"Expected {key!r} of shape {tuple(expected[key])}, got {tuple(tensor.shape)}. {_ADVICE}"
+            )
         converted[_own_name(key)] = tensor.to(torch.float32).contiguous()
     return converted, config
 
@@ -123,25 +126,27 @@ def read_published(path: Path) -> dict[str, Tensor]:
         ValueError: The file is no pickle of tensors, is truncated, or would run code.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"Expected the published checkpoint, got {str(path)!r}: no such file.")
+        raise MissingFileError(f"Expected the published checkpoint, got {str(path)!r}: no such file.")
     if path.suffix.lower() == ".safetensors":
-        raise ValueError(f"Expected the published checkpoint, a torch pickle, got {str(path)!r}. It needs no convert.")
+        raise MaAgiqaError(
+            f"Expected the published checkpoint, a torch pickle, got {str(path)!r}. It needs no convert."
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected plain tensors in {str(path)!r}, got something else: {why_refused(error)}. "
             "Nothing in it was executed. Download the file again, from its authors."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError) as error:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a whole torch checkpoint, got {str(path)!r}: {_first_line(error)} Download it again."
         ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping) or not content or not all(isinstance(key, str) for key in content):
-        raise ValueError(f"Expected a table of tensors in {str(path)!r}, got {type(content).__name__}. {_ADVICE}")
+        raise MaAgiqaError(f"Expected a table of tensors in {str(path)!r}, got {type(content).__name__}. {_ADVICE}")
     return dict(content)
 
 

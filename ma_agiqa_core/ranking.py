@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .errors import MaAgiqaError
 from .images import PictureInput, as_picture_list, decode, path_text
 from .score_loop import score_again
 from .scorer import Pictures, Prompts, Scorer, ScorerInfo, as_scores
@@ -82,7 +83,7 @@ def check_has_scale(info: ScorerInfo, min_score: float) -> None:
         ValueError: The scorer is relative.
     """
     if info.relative:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected no min_score with {info.name}, got {min_score:g}: its scores only compare the pictures "
             "of one call. Use top_k, or a scorer that is not relative."
         )
@@ -120,6 +121,6 @@ def order_by_score(
 
 def _check_limits(top_k: int | None, min_score: float | None) -> None:
     if top_k is not None and top_k < 1:
-        raise ValueError(f"Expected top_k of at least 1, or None, got {top_k}.")
+        raise MaAgiqaError(f"Expected top_k of at least 1, or None, got {top_k}.")
     if min_score is not None and math.isnan(min_score):
-        raise ValueError("Expected a number as min_score, got NaN. Leave it out to keep all.")
+        raise MaAgiqaError("Expected a number as min_score, got NaN. Leave it out to keep all.")

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .errors import MaAgiqaError, MissingFileError
 from .records import (
     COLUMNS,
     CSV_HEADER,
@@ -64,9 +65,9 @@ def check_output(out: Path) -> None:
         ImportError: Parquet without pyarrow.
     """
     if out.suffix.lower() not in READERS:
-        raise ValueError(f"Expected an output ending in .csv, .jsonl or .parquet, got {out}.")
+        raise MaAgiqaError(f"Expected an output ending in .csv, .jsonl or .parquet, got {out}.")
     if not out.parent.is_dir():
-        raise FileNotFoundError(f"Expected an existing folder for {out.name}, got {out.parent}. Create it first.")
+        raise MissingFileError(f"Expected an existing folder for {out.name}, got {out.parent}. Create it first.")
     if out.suffix.lower() == ".parquet":
         import_parquet()
 
@@ -160,7 +161,7 @@ def _still_good(records: Iterable[Record], out: Path, identity: str, done: set[b
     """The records a resumed run need not make again, each picture once; their keys are added to `done`."""
     for record in records:
         if record.model != identity:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected {out.name} to hold scores of {identity}, as this run makes, got {record.model}. "
                 "Name another output, or leave out --resume to overwrite it."
             )

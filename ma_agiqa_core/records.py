@@ -13,6 +13,8 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .errors import MaAgiqaError, MissingPackageError
+
 ROW_GROUP = 10_000  # records of a Parquet file held in memory at a time
 
 
@@ -61,7 +63,7 @@ def read_records(out: Path) -> Iterator[Record]:
     try:
         yield from READERS[out.suffix.lower()](out)
     except (csv.Error, TypeError, ValueError) as error:  # pyarrow's are ValueErrors
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected {out.name} to hold records of ma-agiqa, got something else ({error}). Name another output."
         ) from error
 
@@ -128,7 +130,7 @@ def _whole_lines(path: Path, *, opening: bytes) -> Iterator[str]:
     with path.open("rb") as file:
         start = file.read(len(opening))
         if not opening.startswith(start):
-            raise ValueError(f"it starts with {start.decode(errors='replace')!r}")
+            raise MaAgiqaError(f"it starts with {start.decode(errors='replace')!r}")
         file.seek(0)
         for line in file:
             if line.endswith(b"\n"):
@@ -140,5 +142,5 @@ def import_parquet() -> Any:
     try:
         from pyarrow import parquet
     except ImportError as error:
-        raise ImportError('Expected pyarrow, got none. Run: pip install "ma-agiqa[parquet]"') from error
+        raise MissingPackageError('Expected pyarrow, got none. Run: pip install "ma-agiqa[parquet]"') from error
     return parquet

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import torch
 
+from .errors import MaAgiqaError, MissingFileError
 from .images import PictureInput
 
 Pictures: TypeAlias = PictureInput | Sequence[PictureInput]
@@ -30,10 +31,6 @@ _LOADABLE = (
 _CLIP = "clip:"
 _PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
 _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")  # bare, and torch's zip
-
-
-class UnusableModelError(ValueError):
-    """A model that a scorer is made of cannot be loaded: this concerns all pictures, and not one of them."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +70,10 @@ class ScorerInfo:
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
-            raise ValueError(f"Expected low < high, got {self.low} and {self.high}.")
+            raise MaAgiqaError(f"Expected low < high, got {self.low} and {self.high}.")
         quantiles = tuple(float(score) for score in self.quantiles)
         if len(quantiles) == 1 or not all(map(math.isfinite, quantiles)) or list(quantiles) != sorted(quantiles):
-            raise ValueError(f"Expected two or more ascending finite quantiles, or none, got {self.quantiles}.")
+            raise MaAgiqaError(f"Expected two or more ascending finite quantiles, or none, got {self.quantiles}.")
         object.__setattr__(self, "quantiles", quantiles)
 
     def percentile(self, score: float) -> float | None:
@@ -89,7 +86,7 @@ class ScorerInfo:
             ValueError: The scorer is relative.
         """
         if self.relative:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected a scorer with a scale of its own, got {self.name}, whose scores only compare the "
                 "pictures of one call and have no percentile. Use combine='calibrated' or a single scorer."
             )
@@ -219,17 +216,19 @@ def load_scorer(
             without=without,
         )
     else:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a checkpoint of kind 'ma-agiqa' or 'lite' in {str(path)!r}, got {kind!r}. {_LOADABLE}"
         )
     if revision is not None and revision != scorer.info.revision:
-        raise ValueError(f"Expected revision {revision!r}, got {scorer.info.revision!r} in {str(path)!r}.")
+        raise MaAgiqaError(f"Expected revision {revision!r}, got {scorer.info.revision!r} in {str(path)!r}.")
     return _of_target(scorer, target)
 
 
 def _of_target(scorer: Scorer, target: str | None) -> Scorer:
     if target is not None and target != scorer.info.target:
-        raise ValueError(f"Expected a target of {scorer.info.name}, {', '.join(scorer.info.targets)}, got {target!r}.")
+        raise MaAgiqaError(
+            f"Expected a target of {scorer.info.name}, {', '.join(scorer.info.targets)}, got {target!r}."
+        )
     return scorer
 
 
@@ -238,9 +237,9 @@ def _load_lite(path: Path, device: str | torch.device, dtype: str | torch.dtype,
 
     for option, value in unfit.items():
         if value is not None:
-            raise ValueError(f"Expected no {option} for a lite scorer, got {value!r}. It has no semantic model.")
+            raise MaAgiqaError(f"Expected no {option} for a lite scorer, got {value!r}. It has no semantic model.")
     if dtype not in ("auto", "float32", torch.float32):
-        raise ValueError(f"Expected dtype 'auto' or 'float32' for a lite scorer, got {str(dtype)!r}.")
+        raise MaAgiqaError(f"Expected dtype 'auto' or 'float32' for a lite scorer, got {str(dtype)!r}.")
     return LiteScorer.from_file(path, device=resolve_device(device))
 
 
@@ -253,12 +252,12 @@ def _load_clip(
     unfit: dict[str, object],
 ) -> Scorer:
     if not model.strip():
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a folder or Hub id after {_CLIP!r}, got none. Use 'clip:openai/clip-vit-base-patch32'."
         )
     for option, value in unfit.items():
         if value is not None:
-            raise ValueError(f"Expected no {option} for '{_CLIP}{model}', got {value!r}. It has no semantic model.")
+            raise MaAgiqaError(f"Expected no {option} for '{_CLIP}{model}', got {value!r}. It has no semantic model.")
     from .clip_scorer import ClipScorer
 
     return ClipScorer.from_pretrained(
@@ -277,9 +276,9 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     try:
         resolved = torch.device(device)
     except (RuntimeError, TypeError):
-        raise ValueError(f"Expected a device such as 'auto', 'cpu' or 'cuda:0', got {device!r}.") from None
+        raise MaAgiqaError(f"Expected a device such as 'auto', 'cpu' or 'cuda:0', got {device!r}.") from None
     if resolved.type != "cpu" and (resolved.index or 0) >= (count := _count(resolved.type)):
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a device of this machine, got {str(device)!r}; it has {count} of type {resolved.type!r}. "
             "Use 'auto' or 'cpu'."
         )
@@ -301,7 +300,7 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     resolved = known.get(str(dtype).removeprefix("torch."))
     if resolved is None:
-        raise ValueError(f"Expected dtype 'auto', 'float32', 'bfloat16' or 'float16', got {str(dtype)!r}.")
+        raise MaAgiqaError(f"Expected dtype 'auto', 'float32', 'bfloat16' or 'float16', got {str(dtype)!r}.")
     return resolved
 
 
@@ -316,15 +315,15 @@ def resolve_prompts(prompts: Prompts, count: int, needs_prompt: bool) -> list[st
     else:
         texts = [prompts] * count if isinstance(prompts, str) else list(prompts)
         if len(texts) != count:
-            raise ValueError(f"Expected one prompt, or one for each of {count} pictures, got {len(texts)}.")
+            raise MaAgiqaError(f"Expected one prompt, or one for each of {count} pictures, got {len(texts)}.")
         for index, text in enumerate(texts):
             if not isinstance(text, str):
-                raise ValueError(f"Expected a prompt for picture {index}, got {text!r}. Pass a string.")
+                raise MaAgiqaError(f"Expected a prompt for picture {index}, got {text!r}. Pass a string.")
     if needs_prompt and count:
         if texts is None:
-            raise ValueError("Expected prompts, got None. This scorer needs the prompt of every picture.")
+            raise MaAgiqaError("Expected prompts, got None. This scorer needs the prompt of every picture.")
         if missing := [index for index, text in enumerate(texts) if not text.strip()]:
-            raise ValueError(f"Expected a prompt for picture {missing[0]}, got an empty one. This scorer needs it.")
+            raise MaAgiqaError(f"Expected a prompt for picture {missing[0]}, got an empty one. This scorer needs it.")
     return texts
 
 
@@ -335,9 +334,9 @@ def check_score_options(batch_size: int | None, on_error: str) -> None:
         ValueError: `batch_size` below 1, or an `on_error` that is neither "raise" nor "nan".
     """
     if batch_size is not None and batch_size < 1:
-        raise ValueError(f"Expected batch_size of at least 1, or None, got {batch_size}.")
+        raise MaAgiqaError(f"Expected batch_size of at least 1, or None, got {batch_size}.")
     if on_error not in ("raise", "nan"):
-        raise ValueError(f"Expected on_error 'raise' or 'nan', got {on_error!r}.")
+        raise MaAgiqaError(f"Expected on_error 'raise' or 'nan', got {on_error!r}.")
 
 
 def as_scores(result: Any, count: int, name: str) -> torch.Tensor:
@@ -349,9 +348,9 @@ def as_scores(result: Any, count: int, name: str) -> torch.Tensor:
     try:  # a copy, since torch takes no negative strides
         returned = torch.as_tensor(result.copy() if isinstance(result, np.ndarray) else result).detach()
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"Expected {count} numbers from {name!r}, got {type(result).__name__}.") from None
+        raise MaAgiqaError(f"Expected {count} numbers from {name!r}, got {type(result).__name__}.") from None
     if returned.squeeze().ndim > 1 or returned.numel() != count or returned.is_complex():
-        raise ValueError(f"Expected {count} scores from {name!r}, got {returned.dtype} {tuple(returned.shape)}.")
+        raise MaAgiqaError(f"Expected {count} scores from {name!r}, got {returned.dtype} {tuple(returned.shape)}.")
     return returned.reshape(count).to("cpu", torch.float32)
 
 
@@ -359,12 +358,12 @@ def _checkpoint_path(model: str | os.PathLike[str]) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
         if not (path / "model.safetensors").is_file():
-            raise ValueError(f"Expected a folder with model.safetensors, got {str(model)!r}. {_LOADABLE}")
+            raise MaAgiqaError(f"Expected a folder with model.safetensors, got {str(model)!r}. {_LOADABLE}")
         return path / "model.safetensors"
     if not path.exists():
         if isinstance(model, str) and not _looks_like_path(model):
-            raise ValueError(f"Expected a known model, got {model!r}. {_LOADABLE}")
-        raise FileNotFoundError(f"Expected a checkpoint, got {str(model)!r}: no such file or folder.")
+            raise MaAgiqaError(f"Expected a known model, got {model!r}. {_LOADABLE}")
+        raise MissingFileError(f"Expected a checkpoint, got {str(model)!r}: no such file or folder.")
     return path
 
 
@@ -379,16 +378,18 @@ def _checkpoint_kind(path: Path) -> str:
     try:
         with path.open("rb") as file:
             if path.suffix.lower() in _PICKLE_SUFFIXES or file.read(4).startswith(_PICKLE_STARTS):
-                raise ValueError(
+                raise MaAgiqaError(
                     f"Expected a safetensors checkpoint, got the pickle {str(path)!r}, which could run code. "
                     "Convert the published one with `ma-agiqa convert PUBLISHED.pt OUT.safetensors`."
                 )
         with safe_open(path, framework="pt") as checkpoint:
             metadata = checkpoint.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"Expected a safetensors checkpoint, got {str(path)!r}: {error}.") from error
+        raise MaAgiqaError(f"Expected a safetensors checkpoint, got {str(path)!r}: {error}.") from error
     if (version := metadata.get("ma_agiqa.format")) != "1":
-        raise ValueError(f"Expected ma_agiqa.format '1' in the metadata of {str(path)!r}, got {version!r}. {_LOADABLE}")
+        raise MaAgiqaError(
+            f"Expected ma_agiqa.format '1' in the metadata of {str(path)!r}, got {version!r}. {_LOADABLE}"
+        )
     return metadata.get("ma_agiqa.kind", "")
 
 

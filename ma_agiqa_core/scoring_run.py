@@ -18,11 +18,12 @@ import numpy as np
 import torch
 
 from .batching import is_out_of_memory
+from .errors import MaAgiqaError, UnusableModelError
 from .images import Picture, iterate_pictures
 from .prompt_file import read_prompts
 from .records import Record, path_key, path_text
 from .score_loop import score_again
-from .scorer import NO_PROMPT, Scorer, UnusableModelError, load_scorer
+from .scorer import NO_PROMPT, Scorer, load_scorer
 
 BATCH_SIZE = 8  # small, since a killed run loses the batch it was in
 BATCH_PIXELS = 2**25  # 33 megapixels, decoded 100 MB: large pictures come in smaller batches
@@ -103,7 +104,7 @@ def prepare(options: ScoringOptions, known_prompts: Mapping[str, str] | None = N
     if not scorer.info.needs_prompt:
         prompts = None
     elif not prompts:
-        raise ValueError(f"Expected prompts for {scorer.info.name}, got none. Give --prompts FILE.")
+        raise MaAgiqaError(f"Expected prompts for {scorer.info.name}, got none. Give --prompts FILE.")
     identity = [f"{scorer.info.name}@{scorer.info.revision}"]
     if options.target is not None and scorer.info.targets[0] != options.target:
         identity.append(f"target={options.target}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from .errors import MaAgiqaError
 from .ranking import RankedPicture, order_by_score
 
 IF_NONE = ("best", "block", "error")
@@ -45,7 +46,7 @@ def select_best(
             error, or none has a score and the best was to be kept.
     """
     if if_none not in IF_NONE:
-        raise ValueError(f"Expected {', '.join(IF_NONE)} if none is good enough, got {if_none!r}.")
+        raise MaAgiqaError(f"Expected {', '.join(IF_NONE)} if none is good enough, got {if_none!r}.")
     ranking = order_by_score(
         [RankedPicture(index, score, None, None) for index, score in enumerate(scores)],
         top_k=top_k,
@@ -54,12 +55,12 @@ def select_best(
     kept, rejected = list(ranking.kept), [*ranking.rejected, *ranking.failed]
     if not kept and if_none != "block":
         if not ranking.rejected:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected a score for at least one picture, got none for {len(scores)}. Try other pictures."
             )
         if if_none == "error":
             best = f"{rejected[0].score:.4g} for the best of {len(scores)}"
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected a score of at least {min_score:g}, got {best}. "
                 "Lower the minimum score, or make more pictures."
             )
@@ -74,7 +75,7 @@ def split_at(scores: Sequence[float], min_score: float) -> Selection:
         ValueError: `min_score` is NaN.
     """
     if math.isnan(min_score):
-        raise ValueError("Expected a number as the minimum score, got NaN.")
+        raise MaAgiqaError("Expected a number as the minimum score, got NaN.")
     good = [score >= min_score for score in scores]
     return Selection(
         tuple(index for index, passed in enumerate(good) if passed),
@@ -94,7 +95,7 @@ def one_score_each(values: Any, count: int) -> list[float]:
     """
     scores = _numbers(values)
     if len(scores) != count:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected one score for each of {count} pictures, got {len(scores)}. "
             "Connect the scores that were made of these very pictures."
         )
@@ -107,5 +108,5 @@ def _numbers(values: Any) -> list[float]:
     if isinstance(values, list | tuple):
         return [number for value in values for number in _numbers(value)]
     if isinstance(values, bool) or not isinstance(values, Real):
-        raise ValueError(f"Expected numbers as scores, got {values!r:.60}. Connect the scores of a scoring node.")
+        raise MaAgiqaError(f"Expected numbers as scores, got {values!r:.60}. Connect the scores of a scoring node.")
     return [float(values)]

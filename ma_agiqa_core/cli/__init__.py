@@ -13,10 +13,11 @@ from pathlib import Path
 
 import click
 
+from ..errors import MaAgiqaError
 from . import evaluation, generation, models, scoring, train
-from .options import EXIT_CODES, INTERRUPTED, PROGRAM, SOME_FAILED, WRONG_USAGE, debug_option, notice
+from .options import BUG, EXIT_CODES, INTERRUPTED, PROGRAM, SOME_FAILED, WRONG_USAGE, debug_option, notice
 
-__all__ = ["INTERRUPTED", "PROGRAM", "SOME_FAILED", "WRONG_USAGE", "cli", "main", "run"]
+__all__ = ["BUG", "INTERRUPTED", "PROGRAM", "SOME_FAILED", "WRONG_USAGE", "cli", "main", "run"]
 
 
 def main() -> None:
@@ -42,11 +43,15 @@ def run(arguments: Sequence[str]) -> int:
         return cli.main(list(arguments), PROGRAM, standalone_mode=False) or 0
     except click.Abort:  # Ctrl-C
         return INTERRUPTED
-    except (click.ClickException, OSError, ValueError, ImportError) as error:
+    except (click.ClickException, MaAgiqaError, OSError) as error:
         if "--debug" in arguments:
             traceback.print_exception(error)
         notice(_message(error))
         return WRONG_USAGE
+    except Exception as error:  # not the user's mistake: all there is to know about it
+        traceback.print_exception(error)
+        notice("this is a bug in ma-agiqa, or in a library that it uses. Please report it with the lines above.")
+        return BUG
 
 
 def _message(error: Exception) -> str:

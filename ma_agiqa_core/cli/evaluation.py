@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import MaAgiqaError
 from .labelled import labels_options, say_unlabelled, take_labelled_sets
 from .options import (
     EXIT_CODES,
@@ -97,7 +98,7 @@ def evaluate(
     if asked.target is None and info.target and target not in info.targets:
         notice(f"{info.name} has no scores for {target}: its {info.target} is measured against these labels")
     if info.relative:
-        raise ValueError(f"Expected a scorer that judges each picture alone, got {info.name}.")
+        raise MaAgiqaError(f"Expected a scorer that judges each picture alone, got {info.name}.")
     evaluations = [_measured(scoring, labelled, target, prompts, resamples=resamples, seed=seed) for labelled in sets]
     if as_json:
         figures = [evaluation.to_dict() for evaluation in evaluations]
@@ -139,7 +140,7 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
 
     check_outputs(out, endings=(".safetensors",))
     if out.exists() and Path(options["model"]).exists() and out.samefile(options["model"]):
-        raise ValueError(f"Expected another file than the teacher's, got {out} for both. It would be lost.")
+        raise MaAgiqaError(f"Expected another file than the teacher's, got {out} for both. It would be lost.")
     total, all_listed = survey(images, None)
     pictures = list(find_pictures(images))
 
@@ -185,7 +186,7 @@ def _part(labelled: LabelledSet, split: str, part: str, seed: int) -> LabelledSe
 
     rows = getattr(make_split(labelled, split, seed), part)
     if not rows:
-        raise ValueError(f"Expected pictures in the {part} part of {labelled.name}, got none by --split {split}.")
+        raise MaAgiqaError(f"Expected pictures in the {part} part of {labelled.name}, got none by --split {split}.")
     return replace(labelled, name=f"{labelled.name} {part}", pictures=tuple(labelled.pictures[row] for row in rows))
 
 

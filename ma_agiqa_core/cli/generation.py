@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from ..errors import MaAgiqaError
 from .options import EXIT_CODES, PATH, check_outputs, json_option, model_options
 
 
@@ -92,7 +93,7 @@ def calibrate(
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected memory for one candidate at a time on {str(device)!r}, got too little. Use --dtype float16, or "
             "a smaller --width and --height."
         ) from error

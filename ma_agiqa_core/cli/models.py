@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..errors import MaAgiqaError
 from .options import (
     EXIT_CODES,
     PATH,
@@ -85,7 +86,7 @@ def models(paths: Sequence[Path], as_json: bool) -> None:
     from ..inventory import installed_models
 
     if missing := [path for path in paths if not path.exists()]:
-        raise ValueError(f"Expected files or folders, got {missing[0]}: no such file or folder.")
+        raise MaAgiqaError(f"Expected files or folders, got {missing[0]}: no such file or folder.")
     found = list(installed_models(paths or [Path()]))
     if as_json:
         click.echo(json.dumps({"models": [asdict(model) for model in found]}, indent=1))

@@ -6,13 +6,16 @@ from typing import Any, TypeVar
 
 import click
 
+from ..errors import MaAgiqaError, MissingFileError
+
 PROGRAM = "ma-agiqa"
-SOME_FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+SOME_FAILED, WRONG_USAGE, BUG, INTERRUPTED = 1, 2, 70, 130
 EXIT_CODES = """\b
 Exit codes:
   0    all done
   1    some pictures could not be scored: each has its error, the others are done
   2    wrong usage, missing path or model, no pictures
+  70   a bug in ma-agiqa: its traceback is shown
   130  interrupted: what was scored is written"""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -88,13 +91,13 @@ def survey(paths: Sequence[Path], report: Path | None) -> tuple[int, bool]:
     from ..folders import find_pictures
 
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"Expected a report ending in .html, got {report}.")
+        raise MaAgiqaError(f"Expected a report ending in .html, got {report}.")
     unlisted: list[OSError] = []
     total = sum(1 for _ in find_pictures(paths, on_error=unlisted.append))
     for error in unlisted:
         notice(f"left out {error.filename}: {error.strerror}")
     if not total:
-        raise ValueError(f"Expected pictures in {', '.join(map(str, paths))}, got none.")
+        raise MaAgiqaError(f"Expected pictures in {', '.join(map(str, paths))}, got none.")
     return total, not unlisted
 
 
@@ -102,9 +105,9 @@ def check_outputs(*files: Path | None, endings: Sequence[str]) -> None:
     """Refuses outputs before the work that fills them: another ending, or a folder that does not exist."""
     for file in files:
         if file is not None and file.suffix.lower() not in endings:
-            raise ValueError(f"Expected a file ending in {' or '.join(endings)}, got {file}.")
+            raise MaAgiqaError(f"Expected a file ending in {' or '.join(endings)}, got {file}.")
         if file is not None and not file.parent.is_dir():
-            raise FileNotFoundError(f"Expected an existing folder for {file.name}, got {file.parent}. Create it first.")
+            raise MissingFileError(f"Expected an existing folder for {file.name}, got {file.parent}. Create it first.")
 
 
 def notice(message: str) -> None:

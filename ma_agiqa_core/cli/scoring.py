@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import MaAgiqaError
 from .options import (
     EXIT_CODES,
     PATH,
@@ -81,7 +82,7 @@ def score(
     scoring = prepare(ScoringOptions(**options))
     info = scoring.scorer.info
     if info.relative:
-        raise ValueError(f"Expected a scorer that judges each picture alone, got {info.name}. Use {PROGRAM} rank.")
+        raise MaAgiqaError(f"Expected a scorer that judges each picture alone, got {info.name}. Use {PROGRAM} rank.")
     records: list[Record] = []
     with ExitStack() as opened:
         writer = None if out is None else open_records(out, scoring.identity, resume=resume)
@@ -141,7 +142,7 @@ def rank(
     scoring = prepare(ScoringOptions(**options))
     info = scoring.scorer.info
     if info.relative and min_score is not None:
-        raise ValueError(f"Expected --top, got --min-score: scores of {info.name} mean nothing beyond this group.")
+        raise MaAgiqaError(f"Expected --top, got --min-score: scores of {info.name} mean nothing beyond this group.")
     ranking, records = rank_with_progress(scoring, sources, top_k=top, min_score=min_score)
     is_selection = top is not None or min_score is not None
     if as_json:

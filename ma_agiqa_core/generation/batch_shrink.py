@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import MaAgiqaError
 from .families import Family
 
 _SAMPLE_NAMES = ("hidden_states", "sample")
@@ -113,7 +114,7 @@ class BatchShrink:
             self.end_step(latents)
         keep = [int(row) for row in keep]
         if not keep or keep != sorted(set(keep)) or not set(keep) <= set(self.rows):
-            raise ValueError(f"Expected ascending rows out of {self.rows} to keep, got {keep}. Name at least one.")
+            raise MaAgiqaError(f"Expected ascending rows out of {self.rows} to keep, got {keep}. Name at least one.")
         if keep == self.rows:
             return callback_kwargs
         positions = [self.rows.index(row) for row in keep]

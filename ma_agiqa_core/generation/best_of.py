@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
+from ..errors import MaAgiqaError
 from ..scorer import Scorer
 from .callback_checks import check_is_schedule
 from .candidates import BatchLimit, Request, as_pil, best, generate_together, group_scores
@@ -57,7 +58,7 @@ class BestOfN:
     paths: tuple[Path, ...] = ()
 
 
-class NoneGoodEnoughError(RuntimeError):
+class NoneGoodEnoughError(MaAgiqaError, RuntimeError):
     """No candidate reached `min_score`, and this was to be an error.
 
     Attributes:

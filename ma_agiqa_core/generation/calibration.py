@@ -19,6 +19,7 @@ import PIL.Image
 import torch
 
 from ..batching import is_out_of_memory
+from ..errors import MaAgiqaError
 from ..scorer import Scorer
 from .batch_shrink import BatchShrink
 from .calibration_report import CalibrationReport, Setting, make_report
@@ -118,9 +119,9 @@ class Calibration:
         self.prompts = tuple(prompts or ())
         for number, prompt in enumerate(self.prompts):
             if not isinstance(prompt, str) or not prompt.strip():
-                raise ValueError(f"Expected a text as prompt {number}, got {prompt!r}.")
+                raise MaAgiqaError(f"Expected a text as prompt {number}, got {prompt!r}.")
         if not self.prompts:
-            raise ValueError("Expected at least one prompt, got none.")
+            raise MaAgiqaError("Expected at least one prompt, got none.")
         self._arguments = dict(pipe_kwargs or {})
         self._count_name = _check_call(pipe, n, seed, batch_size, self._arguments)
         self._pipe, self._scorer, self._observer = pipe, scorer, observe
@@ -185,7 +186,7 @@ class Calibration:
         """
         done = self._done
         if not done:
-            raise ValueError("Expected at least one finished prompt, got none. Call run() first.")
+            raise MaAgiqaError("Expected at least one finished prompt, got none. Call run() first.")
         measured = Measured(
             previews=np.stack([prompt.previews for prompt in done]),
             final=np.stack([prompt.final for prompt in done]),
@@ -247,7 +248,7 @@ class Calibration:
             if not made.calls:
                 made.calls = int(pipe.num_timesteps)
                 if made.calls < 2:
-                    raise ValueError(f"Expected at least 2 scheduler calls, got {made.calls}. Take more steps.")
+                    raise MaAgiqaError(f"Expected at least 2 scheduler calls, got {made.calls}. Take more steps.")
             if watch.calls in {call_of(fraction, made.calls) for fraction in self._fractions}:
                 started = time.perf_counter()
                 assert watch.x0 is not None  # there was a call
@@ -279,7 +280,7 @@ class Calibration:
         made.seconds = time.perf_counter() - started - made.preview_seconds
         made.finished = [as_pil(picture) for picture in pictures_of(output)]
         if len(made.finished) != len(generators):
-            raise ValueError(f"Expected {len(generators)} pictures, got {len(made.finished)} from {prompt!r}.")
+            raise MaAgiqaError(f"Expected {len(generators)} pictures, got {len(made.finished)} from {prompt!r}.")
         return made
 
     def _scores(self, scorer: Scorer, pictures: list[Any], prompt: str, seed: int, what: str) -> np.ndarray:
@@ -330,15 +331,15 @@ class _Made:
 
 def _checked(n: int, fractions: Sequence[float], target_share: float) -> list[float]:
     if isinstance(n, int) and n == 1:
-        raise ValueError("Expected n of at least 2, got 1. With one candidate there is nothing to choose.")
+        raise MaAgiqaError("Expected n of at least 2, got 1. With one candidate there is nothing to choose.")
     if not 0 < target_share <= 1:
-        raise ValueError(f"Expected target_share above 0 and up to 1, got {target_share}. 0.9 is 90 % of the gain.")
+        raise MaAgiqaError(f"Expected target_share above 0 and up to 1, got {target_share}. 0.9 is 90 % of the gain.")
     distinct = sorted({float(fraction) for fraction in fractions})
     if not distinct:
-        raise ValueError("Expected at least one fraction, got none.")
+        raise MaAgiqaError("Expected at least one fraction, got none.")
     for fraction in distinct:
         if not 0 < fraction < 1:  # NaN is not either
-            raise ValueError(f"Expected fractions between 0 and 1, got {fraction}. 0.4 is after 40 % of the steps.")
+            raise MaAgiqaError(f"Expected fractions between 0 and 1, got {fraction}. 0.4 is after 40 % of the steps.")
     return distinct
 
 
@@ -347,20 +348,20 @@ def _check_call(pipe: Any, n: int, seed: int, batch_size: int | None, arguments:
     options = Options(n, 1, {0.5: 1}, seed, batch_size, None, 1, "best", "batch")
     known = inspect.signature(type(pipe).__call__).parameters
     if "callback_on_step_end" not in known:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a pipeline with callback_on_step_end, got {type(pipe).__name__}: nobody can look at its "
             "candidates on the way, and nothing can be dropped there."
         )
     count = check_pipeline(pipe, options, arguments)
     for name in arguments:
         if name in ("prompt", "output_type"):
-            raise ValueError(f"Expected no {name} among the pipeline's arguments, got one. calibrate sets it itself.")
+            raise MaAgiqaError(f"Expected no {name} among the pipeline's arguments, got one. calibrate sets it itself.")
         if name not in known:  # also where there is a **kwargs: it only serves arguments of old
-            raise ValueError(f"Expected arguments of {type(pipe).__name__}, got {name!r}. Is it misspelt?")
+            raise MaAgiqaError(f"Expected arguments of {type(pipe).__name__}, got {name!r}. Is it misspelt?")
     if "prompt" not in known:
-        raise ValueError(f"Expected a pipeline that makes pictures from a prompt, got {type(pipe).__name__}.")
+        raise MaAgiqaError(f"Expected a pipeline that makes pictures from a prompt, got {type(pipe).__name__}.")
     if count is None:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected arguments with which {type(pipe).__name__} makes several pictures in a call, got "
             f"{', '.join(sorted(arguments)) or 'none'}. Leave out padding_mask_crop and masked_image_latents."
         )

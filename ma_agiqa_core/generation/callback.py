@@ -12,6 +12,7 @@ import torch
 from diffusers.callbacks import PipelineCallback
 from torch import Tensor
 
+from ..errors import MaAgiqaError, MisusedCallbackError
 from ..scorer import Scorer
 from .batch_shrink import BatchShrink, pipeline_frame
 from .callback_checks import (
@@ -106,7 +107,7 @@ class QualityFilterCallback(PipelineCallback):
             RuntimeError: A pipeline that has been given the callback outside of its `with` asks for them.
         """
         if not self._is_entered and pipeline_frame(self._pipe) is not None:
-            raise RuntimeError(_OUTSIDE)
+            raise MisusedCallbackError(_OUTSIDE)
         return ["latents"] if self._is_sequential else list(self._pipe._callback_tensor_inputs)
 
     @property
@@ -141,7 +142,9 @@ class QualityFilterCallback(PipelineCallback):
             ValueError: The scheduler's x0 or a preview is not known.
         """
         if self._is_entered:
-            raise RuntimeError("Expected a callback that is not in use, got one inside its own `with`. Make another.")
+            raise MisusedCallbackError(
+                "Expected a callback that is not in use, got one inside its own `with`. Make another."
+            )
         self._forget()
         family = self._family()
         self._watch = StepWatch(self._pipe.scheduler)
@@ -169,7 +172,7 @@ class QualityFilterCallback(PipelineCallback):
         was_passed_over = self._is_entered and self._was_passed_over()
         self._restore()
         if error is None and was_passed_over:
-            raise RuntimeError(
+            raise MisusedCallbackError(
                 "Expected the callback at the end of the steps, got none: the pipeline was given another one, and "
                 "nothing has been dropped. Pass callback_on_step_end=callback, or both in MultiPipelineCallbacks."
             )
@@ -246,26 +249,26 @@ class QualityFilterCallback(PipelineCallback):
         assert self._shrink is not None
         assert self._watch is not None
         if self._is_running and not self._is_sequential:
-            raise ValueError(
+            raise MaAgiqaError(
                 "Expected one pipeline call inside the `with`, got a second one. Make a callback for each call."
             )
         check_installed(call, self.tensor_inputs)
         prompts, self._rows_per_prompt = prompts_of(call)
         total = self._expected_rows = len(prompts) * self._rows_per_prompt
         if self._pipe.scheduler is not self._watch.scheduler:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected the scheduler that the pipeline had on entering, got another "
                 f"{type(self._pipe.scheduler).__name__}. Set it before the `with`."
             )
         self._texts = row_texts(self._prompts, prompts, self._rows_per_prompt)
         if self._texts is None and self._scorer.info.needs_prompt and self._stages:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected prompts for {self._scorer.info.name!r}, which needs them, got a call without text. Give "
                 "them to the callback: prompts=..."
             )
         if self._is_sequential:
             if total != 1:
-                raise ValueError(
+                raise MaAgiqaError(
                     f"Expected one row per call with strategy='sequential', got {total}. Call the pipeline once for "
                     "each candidate, with a generator of its own."
                 )
@@ -273,7 +276,7 @@ class QualityFilterCallback(PipelineCallback):
             self._groups.append(self._texts[0] if self._texts else None)
         elif self._stages:
             if self._decide is None and self._stages[0][1] > self._rows_per_prompt:
-                raise ValueError(
+                raise MaAgiqaError(
                     f"Expected to keep at most {self._rows_per_prompt}, the pictures per prompt of this call, got "
                     f"{self._stages[0][1]} at {self._stages[0][0]:g} in prune_at. Make more pictures, or keep fewer."
                 )
@@ -287,15 +290,15 @@ class QualityFilterCallback(PipelineCallback):
     def _end_step(self, step: int, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
         shrink = self._shrink
         if not self._is_entered or shrink is None:
-            raise RuntimeError(_OUTSIDE)
+            raise MisusedCallbackError(_OUTSIDE)
         shrink.end_step(callback_kwargs["latents"])
         if not self._is_running:
-            raise RuntimeError(
+            raise MisusedCallbackError(
                 f"Expected {type(self._pipe).__name__} to be called itself, got a call of another pipeline. Make the "
                 "callback for the pipeline that is called."
             )
         if len(shrink.rows) > self._expected_rows or (not self._history and len(shrink.rows) != self._expected_rows):
-            raise RuntimeError(
+            raise MisusedCallbackError(
                 f"Expected {self._expected_rows} rows from the prompts and pictures per prompt, got "
                 f"{len(shrink.rows)}. Give one picture per prompt, or one for all."
             )
@@ -354,7 +357,9 @@ class QualityFilterCallback(PipelineCallback):
         assert self._previewer is not None
         x0 = self._watch.x0
         if x0 is None:
-            raise RuntimeError("Expected a scheduler call before the callback, got none. Use the pipe's own scheduler.")
+            raise MisusedCallbackError(
+                "Expected a scheduler call before the callback, got none. Use the pipe's own scheduler."
+            )
         with torch.no_grad():
             pictures = self._previewer.pictures(self._shrink.composed(x0), self._shrink.arguments)
             parts = [list(range(len(rows)))]

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..errors import MaAgiqaError
 from ..scorer import Scorer
 from .families import Family, UnsupportedPipelineError, draws_noise
 
@@ -20,11 +21,13 @@ def checked_stages(prune_at: Mapping[float, int]) -> list[tuple[float, int]]:
     previous: int | None = None
     for fraction, keep in stages:
         if not 0 < fraction < 1:
-            raise ValueError(f"Expected fractions between 0 and 1 in prune_at, got {fraction}. Leave 0 and 1 out.")
+            raise MaAgiqaError(f"Expected fractions between 0 and 1 in prune_at, got {fraction}. Leave 0 and 1 out.")
         if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
-            raise ValueError(f"Expected whole numbers of at least 1 to keep, got {keep!r} at {fraction:g} in prune_at.")
+            raise MaAgiqaError(
+                f"Expected whole numbers of at least 1 to keep, got {keep!r} at {fraction:g} in prune_at."
+            )
         if previous is not None and keep > previous:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected falling keep counts in prune_at, got {keep} after {previous} at {fraction:g}. Rows that are "
                 "gone do not come back."
             )
@@ -34,7 +37,7 @@ def checked_stages(prune_at: Mapping[float, int]) -> list[tuple[float, int]]:
 
 def check_is_schedule(prune_at: object) -> None:
     if not isinstance(prune_at, Mapping) or not all(isinstance(key, int | float) for key in prune_at):
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected prune_at as a dict of fractions of the steps with keep counts, got {prune_at!r}. Write "
             "{0.4: 4, 0.7: 2}; of calibrate's report it is `report.recommended.prune_at`."
         )
@@ -42,23 +45,25 @@ def check_is_schedule(prune_at: object) -> None:
 
 def check_options(scorer: Scorer, stages: Sequence[object], min_score: float | None, strategy: str) -> None:
     if not isinstance(scorer, Scorer):
-        raise ValueError(f"Expected a scorer with .info and .score, got {scorer!r}. Use load_scorer or CallableScorer.")
+        raise MaAgiqaError(
+            f"Expected a scorer with .info and .score, got {scorer!r}. Use load_scorer or CallableScorer."
+        )
     if strategy not in ("batch", "sequential"):
-        raise ValueError(f"Expected strategy 'batch' or 'sequential', got {strategy!r}.")
+        raise MaAgiqaError(f"Expected strategy 'batch' or 'sequential', got {strategy!r}.")
     if min_score is not None:
         if not math.isfinite(min_score):
-            raise ValueError(f"Expected a finite min_score, or None, got {min_score}. Leave it out to take all.")
+            raise MaAgiqaError(f"Expected a finite min_score, or None, got {min_score}. Leave it out to take all.")
         if scorer.info.relative:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected a scorer with a scale of its own for min_score, got {scorer.info.name!r}, whose scores only "
                 "compare the rows of one call. Leave min_score out, or use another scorer."
             )
         if not stages:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected prune_at with min_score = {min_score:g}, got none. Say when rows may be dropped."
             )
     if strategy == "sequential" and scorer.info.relative:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a scorer with a scale of its own for strategy='sequential', got {scorer.info.name!r}, whose "
             "scores only compare the rows of one call. Use strategy='batch', or another scorer."
         )
@@ -66,13 +71,13 @@ def check_options(scorer: Scorer, stages: Sequence[object], min_score: float | N
 
 def check_installed(call: Mapping[str, Any], wanted: Sequence[str]) -> None:
     if call.get("callback_on_step_end") is None:
-        raise ValueError(
+        raise MaAgiqaError(
             "Expected the callback in the pipeline call, got callback_on_step_end=None. Pass callback_on_step_end="
             "callback."
         )
     given = call.get("callback_on_step_end_tensor_inputs") or ()
     if missing := [name for name in wanted if name not in given]:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected callback_on_step_end_tensor_inputs with {', '.join(missing)}, got {list(given)}. Pass "
             "callback_on_step_end_tensor_inputs=callback.tensor_inputs."
         )
@@ -102,7 +107,7 @@ def row_texts(given: str | Sequence[str] | None, called: Sequence[str | None], p
         return list(given)
     if len(given) == len(called):
         return [text for text in given for _ in range(per_prompt)]
-    raise ValueError(
+    raise MaAgiqaError(
         f"Expected one prompt, one for each of {len(called)} prompts or one for each of {total} rows, got "
         f"{len(given)}. Leave prompts out to take those of the call."
     )
@@ -120,7 +125,7 @@ def check_randomness(pipe: Any, family: Family, call: Mapping[str, Any], total: 
         )
     if not isinstance(generators, list) or len({id(generator) for generator in generators}) != total:
         got = f"{len(generators)}" if isinstance(generators, list) else type(generators).__name__
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a list of {total} generators, one of its own for each row, because {kind} draws noise in its "
             f"steps, got {got}. Pass generator=[torch.Generator('cpu').manual_seed(seed + i) for i in range({total})]."
         )

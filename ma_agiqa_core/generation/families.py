@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import MaAgiqaError
+
 _UNET_ARGUMENTS = frozenset({"encoder_hidden_states", "timestep", "timestep_cond", "added_cond_kwargs.image_embeds"})
 _SDXL_ARGUMENTS = _UNET_ARGUMENTS | {"added_cond_kwargs.text_embeds", "added_cond_kwargs.time_ids"}
 _IP_ADAPTER = "joint_attention_kwargs.ip_adapter_image_embeds"
@@ -162,7 +164,7 @@ _HARMLESS_HOOKS = (
 )
 
 
-class UnsupportedPipelineError(ValueError):
+class UnsupportedPipelineError(MaAgiqaError):
     """A pipeline, scheduler or setting in which rows cannot be dropped without making other pictures."""
 
 

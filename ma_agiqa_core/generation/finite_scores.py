@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from ..errors import MaAgiqaError
 from ..scorer import Pictures, Prompts, Scorer, as_scores
 
 
@@ -25,5 +26,5 @@ def finite_scores(
     scores = as_scores(scorer.score(pictures, prompts=prompts), len(names), name).tolist()
     for score, picture in zip(scores, names, strict=True):
         if not math.isfinite(score):
-            raise ValueError(f"Expected finite scores from {name!r}, got {score} for {picture}. {advice}")
+            raise MaAgiqaError(f"Expected finite scores from {name!r}, got {score} for {picture}. {advice}")
     return scores

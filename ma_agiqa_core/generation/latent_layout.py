@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import MaAgiqaError
+
 # These forget the VAE's shift_factor in decoding (diffusers 0.35 to 0.42): so must previews, to show what comes out.
 _WITHOUT_SHIFT = frozenset({"StableDiffusion3InpaintPipeline"})
 # Only these undo latents_mean and latents_std of SDXL variants (Playground v2.5).
@@ -36,9 +38,9 @@ def unpacked(x0: Tensor, layout: str, arguments: Mapping[str, Any]) -> Tensor:
     """
     dimensions = {"plain": 4, "video": 5, "flux": 3, "flux2": 3, "qwen": 3}
     if layout not in dimensions:
-        raise ValueError(f"Expected a layout of {', '.join(dimensions)}, got {layout!r}. Use one of these.")
+        raise MaAgiqaError(f"Expected a layout of {', '.join(dimensions)}, got {layout!r}. Use one of these.")
     if x0.ndim != dimensions[layout]:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected {layout} latents of {dimensions[layout]} dimensions, got shape {tuple(x0.shape)}. Give a "
             "callable as preview that knows this layout."
         )
@@ -46,7 +48,7 @@ def unpacked(x0: Tensor, layout: str, arguments: Mapping[str, Any]) -> Tensor:
         return x0
     if layout == "video":
         if x0.shape[2] != 1:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected one frame to preview, got {x0.shape[2]} frames of latents. Call the pipeline with "
                 "num_frames=1."
             )
@@ -135,7 +137,7 @@ def _grid(x0: Tensor, layout: str, arguments: Mapping[str, Any]) -> tuple[int, i
             if height * width == tokens:
                 return height, width
         name = "img_ids"
-    raise ValueError(
+    raise MaAgiqaError(
         f"Expected {name} of the denoiser's call to tell height and width of {tokens} packed tokens, got "
         f"{'none' if arguments.get(name) is None else 'others'}. Give a callable as preview."
     )

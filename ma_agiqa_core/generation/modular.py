@@ -18,6 +18,7 @@ from diffusers.modular_pipelines import LoopSequentialPipelineBlocks, ModularPip
 from diffusers.modular_pipelines.modular_pipeline_utils import InputParam
 from torch import Tensor
 
+from ..errors import MaAgiqaError
 from ..scorer import Scorer
 from .batch_shrink import BatchShrink, blended
 from .callback import QualityFilterCallback
@@ -116,7 +117,7 @@ class ModularQualityFilter(QualityFilterCallback):
         family = next(family for family in FAMILIES if family.name == name)
         for part in ("scheduler", "vae", *family.denoisers):
             if getattr(pipe, part, None) is None:
-                raise ValueError(f"Expected a pipeline with its {part}, got none. Call load_components() first.")
+                raise MaAgiqaError(f"Expected a pipeline with its {part}, got none. Call load_components() first.")
         check_exact(pipe, family)
         guider = getattr(pipe, "guider", None)
         if guider is not None and type(guider).__name__ != "ClassifierFreeGuidance":

@@ -15,6 +15,7 @@ from typing import Any
 import PIL.Image
 from PIL.PngImagePlugin import PngInfo
 
+from ..errors import MaAgiqaError
 from ..ranking import RankedPicture, order_by_score
 from ..scorer import ScorerInfo
 from ..whole_file import replacing
@@ -135,11 +136,13 @@ def read_metadata(image: str | os.PathLike[str] | PIL.Image.Image) -> PictureMet
         known: dict[str, Any] = json.loads(text)
         found = known.pop("format")
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise ValueError(f"Expected JSON with a format in the chunk {CHUNK!r}, got {text!r:.80}.") from None
+        raise MaAgiqaError(f"Expected JSON with a format in the chunk {CHUNK!r}, got {text!r:.80}.") from None
     if found != FORMAT:
-        raise ValueError(f"Expected format {FORMAT} in the chunk {CHUNK!r}, got {found!r}. Update ma-agiqa.")
+        raise MaAgiqaError(f"Expected format {FORMAT} in the chunk {CHUNK!r}, got {found!r}. Update ma-agiqa.")
     names = {field.name for field in fields(PictureMetadata)}
     try:
         return PictureMetadata(**{name: value for name, value in known.items() if name in names})
     except TypeError as error:
-        raise ValueError(f"Expected score, model, rank and index in the chunk {CHUNK!r}, got {text!r:.200}.") from error
+        raise MaAgiqaError(
+            f"Expected score, model, rank and index in the chunk {CHUNK!r}, got {text!r:.200}."
+        ) from error

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..batching import is_out_of_memory
+from ..errors import MaAgiqaError, MissingFileError
 from ..hub import check_reachable, is_hub_id, split_hub_id
 from ..semantic.chat_model_files import first_line
 
@@ -33,12 +34,12 @@ def load_pipeline(model: str, *, device: torch.device, dtype: torch.dtype, local
     else:
         folder = Path(model).expanduser()
         if not folder.is_dir():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"Expected the folder of a diffusers pipeline, or a Hub id such as "
                 f"'stabilityai/stable-diffusion-xl-base-1.0', got {model!r}: no such folder."
             )
         if not (folder / "model_index.json").is_file():
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected a diffusers pipeline with model_index.json in {model!r}, got none. Save one there with "
                 "pipe.save_pretrained(folder)."
             )
@@ -49,7 +50,7 @@ def load_pipeline(model: str, *, device: torch.device, dtype: torch.dtype, local
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected memory for {model!r} on {str(device)!r}, got too little. Use --dtype float16, a smaller "
             "pipeline, or the function calibrate() with a pipeline that is offloaded."
         ) from error
@@ -69,7 +70,7 @@ def _from_hub(model: str, dtype: torch.dtype, local_files_only: bool) -> Any:
             return _from_pretrained(repository, dtype, revision=revision, local_files_only=False)
         except (OSError, ValueError) as error:  # no network, no such repository or revision, no access
             why = f"{why}, and downloading it failed: {first_line(error).rstrip('.')}"
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"Expected {repository!r}{at} on this machine, got none: {why}. Run `hf download {repository}"
         f"{f' --revision {revision}' if revision else ''}`, or give a local folder."
     )
@@ -85,7 +86,7 @@ def _from_pretrained(model: str, dtype: torch.dtype, **options: Any) -> Any:
     except Exception as error:  # safetensors, transformers, accelerate and diffusers have no base class in common
         if isinstance(error, torch.OutOfMemoryError | OSError):
             raise
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a diffusers pipeline in {model!r}, got {first_line(error)} Download the whole repository."
         ) from error
 

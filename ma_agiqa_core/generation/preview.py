@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batching import is_out_of_memory, run_in_batches
+from ..errors import MaAgiqaError, MissingFileError
 from ..hub import hub_folder, is_hub_id
 from .latent_layout import scaled_for_another, scaled_for_vae, unpacked
 
@@ -63,7 +64,7 @@ class Previewer:
             self._decoder = self._tiny_or_none(local_files_only)
         elif preview == "tiny":
             if family.tiny_decoder is None:
-                raise ValueError(
+                raise MaAgiqaError(
                     f"Expected a pipeline with a known tiny decoder for preview='tiny', got {type(pipe).__name__}. "
                     "Use preview='vae', or give a folder or Hub id of an AutoencoderTiny."
                 )
@@ -145,17 +146,17 @@ class Previewer:
         elif isinstance(preview, str) and is_hub_id(preview):
             folder = hub_folder(preview, _is_complete, local_files_only=local_files_only)
         else:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected 'auto', 'vae', 'tiny', a folder or Hub id of an AutoencoderTiny, a module with decode, or "
                 f"a callable as preview, got {preview!r}. Use preview='auto'."
             )
         if not _is_complete(folder):
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"Expected an AutoencoderTiny in {folder}, got no config.json with diffusion_pytorch_model weights. "
                 "Give the folder that has both."
             )
         if (kind := json.loads((folder / "config.json").read_text()).get("_class_name")) != "AutoencoderTiny":
-            raise ValueError(  # loading it all the same would give random weights
+            raise MaAgiqaError(  # loading it all the same would give random weights
                 f"Expected an AutoencoderTiny in {folder}, got {kind}. Load it yourself and give the module as preview."
             )
         decoder: Any = AutoencoderTiny.from_pretrained(folder, local_files_only=True)
@@ -169,7 +170,7 @@ class Previewer:
         if self._decoder is not None:
             self._check_channels(self._decoder)
         elif getattr(self.pipe, "vae", None) is None:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected a pipeline with a VAE for previews, got {type(self.pipe).__name__} without one. Give a "
                 "callable as preview."
             )
@@ -177,7 +178,7 @@ class Previewer:
     def _check_channels(self, decoder: nn.Module) -> None:
         wanted, got = (_latent_channels(module) for module in (getattr(self.pipe, "vae", None), decoder))
         if wanted is not None and got is not None and wanted != got:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected a preview decoder for {wanted} latent channels, got {type(decoder).__name__} for {got}. "
                 "Use the one made for this model, or preview='vae'."
             )
@@ -269,17 +270,17 @@ def _cast(module: Any, dtype: torch.dtype) -> Iterator[None]:
 def _checked(pictures: object, rows: int) -> Tensor:
     shape = tuple(pictures.shape) if isinstance(pictures, Tensor) else type(pictures).__name__
     if not isinstance(pictures, Tensor) or pictures.ndim != 4 or pictures.shape[:2] != (rows, 3):
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected the preview callable to return ({rows}, 3, H, W), got {shape}. Return one RGB picture per row."
         )
     if not pictures.is_floating_point():
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected the preview callable to return floats in [0, 1], got {pictures.dtype}. Divide by 255."
         )
     pictures = pictures.float()
     low, high = (float(value) for value in pictures.aminmax())
     if not (low >= -0.01 and high <= 1.01):
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected the preview callable to return values in [0, 1], got {low:.3g} to {high:.3g}. Rescale them "
             "there."
         )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+from ..errors import MaAgiqaError
 from ..scorer import Scorer
 from .families import SCHEDULERS, UnsupportedPipelineError, check_exact, draws_noise, family_of
 from .finite_scores import finite_scores
@@ -57,38 +58,38 @@ class Options:
         for name in ("n", "keep", "max_rounds", "batch_size"):
             value = getattr(self, name)
             if not (name == "batch_size" and value is None) and not _is_count(value, 1):
-                raise ValueError(f"Expected {name} as a whole number of at least 1, got {value!r}.")
+                raise MaAgiqaError(f"Expected {name} as a whole number of at least 1, got {value!r}.")
         if self.keep > self.n:
-            raise ValueError(f"Expected keep of at most n = {self.n}, got {self.keep}. Raise n or lower keep.")
+            raise MaAgiqaError(f"Expected keep of at most n = {self.n}, got {self.keep}. Raise n or lower keep.")
         if not _is_count(self.seed, 0) or self.seed + self.n * self.max_rounds > 2**63:
-            raise ValueError(f"Expected a seed from 0 to 2**63 - n * max_rounds, got {self.seed!r}.")
+            raise MaAgiqaError(f"Expected a seed from 0 to 2**63 - n * max_rounds, got {self.seed!r}.")
         self._check_schedule()
         if self.min_score is not None and not math.isfinite(self.min_score):
-            raise ValueError(f"Expected a finite min_score, or None, got {self.min_score}. Leave it out to take all.")
+            raise MaAgiqaError(f"Expected a finite min_score, or None, got {self.min_score}. Leave it out to take all.")
         if self.max_rounds > 1 and self.min_score is None:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected min_score with max_rounds = {self.max_rounds}, got None: nothing says when enough are good "
                 "enough. Give a min_score, or raise n."
             )
         for name, known in (("on_none", ("best", "raise")), ("strategy", ("batch", "sequential"))):
             if (value := getattr(self, name)) not in known:
-                raise ValueError(f"Expected {name} {known[0]!r} or {known[1]!r}, got {value!r}.")
+                raise MaAgiqaError(f"Expected {name} {known[0]!r} or {known[1]!r}, got {value!r}.")
 
     def _check_schedule(self) -> None:
         before = self.n
         for fraction, count in sorted(self.prune_at.items()):
             if not 0 < fraction < 1:
-                raise ValueError(f"Expected fractions of the steps between 0 and 1 in prune_at, got {fraction}.")
+                raise MaAgiqaError(f"Expected fractions of the steps between 0 and 1 in prune_at, got {fraction}.")
             if not _is_count(count, 1):
-                raise ValueError(f"Expected a whole number of at least 1 at {fraction} in prune_at, got {count!r}.")
+                raise MaAgiqaError(f"Expected a whole number of at least 1 at {fraction} in prune_at, got {count!r}.")
             if count > before:
-                raise ValueError(
+                raise MaAgiqaError(
                     f"Expected at most {before} candidates at {fraction} in prune_at, got {count}: there are no more "
                     "by then. Let the counts fall."
                 )
             before = count
         if before < self.keep:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected prune_at to leave at least keep = {self.keep} candidates, got {before}. Keep more."
             )
 
@@ -104,21 +105,23 @@ def check_scorers(scorer: Scorer, observe: Scorer | None, prompts: Sequence[str 
         if one is None and name == "observe":
             continue
         if not isinstance(one, Scorer):
-            raise ValueError(f"Expected {name} with .info and .score, got {one!r}. Use load_scorer or CallableScorer.")
+            raise MaAgiqaError(
+                f"Expected {name} with .info and .score, got {one!r}. Use load_scorer or CallableScorer."
+            )
         if one.info.needs_prompt and None in prompts:
-            raise ValueError(f"Expected a prompt for {one.info.name}, which compares pictures with it, got None.")
+            raise MaAgiqaError(f"Expected a prompt for {one.info.name}, which compares pictures with it, got None.")
     if observe is not None and observe.info.relative:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a scorer with a scale of its own to observe, got {observe.info.name}, whose scores only compare "
             "the pictures of one group. Use EnsembleScorer with 'calibrated', or a single scorer."
         )
     if scorer.info.relative and options.min_score is not None:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected no min_score with {scorer.info.name}, got {options.min_score}: its scores only compare the "
             "pictures of one group. Use a scorer that is not relative."
         )
     if scorer.info.relative and options.strategy == "sequential" and options.prune_at:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a scorer with a scale of its own for strategy='sequential', got {scorer.info.name}, whose "
             "scores only compare the pictures of one group. Use strategy='batch', or EnsembleScorer with 'calibrated'."
         )
@@ -146,41 +149,41 @@ def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) ->
     kind = type(pipe).__name__
     known = inspect.signature(type(pipe).__call__).parameters
     if "generator" not in known:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a pipeline that takes a generator, got {kind}: without seeds no picture comes again."
         )
     if options.prune_at and "callback_on_step_end" not in known:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a pipeline with callback_on_step_end, got {kind}: nothing can be dropped on the way. Leave out "
             "prune_at to finish all candidates."
         )
     for name, fix in _OURS.items():
         if name in arguments:
-            raise ValueError(f"Expected no {name} in the pipeline's arguments, got one. {fix}.")
+            raise MaAgiqaError(f"Expected no {name} in the pipeline's arguments, got one. {fix}.")
     # diffusers' own **kwargs are for arguments that are no more: everything else in them is passed over in silence.
     takes_any = type(pipe).__module__.split(".")[0] != "diffusers" and any(
         parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()
     )
     for name in arguments:
         if name not in known and not takes_any:
-            raise ValueError(f"Expected arguments of {kind}, got {name!r}. Is it misspelt?")
+            raise MaAgiqaError(f"Expected arguments of {kind}, got {name!r}. Is it misspelt?")
     if arguments.get("output_type", "pil") not in _OUTPUT_TYPES:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected output_type 'pil', 'np' or 'pt', got {arguments['output_type']!r}. Scorers see pictures."
         )
     if "num_frames" in known and argument_of(pipe, arguments, "num_frames") != 1:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected num_frames=1, got {argument_of(pipe, arguments, 'num_frames')}: pictures are scored, not videos."
         )
     for name in _PICTURES:
         given: Any = arguments.get(name)
         rows = len(given) if isinstance(given, list) or getattr(given, "ndim", 0) == 4 else 1
         if rows > 1 and not kind.startswith(_WITH_REFERENCES):
-            raise ValueError(f"Expected one picture as {name}, got {rows}. Call best_of_n once for each.")
+            raise MaAgiqaError(f"Expected one picture as {name}, got {rows}. Call best_of_n once for each.")
     for name in _EMBEDDINGS:
         given = arguments.get(name)
         if given is not None and not isinstance(given, list) and len(given) != 1:
-            raise ValueError(f"Expected {name} of one prompt, got {len(given)}. Call best_of_n once for each.")
+            raise MaAgiqaError(f"Expected {name} of one prompt, got {len(given)}. Call best_of_n once for each.")
     if _is_unsure_of_rows(pipe, arguments):
         return None
     return next((name for name in ROWS_ARGUMENTS if name in known), None)
@@ -273,7 +276,7 @@ def prompt_list(prompt: Any) -> tuple[list[str | None], bool]:
     if prompt is None or isinstance(prompt, str):
         return [prompt], False
     if not isinstance(prompt, Sequence) or not prompt or not all(isinstance(text, str) for text in prompt):
-        raise ValueError(f"Expected a text or a list of at least one text as prompt, got {prompt!r}.")
+        raise MaAgiqaError(f"Expected a text or a list of at least one text as prompt, got {prompt!r}.")
     return list(prompt), True
 
 
@@ -287,9 +290,9 @@ def arguments_per_prompt(
     """
     has_embeddings = arguments.get("prompt_embeds") is not None
     if None in prompts and not has_embeddings:
-        raise ValueError("Expected a prompt, or prompt_embeds among the pipeline's arguments, got neither.")
+        raise MaAgiqaError("Expected a prompt, or prompt_embeds among the pipeline's arguments, got neither.")
     if has_embeddings and in_list:
-        raise ValueError("Expected one prompt with prompt_embeds, got a list. Call best_of_n once for each.")
+        raise MaAgiqaError("Expected one prompt with prompt_embeds, got a list. Call best_of_n once for each.")
     calls = []
     for number, prompt in enumerate(prompts):
         call = {} if has_embeddings else {"prompt": prompt}
@@ -297,7 +300,7 @@ def arguments_per_prompt(
             texts = name.startswith(("prompt", "negative_prompt")) and isinstance(value, list)
             if texts and in_list and all(isinstance(text, str) for text in value):
                 if len(value) != len(prompts):
-                    raise ValueError(f"Expected one text or {len(prompts)} as {name}, got {len(value)}.")
+                    raise MaAgiqaError(f"Expected one text or {len(prompts)} as {name}, got {len(value)}.")
                 value = value[number]
             call[name] = value
         calls.append(call)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..errors import MaAgiqaError
 from ..latent_rows import Latent, latent_count, latent_rows
 from ..scorer import Pictures, Scorer
 from .finite_scores import finite_scores
@@ -77,7 +78,7 @@ def stages_of(text: str, *, n: int, keep: int, steps: int) -> list[Stage]:
         ValueError: The text is malformed, or asks for what cannot be done.
     """
     if keep > n:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected to keep at most the {n} candidates there are, got {keep}. Start more candidates, or lower keep."
         )
     counts = _counts_of(text)
@@ -85,7 +86,7 @@ def stages_of(text: str, *, n: int, keep: int, steps: int) -> list[Stage]:
     stages: dict[int, Stage] = {}
     for fraction, count in sorted(counts.items()):
         if count > before:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected at most {before} candidates at {fraction:g} in prune_at, got {count}: there are no more by "
                 "then. Let the numbers fall from one stop to the next, or empty prune_at to finish all."
             )
@@ -94,12 +95,12 @@ def stages_of(text: str, *, n: int, keep: int, steps: int) -> list[Stage]:
             stages[step] = Stage(step, fraction, count)
         before = count
     if before < keep:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected prune_at to leave at least the {keep} candidates that are to be kept, got {before}. Raise the "
             "last number of prune_at, or lower keep."
         )
     if stages and steps < 2:
-        raise ValueError(f"Expected at least 2 steps to prune between, got {steps}. Raise steps, or empty prune_at.")
+        raise MaAgiqaError(f"Expected at least 2 steps to prune between, got {steps}. Raise steps, or empty prune_at.")
     return list(stages.values())
 
 
@@ -114,13 +115,13 @@ def candidate_latents(latent: Latent, n: int) -> dict[str, Any]:
     """
     count = latent_count(latent)
     if count not in (1, n):
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected one latent, or one for each of {n} candidates, got {count}. Set the batch size of the latent to "
             "1, or the number of candidates to the batch size."
         )
     shape = tuple(latent["samples"].shape)
     if len(shape) not in (4, 5) or (len(shape) == 5 and shape[2] != 1):
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected latents of pictures, got {shape}, which are a video or sound. This node chooses among pictures."
         )
     if count == n:
@@ -147,7 +148,7 @@ def choose(
         ValueError: The scorer needs a prompt, or gives a score that nothing can be decided by.
     """
     if scorer.info.needs_prompt and not (prompt and prompt.strip()):
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a prompt for {scorer.info.name}, which compares pictures with their text, got none. Connect or "
             "write the text that is behind 'positive'."
         )
@@ -174,13 +175,13 @@ def _counts_of(text: str) -> dict[float, int]:
     for part in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
         match = _STAGE.fullmatch(part)
         if match is None:
-            raise ValueError(f"Expected prune_at in the form 0.4:4, got {part!r} in {text!r}. {_HOW}.")
+            raise MaAgiqaError(f"Expected prune_at in the form 0.4:4, got {part!r} in {text!r}. {_HOW}.")
         fraction, count = float(match[1]), int(match[2])
         if not 0 < fraction < 1:
-            raise ValueError(f"Expected fractions between 0 and 1 in prune_at, got {match[1]} in {text!r}. {_HOW}.")
+            raise MaAgiqaError(f"Expected fractions between 0 and 1 in prune_at, got {match[1]} in {text!r}. {_HOW}.")
         if count < 1:
-            raise ValueError(f"Expected to keep at least 1 candidate, got {part!r} in prune_at. {_HOW}.")
+            raise MaAgiqaError(f"Expected to keep at least 1 candidate, got {part!r} in prune_at. {_HOW}.")
         if fraction in counts:
-            raise ValueError(f"Expected each fraction once in prune_at, got {fraction:g} twice in {text!r}. {_HOW}.")
+            raise MaAgiqaError(f"Expected each fraction once in prune_at, got {fraction:g} twice in {text!r}. {_HOW}.")
         counts[fraction] = count
     return counts

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import MaAgiqaError
+
 logger = logging.getLogger(__name__)
 
 _EPSILON_V_SAMPLE = frozenset({"epsilon", "v_prediction", "sample"})
@@ -143,7 +145,7 @@ class StepWatch:
 
     def _saw(self, arguments: dict[str, Any]) -> None:
         if given := [name for name in _UNKNOWN_IF_GIVEN if arguments.get(name)]:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected {type(self.scheduler).__name__}.step to be called without {given[0]}, got "
                 f"{arguments[given[0]]!r}. The estimate of the finished latents is not known then: leave it out."
             )
@@ -164,13 +166,13 @@ def _check_known(scheduler: Any) -> None:
     name = type(scheduler).__name__
     kind = _KINDS.get(name)
     if kind is None:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a scheduler whose estimate of the finished picture is known, got {name}. Use one of "
             f"{', '.join(sorted(_KINDS))}."
         )
     prediction = scheduler.config.get("prediction_type")
     if kind.predictions is not None and prediction not in kind.predictions:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected prediction_type {' or '.join(sorted(kind.predictions))} for {name}, got {prediction!r}. "
             "Use the scheduler that the model was trained for."
         )

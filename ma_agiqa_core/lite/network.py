@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import MaAgiqaError
 from ..score_progress import tick
 from . import statistics
 
@@ -92,7 +93,7 @@ class LiteNetwork(nn.Module):
             network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
         except (KeyError, RuntimeError) as error:
             reason = str(error).replace("\n", " ")[:300]
-            raise ValueError(f"Expected the tensors of a lite scorer, got others: {reason}.") from error
+            raise MaAgiqaError(f"Expected the tensors of a lite scorer, got others: {reason}.") from error
         return network.eval()
 
     def forward(self, rgb: Tensor) -> Tensor:

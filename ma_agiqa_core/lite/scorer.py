@@ -13,6 +13,7 @@ from safetensors.torch import load_file, safe_open
 from torch import Tensor
 
 from ..batching import is_out_of_memory
+from ..errors import MaAgiqaError
 from ..file_digest import file_digest
 from ..images import Picture, PictureError, as_picture_list, iterate_pictures
 from ..score_progress import tick
@@ -76,7 +77,7 @@ class LiteScorer:
                 target=target,
             )
         except (SafetensorError, OSError, ValueError, TypeError) as error:
-            raise ValueError(f"Expected a lite checkpoint, got {str(path)!r}: {error}") from error
+            raise MaAgiqaError(f"Expected a lite checkpoint, got {str(path)!r}: {error}") from error
         return cls(network, info)
 
     def score(

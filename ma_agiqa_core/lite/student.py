@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import MaAgiqaError
 from . import statistics
 from .network import CROP_FEATURES, LiteNetwork, Seen
 
@@ -55,7 +56,7 @@ class StudentNetwork(nn.Module):
             )
         except (KeyError, RuntimeError) as error:
             reason = str(error).replace("\n", " ")[:300]
-            raise ValueError(f"Expected the tensors of a student, got others: {reason}.") from error
+            raise MaAgiqaError(f"Expected the tensors of a student, got others: {reason}.") from error
         return network.eval()
 
     def forward(self, rgb: Tensor) -> Tensor:

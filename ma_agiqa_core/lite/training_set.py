@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..errors import MissingFileError
 from ..picture_files import read_picture
 from .degradations import FAMILIES, Picture, jpeg, to_bytes
 
@@ -78,13 +79,13 @@ def find_sources(pictures: Path, wallpapers: Path) -> dict[str, Path]:
     packages = {"skimage": Path(skimage.__file__).parent, "sklearn": Path(sklearn.__file__).parent}
     found = sorted((pictures / "photographs").glob("*.png")) + sorted((pictures / "generated").glob("*.png"))
     if not found:
-        raise FileNotFoundError(f"Expected photographs/*.png and generated/*.png in {pictures}, got none.")
+        raise MissingFileError(f"Expected photographs/*.png and generated/*.png in {pictures}, got none.")
     found += [packages["skimage"] / "data" / name for name in _SKIMAGE]
     found += [packages["sklearn"] / "datasets" / "images" / name for name in _SKLEARN]
     found += [wallpapers / f"{name}.jpg" for name in _WALLPAPERS]
     for path in found:
         if not path.is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"Expected {path}, got nothing there. Wallpapers: `apt-get download lomiri-wallpapers-16.04`, "
                 "`dpkg-deb -x *.deb DIR`, then name DIR/usr/share/backgrounds."
             )

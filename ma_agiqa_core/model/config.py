@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import MaAgiqaError
+
 ALIGNMENT = "alignment"
 """The target, and the semantic vector that only it reads."""
 
@@ -59,33 +61,33 @@ class MaAgiqaConfig:
         self._check_types()
         for name in ("image_size", "window_size", "swin_mlp_width"):
             if getattr(self, name) < 1:
-                raise ValueError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
+                raise MaAgiqaError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
         for name in ("channel_attention_blocks", "semantic_dim"):
             if getattr(self, name) < 0:
-                raise ValueError(f"Expected {name} of at least 0, got {getattr(self, name)}.")
+                raise MaAgiqaError(f"Expected {name} of at least 0, got {getattr(self, name)}.")
         for name in ("stage_widths", "swin_depths", "swin_heads"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
-                raise ValueError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
+                raise MaAgiqaError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
         for name in ("dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"Expected {name} from 0 to below 1, got {getattr(self, name)}.")
+                raise MaAgiqaError(f"Expected {name} from 0 to below 1, got {getattr(self, name)}.")
         if not math.isfinite(self.swin_scale):
-            raise ValueError(f"Expected a finite swin_scale, got {self.swin_scale}.")
+            raise MaAgiqaError(f"Expected a finite swin_scale, got {self.swin_scale}.")
         blocks = self.backbone_blocks
         if not blocks or blocks[0] < 0 or list(blocks) != sorted(set(blocks)):
-            raise ValueError(f"Expected ascending backbone_blocks counted from 0, got {blocks}.")
+            raise MaAgiqaError(f"Expected ascending backbone_blocks counted from 0, got {blocks}.")
         if len(self.stage_widths) != 2:
-            raise ValueError(f"Expected two stage_widths, got {self.stage_widths}.")
+            raise MaAgiqaError(f"Expected two stage_widths, got {self.stage_widths}.")
         if len(self.swin_heads) != len(self.swin_depths):
-            raise ValueError(f"Expected swin_heads for {len(self.swin_depths)} layers, got {self.swin_heads}.")
+            raise MaAgiqaError(f"Expected swin_heads for {len(self.swin_depths)} layers, got {self.swin_heads}.")
         if any(width % heads for width in self.stage_widths for heads in self.swin_heads):
-            raise ValueError(f"Expected swin_heads that divide {self.stage_widths}, got {self.swin_heads}.")
+            raise MaAgiqaError(f"Expected swin_heads that divide {self.stage_widths}, got {self.swin_heads}.")
         named = all(target.isidentifier() for target in self.targets)
         if not (self.targets and named and len(set(self.targets)) == len(self.targets)):
-            raise ValueError(f"Expected targets with unlike names such as 'quality', got {self.targets}.")
+            raise MaAgiqaError(f"Expected targets with unlike names such as 'quality', got {self.targets}.")
         known = vectors_of(self.targets)
         if self.left_out and (not set(self.left_out) < set(known) or not self.semantic_dim):
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected some of {', '.join(known)} as left_out, got {self.left_out} and semantic_dim "
                 f"{self.semantic_dim}. For none of them set semantic_dim to 0."
             )
@@ -111,7 +113,7 @@ class MaAgiqaConfig:
             kind = str if "str" in field.type else int
             if type(value) is not type(default) or any(type(element) is not kind for element in elements):
                 expected = f"a tuple of {kind.__name__}" if isinstance(default, tuple) else type(default).__name__
-                raise ValueError(f"Expected {expected} as {field.name}, got {value!r}.")
+                raise MaAgiqaError(f"Expected {expected} as {field.name}, got {value!r}.")
             object.__setattr__(self, field.name, value)
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,11 +130,11 @@ class MaAgiqaConfig:
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(values, Mapping):
-            raise ValueError(f"Expected the fields of a config, got {values!r}.")
+            raise MaAgiqaError(f"Expected the fields of a config, got {values!r}.")
         if unknown := sorted(map(str, set(values) - known)):
-            raise ValueError(f"Expected the fields of a config, got the unknown {', '.join(unknown[:5])}.")
+            raise MaAgiqaError(f"Expected the fields of a config, got the unknown {', '.join(unknown[:5])}.")
         if missing := sorted(known - set(values) - {"targets", "left_out"}):
-            raise ValueError(f"Expected all fields of a config, got none of {', '.join(missing[:5])}.")
+            raise MaAgiqaError(f"Expected all fields of a config, got none of {', '.join(missing[:5])}.")
         return cls(**values)
 
 

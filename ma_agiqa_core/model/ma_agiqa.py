@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
+from ..errors import MaAgiqaError
 from .channel_attention import ChannelAttention
 from .config import ALIGNMENT, MaAgiqaConfig
 from .expert_fusion import VISUAL, ExpertFusion, PatchQuality
@@ -103,7 +104,7 @@ class MaAgiqa(nn.Module):
         """
         silent, known = frozenset(experts), (*self.config.vectors, VISUAL)
         if not silent < set(known):
-            raise ValueError(f"Expected some of the experts {', '.join(known)}, got {', '.join(sorted(silent))}.")
+            raise MaAgiqaError(f"Expected some of the experts {', '.join(known)}, got {', '.join(sorted(silent))}.")
         for target in self.config.targets:
             self._head(target).switched_off = silent
 
@@ -123,7 +124,7 @@ class MaAgiqa(nn.Module):
 
     def _head(self, target: str) -> ExpertFusion:
         if target not in self.config.targets:
-            raise ValueError(f"Expected a target of this model, {', '.join(self.config.targets)}, got {target!r}.")
+            raise MaAgiqaError(f"Expected a target of this model, {', '.join(self.config.targets)}, got {target!r}.")
         head = self.fusion if target == self.config.targets[0] else self.heads[target]
         assert isinstance(head, ExpertFusion)
         return head
@@ -132,12 +133,12 @@ class MaAgiqa(nn.Module):
         for name, vectors in given.items():
             if vectors is not None:
                 reason = "has no alignment head" if self.config.semantic_dim else "is the visual expert alone"
-                raise ValueError(f"Expected no {name}, got {tuple(vectors.shape)}: this model {reason}.")
+                raise MaAgiqaError(f"Expected no {name}, got {tuple(vectors.shape)}: this model {reason}.")
 
     def _check_pixels(self, pixels: Tensor) -> None:
         S = self.config.image_size
         if pixels.ndim != 4 or pixels.shape[1:] != (3, S, S) or not pixels.is_floating_point():
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected float pixels (B, 3, {S}, {S}), got {pixels.dtype} {tuple(pixels.shape)}. "
                 "Use preprocess.visual_pixels."
             )
@@ -146,10 +147,10 @@ class MaAgiqa(nn.Module):
         """(B, D) on the pixels' device and in their dtype."""
         D = self.config.semantic_dim
         if vectors is None:
-            raise ValueError(f"Expected {name} {(len(pixels), D)}, got None. Use the semantic model's features.")
+            raise MaAgiqaError(f"Expected {name} {(len(pixels), D)}, got None. Use the semantic model's features.")
         if vectors.shape not in ((len(pixels), D), (len(pixels), 1, D)) or not vectors.is_floating_point():
             found = tuple(vectors.shape) if vectors.is_floating_point() else vectors.dtype
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected {name} {(len(pixels), D)}, got {found}. "
                 "Use the semantic model that this checkpoint was trained with."
             )

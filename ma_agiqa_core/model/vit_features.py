@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import MaAgiqaError
 from .config import MaAgiqaConfig
 from .token_linear import use_token_linears
 
@@ -31,7 +32,7 @@ class VitFeatures(nn.Module):
         self.blocks = list(config.backbone_blocks)
         vit = _create(config.backbone, config.image_size, pretrained)
         if self.blocks[-1] >= len(vit.blocks):
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected backbone_blocks below {len(vit.blocks)}, the depth of {config.backbone}, "
                 f"got {config.backbone_blocks}."
             )
@@ -54,15 +55,15 @@ def _create(name: str, image_size: int, pretrained: bool) -> Any:
 
     advice = "Take a plain ViT from timm.list_models('vit_*')."
     if not timm.is_model(name):
-        raise ValueError(f"Expected the name of a ViT in timm, got {name!r}. {advice}")
+        raise MaAgiqaError(f"Expected the name of a ViT in timm, got {name!r}. {advice}")
     try:
         vit = timm.create_model(name, pretrained=pretrained, img_size=image_size)
     except TypeError:  # networks that take pictures of any size know no img_size
         vit = None
     except RuntimeError as error:  # an unknown tag, or no weights where some are wanted
-        raise ValueError(f"Expected a ViT of timm, got {name!r}: {error}. {advice}") from error
+        raise MaAgiqaError(f"Expected a ViT of timm, got {name!r}: {error}. {advice}") from error
     needs = ("blocks", "embed_dim", "num_prefix_tokens", "forward_intermediates", "prune_intermediate_layers")
     has_grid = getattr(getattr(vit, "patch_embed", None), "grid_size", None) is not None
     if not has_grid or not all(hasattr(vit, need) for need in needs):
-        raise ValueError(f"Expected a ViT, got {name!r}, which has no fixed grid of tokens. {advice}")
+        raise MaAgiqaError(f"Expected a ViT, got {name!r}, which has no fixed grid of tokens. {advice}")
     return vit

@@ -14,6 +14,7 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
+from ..errors import MaAgiqaError
 from ..images import PictureError, PictureInput, as_picture_list, decode
 from ..ranking import RankedPicture, order_by_score
 from .decimals import decimals_for
@@ -128,13 +129,13 @@ class _Place:
 
 def _check(pictures: int, scores: int, percentiles: int, columns: int) -> None:
     if not pictures:
-        raise ValueError("Expected at least one picture, got none.")
+        raise MaAgiqaError("Expected at least one picture, got none.")
     if scores != pictures:
-        raise ValueError(f"Expected one score for each of {pictures} pictures, got {scores} scores.")
+        raise MaAgiqaError(f"Expected one score for each of {pictures} pictures, got {scores} scores.")
     if percentiles != pictures:
-        raise ValueError(f"Expected one percentile for each of {pictures} pictures, got {percentiles}.")
+        raise MaAgiqaError(f"Expected one percentile for each of {pictures} pictures, got {percentiles}.")
     if columns < 0:
-        raise ValueError(f"Expected columns of at least 1, or 0 for as many as fit, got {columns}.")
+        raise MaAgiqaError(f"Expected columns of at least 1, or 0 for as many as fit, got {columns}.")
 
 
 def _places(scores: Sequence[float], percentiles: Sequence[float | None]) -> list[_Place]:

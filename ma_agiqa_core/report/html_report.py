@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
+from ..errors import MaAgiqaError
 from ..whole_file import replacing
 from .decimals import decimals_for
 from .histogram import make_histogram
@@ -94,7 +95,7 @@ def write_report(
         ValueError: `max_pictures` is below 2.
     """
     if max_pictures < 2:
-        raise ValueError(f"Expected max_pictures of at least 2, got {max_pictures}.")
+        raise MaAgiqaError(f"Expected max_pictures of at least 2, got {max_pictures}.")
     out = Path(out)
     group = _gather(entries, max_pictures)
     facts = _model_facts(model)

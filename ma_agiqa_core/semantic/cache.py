@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import MaAgiqaError
 from ..preprocess import to_bytes
 
 logger = logging.getLogger(__name__)
@@ -113,9 +114,9 @@ class SemanticCache:
         """
         values = vector.detach().to("cpu", torch.float32)
         if values.ndim != 1 or not len(values):
-            raise ValueError(f"Expected a vector (D,), got shape {tuple(vector.shape)}. Put vectors in one by one.")
+            raise MaAgiqaError(f"Expected a vector (D,), got shape {tuple(vector.shape)}. Put vectors in one by one.")
         if bad := int((~values.isfinite()).sum()):
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected finite values, got {bad} of {len(values)} that are NaN or infinite in {vector.dtype}. "
                 "Compute the vector in bfloat16 or float32."
             )

@@ -21,6 +21,7 @@ import PIL.Image
 import torch
 from torch import Tensor, nn
 
+from ..errors import MaAgiqaError
 from .chat_model_files import load_config, load_model, load_processor
 from .placement import entry_device
 
@@ -59,7 +60,7 @@ class ChatModel:
 
     def __init__(self, model: Any, processor: Any, *, device: torch.device, dtype: torch.dtype) -> None:
         if model.get_output_embeddings() is None:
-            raise ValueError(f"Expected a decoder with an LM head, got {type(model).__name__}. Use a chat model.")
+            raise MaAgiqaError(f"Expected a decoder with an LM head, got {type(model).__name__}. Use a chat model.")
         self._last = _LastHiddenState()
         model.set_output_embeddings(self._last)
         self._model, self._processor = model, processor
@@ -76,7 +77,7 @@ class ChatModel:
         try:
             self._prompt(torch.full((3, 224, 224), 127, dtype=torch.uint8), "?")
         except Exception as error:  # a template or a processor may raise anything
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected a processor and chat template that take a picture and a question, got {error!r} from "
                 f"{type(processor).__name__}. Check that all files of the model's repository are of one revision."
             ) from error

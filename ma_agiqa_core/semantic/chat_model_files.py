@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..errors import MaAgiqaError
 from .placement import check_fits
 from .quantization import linears, quantization_library, transformers_config
 
@@ -30,11 +31,11 @@ def load_config(folder: Path) -> Any:
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a model of transformers {version} in {str(folder)!r}, got {first_line(error)} {_FETCH}"
         ) from error
     if type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or config.is_encoder_decoder:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected an image-text-to-text model in {str(folder)!r}, got model_type {config.model_type!r}. "
             "Use a chat model that sees pictures, such as Qwen2.5-VL."
         )
@@ -52,16 +53,16 @@ def load_processor(folder: Path) -> Any:
 
     wanted = f"Expected a tokenizer, an image processor and a chat template in {str(folder)!r}"
     if not any((folder / name).is_file() for name in _TOKENIZERS):  # transformers 4 asks for other packages instead
-        raise ValueError(f"{wanted}, got no {_TOKENIZERS[0]}. {_FETCH}")
+        raise MaAgiqaError(f"{wanted}, got no {_TOKENIZERS[0]}. {_FETCH}")
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except ImportError:
         raise
     except Exception as error:  # it raises whatever the first missing file leads to
-        raise ValueError(f"{wanted}, got {first_line(error)} {_FETCH}") from error
+        raise MaAgiqaError(f"{wanted}, got {first_line(error)} {_FETCH}") from error
     parts = ("tokenizer", "image_processor", "chat_template")
     if missing := [part for part in parts if getattr(processor, part, None) is None]:
-        raise ValueError(f"{wanted}, got no {' and no '.join(missing)}. {_FETCH}")
+        raise MaAgiqaError(f"{wanted}, got no {' and no '.join(missing)}. {_FETCH}")
     return processor
 
 
@@ -112,7 +113,7 @@ def load_model(
             raise
         damaged = damaged_files(folder)
         what = f"a damaged {str(damaged[0])!r}: " if damaged else ""
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected the weights of a {config.model_type} in {str(folder)!r}, got {what}{first_line(error)} "
             f"{'Download it again.' if damaged else ''}".rstrip()
         ) from error
@@ -121,12 +122,12 @@ def load_model(
     mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in found.get("mismatched_keys", ())]
     if absent := sorted({*found["missing_keys"], *mismatched} - head):
         listed = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected all weights of a {config.model_type} in {str(folder)!r}, got none, or of another shape, for "
             f"{listed}. Check that config.json and the weights belong together."
         )
     if plain := [name for name in quantized if _is_plain(model.get_submodule(name))]:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected {len(quantized)} layers in {quantization}, got {len(plain)} that transformers "
             f"{transformers.__version__} left as they are. Use quantization=None, or no parts on the CPU in device_map."
         )

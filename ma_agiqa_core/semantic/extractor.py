@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batching import run_in_batches
+from ..errors import MaAgiqaError, UnusableModelError
 from ..hub import commit_of
 from ..images import Picture, PictureError, as_picture_list
 from ..preprocess import to_bytes
@@ -25,7 +26,6 @@ from ..scorer import (
     NO_PROMPT,
     Pictures,
     Prompts,
-    UnusableModelError,
     check_score_options,
     resolve_device,
     resolve_dtype,
@@ -159,7 +159,7 @@ class SemanticExtractor:
             ValueError: There is a `device_map`, which is another way to say the same.
         """
         if self.device_map is not None:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected no device_map, got {self.device_map!r}. The device is shared with other models."
             )
         self._placement, self.device = placement, placement.device

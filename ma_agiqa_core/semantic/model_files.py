@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import MaAgiqaError, MissingFileError
 from ..file_digest import file_digest
 from ..hub import hub_folder, is_hub_id, split_hub_id
 from ..refused_pickle import why_refused
@@ -55,12 +56,12 @@ def model_folder(model: str | os.PathLike[str], *, revision: str | None = None, 
         return hub_folder(str(model), _is_complete, revision=revision, local_files_only=local_files_only)
     folder = Path(model).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"Expected the folder of a language model, or a Hub id such as 'owner/name', got {str(model)!r}: "
             "no such folder."
         )
     if revision is not None:
-        raise ValueError(f"Expected no revision of a local folder, got {revision!r} for {str(model)!r}.")
+        raise MaAgiqaError(f"Expected no revision of a local folder, got {revision!r} for {str(model)!r}.")
     read_json(folder / "config.json")
     weight_files(folder)
     return folder
@@ -80,14 +81,14 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected {path.name} in {str(path.parent)!r}, got {error.strerror or error}. "
             "Download the model's whole repository."
         ) from error
     except ValueError as error:
-        raise ValueError(f"Expected JSON in {str(path)!r}, got {error}. Download it again.") from error
+        raise MaAgiqaError(f"Expected JSON in {str(path)!r}, got {error}. Download it again.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"Expected a JSON object in {str(path)!r}, got {type(content).__name__}.")
+        raise MaAgiqaError(f"Expected a JSON object in {str(path)!r}, got {type(content).__name__}.")
     return content
 
 
@@ -127,14 +128,14 @@ def weight_files(folder: Path) -> list[Path]:
         if (index := folder / f"{name}.index.json").is_file():
             shards = _shards(index)
             if missing := [shard.name for shard in shards if not shard.is_file()]:
-                raise ValueError(
+                raise MaAgiqaError(
                     f"Expected {len(shards)} shards in {str(folder)!r}, got {len(shards) - len(missing)}: "
                     f"{', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''} missing. Download them again."
                 )
             return shards
         if (whole := folder / name).is_file():
             return [whole]
-    raise ValueError(
+    raise MaAgiqaError(
         f"Expected {' or '.join(_WEIGHTS)}, or an index of shards, in {str(folder)!r}, got neither. "
         "Download the model's whole repository."
     )
@@ -165,7 +166,7 @@ def check_shards(folder: Path) -> None:
                 with safe_open(path, framework="pt"):
                     pass
             elif not path.stat().st_size:
-                raise ValueError("it is empty")
+                raise MaAgiqaError("it is empty")
             elif _is_zip_from_the_start(path):  # torch's older format has no table of contents
                 zipfile.ZipFile(path).close()
 
@@ -190,10 +191,10 @@ def _is_complete(folder: Path) -> bool:
 def _shards(index: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
-        raise ValueError(f"Expected a weight_map of file names in {str(index)!r}, got {weight_map!r:.60}.")
+        raise MaAgiqaError(f"Expected a weight_map of file names in {str(index)!r}, got {weight_map!r:.60}.")
     names = sorted(set(weight_map.values()))
     if outside := [name for name in names if Path(name).name != name]:
-        raise ValueError(f"Expected shards beside {str(index)!r}, got {outside[0]!r}.")
+        raise MaAgiqaError(f"Expected shards beside {str(index)!r}, got {outside[0]!r}.")
     return [index.parent / name for name in names]
 
 
@@ -205,7 +206,7 @@ def _whole(path: Path) -> Iterator[None]:
     except _DAMAGED as error:
         is_refused = isinstance(error, pickle.UnpicklingError)
         reason = why_refused(error) if is_refused else (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a whole shard of weights, got {str(path)!r}: {reason}. Download it again."
         ) from error
 
@@ -229,7 +230,7 @@ def _pickled(path: Path) -> Iterator[tuple[str, Tensor]]:
     mapped = zipfile.is_zipfile(path)  # torch's older format cannot be mapped into memory
     table = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     if not isinstance(table, dict) or not all(isinstance(value, torch.Tensor) for value in table.values()):
-        raise ValueError(f"a table of tensors was expected, it holds a {type(table).__name__}")
+        raise MaAgiqaError(f"a table of tensors was expected, it holds a {type(table).__name__}")
     for name in list(table):
         yield name, table.pop(name)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from ..errors import MaAgiqaError
 from .quantization import linears, quantized_bytes
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def check_memory(needed_bytes: int, device: torch.device, what: str, advice: str
     """
     free = free_bytes(device)
     if free is not None and free < needed_bytes:
-        raise ValueError(f"Expected {_in_gb(needed_bytes)} free on {device} for {what}, got {_in_gb(free)}. {advice}")
+        raise MaAgiqaError(f"Expected {_in_gb(needed_bytes)} free on {device} for {what}, got {_in_gb(free)}. {advice}")
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -146,23 +147,25 @@ def plan_device_map(
         try:
             check_device_map(module, plan)
         except ValueError as error:
-            raise ValueError(f"Expected a device_map that covers {what}, got {dict(device_map)!r}: {error}") from error
+            raise MaAgiqaError(
+                f"Expected a device_map that covers {what}, got {dict(device_map)!r}: {error}"
+            ) from error
     elif device_map == "auto":
         limits = dict(max_memory) if max_memory is not None else _free_for_weights()
         weights = {None: dtype, "int8": torch.int8, "nf4": CustomDtype.INT4}[quantization]
         found = infer_auto_device_map(module, limits, no_split_module_classes=list(no_split), dtype=weights)
         if "disk" in found.values():
             available = ", ".join(f"{_in_gb(size)} on {place}" for place, size in limits.items())
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected {_in_gb(module_bytes(module, dtype, quantization))} in all for {what}, got {available}. "
                 "Use quantization='nf4' or a smaller model."
             )
         plan = {name: _device(place) for name, place in found.items()}
     else:
-        raise ValueError(f"Expected device_map 'auto' or a dict, got {device_map!r}.")
+        raise MaAgiqaError(f"Expected device_map 'auto' or a dict, got {device_map!r}.")
     devices = {place.type for place in plan.values()}
     if quantization is not None and len(devices) > 1 and "cpu" in devices:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected all of {what} on cards for quantization={quantization!r}, got parts of it on the CPU. "
             "Use quantization=None with this device_map, or 'nf4' if that was not it."
         )
@@ -221,11 +224,13 @@ def _free_for_weights() -> dict[int | str, int]:
 def _device(place: str | int | torch.device) -> torch.device:
     """A device as torch writes it; a bare number is a card."""
     if place == "disk":
-        raise ValueError("Expected devices in device_map, got 'disk'. Reading weights in every step is not supported.")
+        raise MaAgiqaError(
+            "Expected devices in device_map, got 'disk'. Reading weights in every step is not supported."
+        )
     try:
         return torch.device(place)
     except (RuntimeError, TypeError, ValueError):
-        raise ValueError(f"Expected devices such as 0, 'cuda:0' or 'cpu' in device_map, got {place!r}.") from None
+        raise MaAgiqaError(f"Expected devices such as 0, 'cuda:0' or 'cpu' in device_map, got {place!r}.") from None
 
 
 def _as_accelerate(place: torch.device) -> str | int:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import MaAgiqaError
 from ..preprocess import ClipPreprocessing
 from .model_files import read_json
 from .mplug_owl2 import MplugOwl2
@@ -132,7 +133,7 @@ def read_all_but_weights(folder: Path) -> tuple[ClipPreprocessing, Tokenize, int
     config = _read_config(folder)
     tokenize, bos_token_id, size = read_tokenizer(folder)
     if size > config.vocab_size:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a tokenizer of at most {config.vocab_size} tokens in {str(folder)!r}, got {size}. "
             "Use the one that came with the model."
         )
@@ -156,11 +157,11 @@ def read_tokenizer(folder: Path) -> tuple[Tokenize, int, int]:
                 raise RuntimeError("it is empty")
             pieces = SentencePieceProcessor(model_proto=content)
         except (RuntimeError, OSError) as error:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected a sentencepiece model, got {str(path)!r}: {str(error).rstrip('.')}. Download it again."
             ) from error
         if pieces.bos_id() < 0:
-            raise ValueError(f"Expected the token '<s>' in {str(path)!r}, got none. Use LLaMA's tokenizer.")
+            raise MaAgiqaError(f"Expected the token '<s>' in {str(path)!r}, got none. Use LLaMA's tokenizer.")
         return pieces.encode, pieces.bos_id(), pieces.vocab_size()
     if (path := folder / "tokenizer.json").is_file():
         from tokenizers import Tokenizer
@@ -168,12 +169,12 @@ def read_tokenizer(folder: Path) -> tuple[Tokenize, int, int]:
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing more special
-            raise ValueError(f"Expected a tokenizer, got {str(path)!r}: {error}. Download it again.") from error
+            raise MaAgiqaError(f"Expected a tokenizer, got {str(path)!r}: {error}. Download it again.") from error
         bos = tokenizer.token_to_id("<s>")
         if bos is None:
-            raise ValueError(f"Expected the token '<s>' in {str(path)!r}, got none. Use LLaMA's tokenizer.")
+            raise MaAgiqaError(f"Expected the token '<s>' in {str(path)!r}, got none. Use LLaMA's tokenizer.")
         return lambda text: tokenizer.encode(text, add_special_tokens=False).ids, bos, tokenizer.get_vocab_size()
-    raise ValueError(
+    raise MaAgiqaError(
         f"Expected tokenizer.model or tokenizer.json in {str(folder)!r}, got neither. "
         "Download the model's whole repository."
     )
@@ -184,7 +185,9 @@ def _read_config(folder: Path) -> OwlConfig:
     try:
         return OwlConfig.from_published(config)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"Expected the config of an mPLUG-Owl2 in {str(folder / 'config.json')!r}: {error}") from error
+        raise MaAgiqaError(
+            f"Expected the config of an mPLUG-Owl2 in {str(folder / 'config.json')!r}: {error}"
+        ) from error
 
 
 def _read_preprocessing(folder: Path, image_size: int) -> ClipPreprocessing:
@@ -196,9 +199,9 @@ def _read_preprocessing(folder: Path, image_size: int) -> ClipPreprocessing:
     try:
         preprocessing = ClipPreprocessing.from_config(settings)
     except ValueError as error:
-        raise ValueError(f"{error} It is in {str(folder)!r}.") from error
+        raise MaAgiqaError(f"{error} It is in {str(folder)!r}.") from error
     if preprocessing.size != image_size:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected pictures of {image_size} px from preprocessor_config.json in {str(folder)!r}, got "
             f"{preprocessing.size}. Use the file that came with the model."
         )

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import MaAgiqaError, MissingPackageError
+
 KINDS = ("int8", "nf4")
 NF4_BLOCK = 64  # weights that share a scale; the scales are themselves rounded to 8 bits, 256 at a time
 _CPU_ROWS = 32  # bitsandbytes packs so many outputs together for processors with AVX512-BF16
@@ -125,14 +127,14 @@ def quantization_library(quantization: str) -> str:
         ValueError: Another kind of quantization.
     """
     if quantization not in KINDS:
-        raise ValueError(f"Expected quantization None, 'int8' or 'nf4', got {quantization!r}.")
+        raise MaAgiqaError(f"Expected quantization None, 'int8' or 'nf4', got {quantization!r}.")
     able = ("torchao", "bitsandbytes") if quantization == "int8" else ("bitsandbytes",)
     for library in able:
         if _is_installed(library):
             if (quantization, library) == ("int8", "bitsandbytes"):  # a warning for every layer of every call
                 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
             return library
-    raise ImportError(
+    raise MissingPackageError(
         f"Expected {' or '.join(able)} for quantization={quantization!r}, got none. Run: {_PIP[quantization]}"
     )
 

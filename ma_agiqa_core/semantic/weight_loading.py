@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import MaAgiqaError
 from .model_files import read_shard, weight_files
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def fill(
                 unknown.append(published)
                 continue
             if tensor.shape != expected[name].shape:
-                raise ValueError(
+                raise MaAgiqaError(
                     f"Expected {tuple(expected[name].shape)} for {published!r} in {str(path)!r}, got "
                     f"{tuple(tensor.shape)}. Check that config.json and the weights belong together."
                 )
@@ -57,7 +58,7 @@ def fill(
     for what, names in (("no other weights than the model's", unknown), ("all of the model's weights", missing)):
         if names:
             listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected {what} in {str(folder)!r}, got {'unknown' if names is unknown else 'nothing for'} {listed}. "
                 "Check that config.json and the weights belong together."
             )

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..errors import MaAgiqaError
+
 # Grey, red against green, blue against yellow; orthonormal.
 COLOURS = np.array([[1, 1, 1], [1, -1, 0], [-0.5, -0.5, 1]]) / np.sqrt(np.array([[3.0], [2.0], [1.5]]))
 _CHROMA_SHARE = 6  # one filter in so many for each of the two colours
@@ -25,7 +27,7 @@ def start_with_cosines(projection: nn.Conv2d) -> None:
     """
     width, channels, side, _ = projection.weight.shape
     if channels != 3:
-        raise ValueError(f"Expected a projection of RGB patches, got {tuple(projection.weight.shape)}.")
+        raise MaAgiqaError(f"Expected a projection of RGB patches, got {tuple(projection.weight.shape)}.")
     filters, frequencies = _cosines(side)
     chroma = min(width // _CHROMA_SHARE, len(filters))
     evenly = np.linspace(0, len(filters) - 1, width - 2 * chroma).round().astype(int)

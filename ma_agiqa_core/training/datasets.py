@@ -7,6 +7,7 @@ order of its table; how it is split is the caller's choice (`splits`).
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from ..errors import MaAgiqaError, MissingFileError
 from .label_tables import Table, read_lines, read_table
 from .labels import ALIGNMENT, AUTHENTICITY, QUALITY, LabelledSet, labelled_set
 
@@ -128,7 +129,7 @@ def read_dataset(
     """
     reader = DATASETS.get(name.lower())
     if reader is None:
-        raise ValueError(f"Expected a data set of {', '.join(DATASETS)}, got {name!r}. Read others with read_labels.")
+        raise MaAgiqaError(f"Expected a data set of {', '.join(DATASETS)}, got {name!r}. Read others with read_labels.")
     return reader(folder, images, targets)
 
 
@@ -157,7 +158,7 @@ def _set(
 
 def _columns(title: str, targets: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
     if isinstance(targets, str) or not targets or not set(targets) <= set(known):
-        raise ValueError(f"Expected targets of {title}, {', '.join(known)}, got {targets!r}.")
+        raise MaAgiqaError(f"Expected targets of {title}, {', '.join(known)}, got {targets!r}.")
     return {target: known[target] for target in targets}
 
 
@@ -169,7 +170,7 @@ def _agiqa_3k_parts(folder: Path) -> dict[str, str]:
             for row in read_table(folder / file).rows:
                 if (name := row["name"]) in parts:
                     first = AGIQA_3K_SPLIT_FILES[parts[name]]
-                    raise ValueError(f"Expected each picture in one part, got {name!r} in {first} and in {file}.")
+                    raise MaAgiqaError(f"Expected each picture in one part, got {name!r} in {first} and in {file}.")
                 parts[name] = part
     return parts
 
@@ -184,9 +185,9 @@ def _aigciqa2023_matrices(folder: Path, matrices: Mapping[str, str]) -> Table:
         try:
             scores[target] = loadmat(path)["MOSz"].ravel().tolist()
         except Exception as error:  # a damaged file may raise anything
-            raise ValueError(f"Expected MOSz in {path}, got an error: {error!r}.") from error
+            raise MaAgiqaError(f"Expected MOSz in {path}, got an error: {error!r}.") from error
         if len(scores[target]) != expected:
-            raise ValueError(f"Expected {expected} scores in {path}, got {len(scores[target])}.")
+            raise MaAgiqaError(f"Expected {expected} scores in {path}, got {len(scores[target])}.")
     prompts = _aigciqa2023_prompts(folder)
     rows = tuple(
         {
@@ -206,7 +207,7 @@ def _aigciqa2023_prompts(folder: Path) -> list[str]:
         return []
     prompts = [cells[-1] for cells in read_lines(path).values()]
     if len(prompts) != (expected := _OF_EACH_GENERATOR // _OF_EACH_PROMPT):
-        raise ValueError(f"Expected {expected} prompts in {path}, got {len(prompts)}.")
+        raise MaAgiqaError(f"Expected {expected} prompts in {path}, got {len(prompts)}.")
     return prompts
 
 
@@ -223,9 +224,9 @@ def _below(folder: Path, *names: str) -> Path:
 
 def _file(folder: Path, *names: str) -> Path:
     if not folder.is_dir():
-        raise FileNotFoundError(f"Expected the folder of a data set, got {folder}: no such folder.")
+        raise MissingFileError(f"Expected the folder of a data set, got {folder}: no such folder.")
     if (path := _found(folder, *names)) is None:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"Expected {' or '.join(names)} in {folder}, got neither."
             if len(names) > 1
             else f"Expected {names[0]} in {folder}, got none."

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from ..errors import MaAgiqaError, MissingFileError
 from ..images import iterate_pictures
 from ..lite import LITE_WEIGHTS
 from ..lite.network import LiteNetwork
@@ -89,13 +90,13 @@ def check_distillation(teacher: ScorerInfo, out: Path, pictures: int = FEWEST) -
         FileNotFoundError: No such folder.
     """
     if teacher.relative:
-        raise ValueError(f"Expected a teacher that judges each picture alone, got {teacher.name}.")
+        raise MaAgiqaError(f"Expected a teacher that judges each picture alone, got {teacher.name}.")
     if pictures < FEWEST:
-        raise ValueError(f"Expected at least {FEWEST} pictures to learn from, got {pictures}. Give it more.")
+        raise MaAgiqaError(f"Expected at least {FEWEST} pictures to learn from, got {pictures}. Give it more.")
     if out.suffix.lower() != ".safetensors":
-        raise ValueError(f"Expected a path that ends in .safetensors, got {out}.")
+        raise MaAgiqaError(f"Expected a path that ends in .safetensors, got {out}.")
     if not out.parent.is_dir():
-        raise FileNotFoundError(f"Expected an existing folder for {out.name}, got {out.parent}. Create it first.")
+        raise MissingFileError(f"Expected an existing folder for {out.name}, got {out.parent}. Create it first.")
 
 
 def follow(
@@ -181,9 +182,11 @@ def _lite() -> LiteNetwork:
 
 def _check_scores(scores: Sequence[float] | np.ndarray, teacher: ScorerInfo) -> None:
     if len(scores) < FEWEST:
-        raise ValueError(f"Expected at least {FEWEST} pictures with a score of {teacher.name}, got {len(scores)}.")
+        raise MaAgiqaError(f"Expected at least {FEWEST} pictures with a score of {teacher.name}, got {len(scores)}.")
     if np.ptp(scores) == 0:
-        raise ValueError(f"Expected unlike scores of {teacher.name}, got {scores[0]:g} for all {len(scores)} pictures.")
+        raise MaAgiqaError(
+            f"Expected unlike scores of {teacher.name}, got {scores[0]:g} for all {len(scores)} pictures."
+        )
 
 
 def _describe(network: StudentNetwork, pictures: Iterable[Path]) -> tuple[torch.Tensor, list[int]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import MaAgiqaError
 from ..metrics import Scores
 from .agreement import RESAMPLES, SEED, Agreement, agreement
 from .within_prompt import WithinPrompt, within_prompt
@@ -75,7 +76,7 @@ def evaluate(
     x, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     made_by, made_from = (list(names) if names is not None else [None] * len(y) for names in (generators, prompts))
     if not x.shape == y.shape == (len(made_by),) == (len(made_from),):
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a prediction, label, generator and prompt for each picture, got {x.shape}, {y.shape}, "
             f"{len(made_by)} and {len(made_from)}."
         )

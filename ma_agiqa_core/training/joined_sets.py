@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ..errors import MaAgiqaError
 from .labels import LabelledPicture, LabelledSet
 from .splits import Split
 
@@ -33,7 +34,7 @@ def joined(sets: Sequence[LabelledSet], splits: Sequence[Split]) -> tuple[Labell
         for picture in labelled.pictures:
             place = str(picture.path.resolve())
             if place in places:
-                raise ValueError(
+                raise MaAgiqaError(
                     f"Expected each picture in one set, got {place!r} in {places[place]} and in {labelled.name}."
                 )
             places[place] = labelled.name

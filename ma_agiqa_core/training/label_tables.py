@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..errors import MaAgiqaError, MissingFileError, MissingPackageError
+
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".xlsx"})
 
 
@@ -38,7 +40,7 @@ class Table:
             return wanted
         if alike := [column for column in self.columns if _plain(column) == _plain(wanted)]:
             return alike[0]
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected the column {wanted!r} in {self.path}, got {', '.join(self.columns)}. Name one of them."
         )
 
@@ -62,26 +64,26 @@ def read_table(path: Path) -> Table:
         ValueError: Another ending, no rows, a column twice, or a row of another length than the header.
     """
     if path.is_dir():
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a table of labels, got the folder {path}. Name the file in it, or, for a published set, which "
             "it is (on the command line --dataset)."
         )
     if not path.is_file():
-        raise FileNotFoundError(f"Expected a table of labels, got {path}: no such file.")
+        raise MissingFileError(f"Expected a table of labels, got {path}: no such file.")
     if path.suffix.lower() not in TABLE_SUFFIXES:
-        raise ValueError(f"Expected labels in a .csv, .tsv or .xlsx file, got {path}.")
+        raise MaAgiqaError(f"Expected labels in a .csv, .tsv or .xlsx file, got {path}.")
     lines = read_lines(path)
     if len(lines) < 2:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a header and rows in {path}, got {'an empty file' if not lines else 'the header alone'}."
         )
     header = _without_empty_end(lines.pop(min(lines)))
     if twice := [column for column in header if column and header.count(column) > 1]:
-        raise ValueError(f"Expected each column once in {path}, got {twice[0]!r} {header.count(twice[0])} times.")
+        raise MaAgiqaError(f"Expected each column once in {path}, got {twice[0]!r} {header.count(twice[0])} times.")
     for number, line in lines.items():
         if len(_without_empty_end(line)) > len(header) or len(line) < len(header):
             advice = "Write decimals with a dot, and put texts with a comma in quotes."
-            raise ValueError(f"Expected {len(header)} cells in row {number} of {path}, got {len(line)}. {advice}")
+            raise MaAgiqaError(f"Expected {len(header)} cells in row {number} of {path}, got {len(line)}. {advice}")
     rows = tuple(dict(zip(header, line, strict=False)) for line in lines.values())
     return Table(path, tuple(header), rows, tuple(lines))
 
@@ -101,25 +103,27 @@ def _text_lines(path: Path) -> Iterable[list[str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"Expected labels in UTF-8, got {path}: {error}. Save it again as UTF-8.") from error
+        raise MaAgiqaError(f"Expected labels in UTF-8, got {path}: {error}. Save it again as UTF-8.") from error
     separator = max(",;\t", key=text.partition("\n")[0].count)
     try:
         return [
             [cell.strip() for cell in line] for line in csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         ]
     except csv.Error as error:
-        raise ValueError(f"Expected a table of text in {path}, got an error: {error}.") from error
+        raise MaAgiqaError(f"Expected a table of text in {path}, got an error: {error}.") from error
 
 
 def _spreadsheet_lines(path: Path) -> Iterable[list[str]]:
     try:
         from openpyxl import load_workbook
     except ImportError as error:
-        raise ImportError('Expected openpyxl for spreadsheets, got none. Run: pip install "ma-agiqa[train]"') from error
+        raise MissingPackageError(
+            'Expected openpyxl for spreadsheets, got none. Run: pip install "ma-agiqa[train]"'
+        ) from error
     try:
         book = load_workbook(path, read_only=True, data_only=True)
     except Exception as error:  # zipfile's, xml's and openpyxl's own
-        raise ValueError(f"Expected a spreadsheet, got {path}, which cannot be read: {error}.") from error
+        raise MaAgiqaError(f"Expected a spreadsheet, got {path}, which cannot be read: {error}.") from error
     try:
         return [["" if cell is None else str(cell).strip() for cell in row] for row in book.worksheets[0].values]
     finally:

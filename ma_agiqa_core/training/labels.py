@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import MaAgiqaError, MissingFileError
 from .label_tables import Table, read_table
 from .picture_index import PictureIndex
 
@@ -87,7 +88,7 @@ class LabelledSet:
             ValueError: No picture has a score for it.
         """
         if target not in self.targets:
-            raise ValueError(f"Expected a target of {self.name}, {', '.join(self.targets)}, got {target!r}.")
+            raise MaAgiqaError(f"Expected a target of {self.name}, {', '.join(self.targets)}, got {target!r}.")
         if target in self.ranges:
             return self.ranges[target]
         if target == self.targets[0]:
@@ -134,7 +135,7 @@ def read_labels(
     columns = {target: table.column(column) for target, column in score_columns(score_column).items()}
     name_column = table.column(name_column) if name_column else table.first_column(*_NAMES)
     if name_column is None:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a column with the pictures' names in {labels}, got {', '.join(table.columns)}. "
             "Say which it is (on the command line --name-column)."
         )
@@ -172,17 +173,17 @@ def score_columns(asked: str | Sequence[str] | Mapping[str, str]) -> dict[str, s
     columns: dict[str, str] = {}
     for target, column in pairs:
         if target not in TARGETS:
-            raise ValueError(f"Expected a target of {', '.join(TARGETS)}, got {target!r}.")
+            raise MaAgiqaError(f"Expected a target of {', '.join(TARGETS)}, got {target!r}.")
         if not column:
-            raise ValueError(f"Expected a column for {target}, got an empty name.")
+            raise MaAgiqaError(f"Expected a column for {target}, got an empty name.")
         if target in columns:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected one column for each target, got {columns[target]!r} and {column!r} for {target}. "
                 f"Write e.g. alignment={column}."
             )
         columns[target] = column
     if not columns:
-        raise ValueError("Expected a column with scores, got none.")
+        raise MaAgiqaError("Expected a column with scores, got none.")
     return columns
 
 
@@ -212,7 +213,7 @@ def labelled_set(
         title: Of the set; None takes the table's stem.
     """
     if not images.is_dir():
-        raise FileNotFoundError(f"Expected a folder of pictures, got {images}: no such folder.")
+        raise MissingFileError(f"Expected a folder of pictures, got {images}: no such folder.")
     files = PictureIndex(images)
     pictures: list[LabelledPicture] = []
     missing: list[str] = []
@@ -221,7 +222,7 @@ def labelled_set(
         place = f"row {number} of {table.path}"
         called = row[name]
         if not called:
-            raise ValueError(f"Expected a picture's name in {place}, got none.")
+            raise MaAgiqaError(f"Expected a picture's name in {place}, got none.")
         found = {target: _score(row[column], column, bounds, place) for target, column in scores.items() if row[column]}
         if not found:
             continue
@@ -229,7 +230,7 @@ def labelled_set(
         names: list[str | Path] = [called] if path is None else [called, path]
         for same in names:
             if same in seen:
-                raise ValueError(f"Expected each picture once, got {called!r} in row {seen[same]} and in {place}.")
+                raise MaAgiqaError(f"Expected each picture once, got {called!r} in row {seen[same]} and in {place}.")
             seen[same] = number
         if path is None:
             missing.append(called)
@@ -246,12 +247,12 @@ def labelled_set(
         )
     _refuse_missing(missing, len(table.rows), images)
     if not pictures:
-        raise ValueError(f"Expected scores in {', '.join(scores.values())} of {table.path}, got none.")
+        raise MaAgiqaError(f"Expected scores in {', '.join(scores.values())} of {table.path}, got none.")
     ranges = {}
     for target, column in scores.items():
         of_target = [picture.scores[target] for picture in pictures if target in picture.scores]
         if not of_target:
-            raise ValueError(f"Expected scores in {column} of {table.path}, got none.")
+            raise MaAgiqaError(f"Expected scores in {column} of {table.path}, got none.")
         least, greatest = _extremes(of_target)
         if least == greatest:
             logger.warning("every score in %s is %g: there is no correlation with them", column, least)
@@ -271,27 +272,27 @@ def _score(text: str, column: str, bounds: tuple[float | None, float | None], pl
     except ValueError:
         is_comma = text.count(",") == 1 and text.replace(",", "", 1).lstrip("-").isdigit()
         advice = "Write decimals with a dot." if is_comma else "Leave it empty if the picture has no score."
-        raise ValueError(f"Expected a number as {column} in {place}, got {text!r}. {advice}") from None
+        raise MaAgiqaError(f"Expected a number as {column} in {place}, got {text!r}. {advice}") from None
     if not math.isfinite(score):
-        raise ValueError(f"Expected a finite number as {column} in {place}, got {text!r}.")
+        raise MaAgiqaError(f"Expected a finite number as {column} in {place}, got {text!r}.")
     if abs(score) > MOST:
-        raise ValueError(f"Expected {column} from {-MOST:g} to {MOST:g} in {place}, got {text!r}.")
+        raise MaAgiqaError(f"Expected {column} from {-MOST:g} to {MOST:g} in {place}, got {text!r}.")
     low, high = bounds
     if (low is not None and score < low) or (high is not None and score > high):
-        raise ValueError(f"Expected {column} from {low} to {high} in {place}, got {text}.")
+        raise MaAgiqaError(f"Expected {column} from {low} to {high} in {place}, got {text}.")
     return score
 
 
 def _split(text: str, column: str, place: str) -> str:
     if text.lower() not in _SPLITS:
-        raise ValueError(f"Expected train, val or test as {column} in {place}, got {text!r}.")
+        raise MaAgiqaError(f"Expected train, val or test as {column} in {place}, got {text!r}.")
     return _SPLITS[text.lower()]
 
 
 def _refuse_missing(missing: Sequence[str], rows: int, images: Path) -> None:
     if missing:
         named = ", ".join(missing[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"Expected a picture for each labelled row in {images}, got none for {len(missing)} of {rows}: {named}."
         )
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..errors import MaAgiqaError
 from ..hub import hub_file
 from ..model import MaAgiqa, MaAgiqaConfig
 from ..preprocess import normalised
@@ -45,7 +46,7 @@ def network_config(settings: TrainingSettings, targets: tuple[str, ...], semanti
         ValueError: Experts are to be left out that there are not.
     """
     if settings.left_out and not semantic_dim:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a semantic model to train without {', '.join(settings.left_out)}, got none: the visual expert "
             "is alone already. Name one (on the command line --semantic), or leave nothing out."
         )
@@ -103,7 +104,7 @@ def _load_backbone(model: MaAgiqa, local_files_only: bool) -> None:
     name = model.config.backbone
     published = timm.get_pretrained_cfg(name)
     if published is None or not published.hf_hub_id:
-        raise ValueError(f"Expected a backbone with weights on the Hub, got {name!r}. Name its tag.")
+        raise MaAgiqaError(f"Expected a backbone with weights on the Hub, got {name!r}. Name its tag.")
     file = hub_file(published.hf_hub_id, "model.safetensors", local_files_only=local_files_only)
     size, overlay = model.config.image_size, {"file": str(file), "custom_load": False}
     whole = timm.create_model(name, pretrained=True, img_size=size, pretrained_cfg_overlay=overlay).state_dict()

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
+from ..errors import MaAgiqaError
 from ..folders import PICTURE_SUFFIXES, find_pictures
 
 
@@ -46,7 +47,7 @@ class PictureIndex:
         is_whole = Path(called).suffix.lower() in PICTURE_SUFFIXES
         candidates = (self._by_name if is_whole else self._by_stem).get(called, [])
         if len(candidates) > 1:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected one picture called {called!r} ({place}) in {self._folder}, got {len(candidates)}: "
                 f"{candidates[0]} and {candidates[1]}. Write the path within the folder."
             )

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from ..errors import MaAgiqaError
 from ..images import PictureError
 from ..scorer import resolve_device
 from ..semantic.extractor import SemanticExtractor
@@ -33,13 +34,13 @@ def check_trainable(labelled: LabelledSet, split: Split) -> None:
         ValueError: No training pictures, or for some target no two training labels that differ.
     """
     if not split.train:
-        raise ValueError(f"Expected pictures to train on, got none of {len(labelled)}. Change the split.")
+        raise MaAgiqaError(f"Expected pictures to train on, got none of {len(labelled)}. Change the split.")
     for target in labelled.targets:
         scores = [labelled.pictures[row].scores.get(target) for row in split.train]
         known = {score for score in scores if score is not None}
         if len(known) < 2:
             found = f"{known.pop():g} for all of them" if known else "none"
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected {target} labels that differ among the {len(scores)} training pictures, got {found}: "
                 "there is nothing to learn."
             )
@@ -114,7 +115,7 @@ def training_data(
                 watch.preparing("pictures", len(labelled))
                 pixels.keep_in(picture_cache, watch.prepared)
         except PictureError as error:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected a picture that can be read, got {error.path!r}: {error.reason}. Mend it."
             ) from error
     return TrainingData(pixels, label_matrix(labelled, labelled.targets), vectors)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import MaAgiqaError, OutputExistsError
 from ..semantic.extractor import SemanticExtractor
 from .labels import LabelledSet
 from .settings import TrainingSettings, differences
@@ -48,15 +49,15 @@ def check_can_begin(
     if saved is None:
         began = resume and state.folder.is_dir()  # killed before its first state
         if (out / MODEL).exists() and not began:
-            raise FileExistsError(f"Expected a folder without a model, got {str(out)!r}. Choose another.")
+            raise OutputExistsError(f"Expected a folder without a model, got {str(out)!r}. Choose another.")
         return None
     if not resume:
-        raise FileExistsError(
+        raise OutputExistsError(
             f"Expected a folder without a run, got {str(out)!r}. Go on with it by resume (on the command line "
             "--resume), or choose another."
         )
     if others := differences(saved.identity, identity, harmless=[f"settings.{name}" for name in settings.harmless]):
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected the settings and data of the run in {str(out)!r}, which has {'; '.join(others)}. "
             "Use the same, or choose another folder."
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import MaAgiqaError
 from ..whole_file import replacing
 from .agreement import Agreement
 from .evaluation import Evaluation
@@ -35,9 +36,9 @@ def draw_scatter(evaluations: Sequence[Evaluation], path: Path, *, model: str = 
     from matplotlib.figure import Figure
 
     if path.suffix.lower() not in PLOT_SUFFIXES:
-        raise ValueError(f"Expected a plot ending in {', '.join(PLOT_SUFFIXES)}, got {path}.")
+        raise MaAgiqaError(f"Expected a plot ending in {', '.join(PLOT_SUFFIXES)}, got {path}.")
     if not evaluations:
-        raise ValueError("Expected an evaluation to draw, got none.")
+        raise MaAgiqaError("Expected an evaluation to draw, got none.")
     figure = Figure(figsize=(_SIDE * len(evaluations), _SIDE), layout="constrained", dpi=150)
     panels = figure.subplots(1, len(evaluations), squeeze=False)[0]
     for axes, evaluation in zip(panels, evaluations, strict=True):

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import MaAgiqaError
 from ..model.config import MaAgiqaConfig
 
 SCHEDULES = ("published", "cosine", "constant")
@@ -98,24 +99,24 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "accumulate", "period", "save_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
+                raise MaAgiqaError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
         for name in ("seed", "warmup", "weight_decay", "rank_loss"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"Expected {name} of at least 0, got {getattr(self, name)}.")
+                raise MaAgiqaError(f"Expected {name} of at least 0, got {getattr(self, name)}.")
         if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"Expected a learning_rate above 0, got {self.learning_rate}.")
+            raise MaAgiqaError(f"Expected a learning_rate above 0, got {self.learning_rate}.")
         for name in ("rotate", "flip"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"Expected {name} from 0 to 1, got {getattr(self, name)}.")
+                raise MaAgiqaError(f"Expected {name} from 0 to 1, got {getattr(self, name)}.")
         if self.cosine_patches and self.pretrained:
-            raise ValueError("Expected cosine_patches or pretrained, got both. They start the same layer.")
+            raise MaAgiqaError("Expected cosine_patches or pretrained, got both. They start the same layer.")
         if not 0 <= self.ema < 1:
-            raise ValueError(f"Expected ema from 0 to below 1, got {self.ema}.")
+            raise MaAgiqaError(f"Expected ema from 0 to below 1, got {self.ema}.")
         if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"Expected layer_decay above 0 and up to 1, got {self.layer_decay}.")
+            raise MaAgiqaError(f"Expected layer_decay above 0 and up to 1, got {self.layer_decay}.")
         for name, known in (("schedule", SCHEDULES), ("flip_axis", FLIPS), ("mixed_precision", PRECISIONS)):
             if getattr(self, name) not in known:
-                raise ValueError(f"Expected {name} {', '.join(known)}, got {getattr(self, name)!r}.")
+                raise MaAgiqaError(f"Expected {name} {', '.join(known)}, got {getattr(self, name)!r}.")
 
     @property
     def rate(self) -> float:
@@ -185,7 +186,7 @@ def preset(name: str, **changes: Any) -> TrainingSettings:
         ValueError: There is no such preset, or a value is out of its range.
     """
     if name not in PRESETS:
-        raise ValueError(f"Expected a preset, {' or '.join(PRESETS)}, got {name!r}.")
+        raise MaAgiqaError(f"Expected a preset, {' or '.join(PRESETS)}, got {name!r}.")
     return dataclasses.replace(PRESETS[name], **{key: value for key, value in changes.items() if value is not None})
 
 

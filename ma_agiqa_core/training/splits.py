@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..errors import MaAgiqaError
 from .labels import SHOWN, LabelledSet, counted_generators
 
 PUBLISHED_RATIO, PUBLISHED_SEED = "70/10/20", 20
@@ -37,7 +38,7 @@ class Split:
         if len(set(rows)) != len(rows):
             twice = next(row for row in rows if rows.count(row) > 1)
             parts = [name for name in _PARTS for row in getattr(self, name) if row == twice]
-            raise ValueError(f"Expected each picture in one part, got picture {twice} in {' and '.join(parts)}.")
+            raise MaAgiqaError(f"Expected each picture in one part, got picture {twice} in {' and '.join(parts)}.")
 
 
 def make_split(labelled: LabelledSet, text: str = PUBLISHED_RATIO, seed: int = PUBLISHED_SEED) -> Split:
@@ -79,7 +80,7 @@ def split_by_ratio(labelled: LabelledSet, ratio: str = PUBLISHED_RATIO, seed: in
 def split_by_column(labelled: LabelledSet) -> Split:
     """As the table says."""
     if without := [picture.name for picture in labelled.pictures if picture.split is None]:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected a split for each picture of {labelled.name}, got none for {len(without)}: {_some(without)}."
         )
     train, val, test = (
@@ -93,7 +94,7 @@ def split_by_prompt(labelled: LabelledSet, ratio: str = PUBLISHED_RATIO, seed: i
     of_prompt: dict[str, list[int]] = {}
     for row, picture in enumerate(labelled.pictures):
         if picture.prompt is None:
-            raise ValueError(f"Expected a prompt for each picture of {labelled.name}, got none for {picture.name!r}.")
+            raise MaAgiqaError(f"Expected a prompt for each picture of {labelled.name}, got none for {picture.name!r}.")
         of_prompt.setdefault(picture.prompt, []).append(row)
     groups = list(of_prompt.values())
     random.Random(seed).shuffle(groups)
@@ -111,7 +112,7 @@ def split_by_generator(labelled: LabelledSet, left_out: str, seed: int = PUBLISH
     known = counted_generators(labelled)
     if left_out not in known or len(known) < 2:
         names = ", ".join(known) or "none"
-        raise ValueError(f"Expected one of several generators of {labelled.name}, {names}, got {left_out!r}.")
+        raise MaAgiqaError(f"Expected one of several generators of {labelled.name}, {names}, got {left_out!r}.")
     test = [row for row, picture in enumerate(labelled.pictures) if picture.generator == left_out]
     others = sorted(set(range(len(labelled))) - set(test))
     random.Random(seed).shuffle(others)
@@ -129,7 +130,7 @@ def _cuts(ratio: str) -> tuple[float, float]:
         if not (train > 0 and val >= 0 and test >= 0 and total < float("inf")):
             raise ValueError
     except ValueError:
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected the shares of train, val and test as 70/10/20, got {ratio!r}. The first is above 0."
         ) from None
     return train / total, (train + val) / total
@@ -140,7 +141,7 @@ def _whole(train: Sequence[int], val: Sequence[int], test: Sequence[int], ratio:
     shares = [float(part) for part in ratio.split("/")]
     for name, rows, share in zip(_PARTS, (train, val, test), shares, strict=True):
         if share and not rows:
-            raise ValueError(f"Expected pictures for {name}, got none: {has}.")
+            raise MaAgiqaError(f"Expected pictures for {name}, got none: {has}.")
     return Split(tuple(train), tuple(val), tuple(test))
 
 

@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..checkpoint import load_checkpoint, save_checkpoint
+from ..errors import MaAgiqaError
 from ..images import PictureError
 from ..semantic.extractor import SemanticExtractor
 from ..whole_file import replacing
@@ -251,7 +252,7 @@ class TrainingRun:
 
     def _check_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected a finite {what}, got {value} in epoch {self.progress.epoch + 1}. The last state stays, but "
                 "begin anew with a lower learning_rate, or without mixed_precision."
             )

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..errors import MaAgiqaError, OutputExistsError
 from ..whole_file import replacing
 
 FORMAT = "1"
@@ -89,10 +90,10 @@ class StateFolder:
                 names = state.keys() if with_tensors else []
                 tensors = {name: state.get_tensor(name) for name in names}
             if entry["format"] != FORMAT:
-                raise ValueError(f"format {entry['format']!r}")
+                raise MaAgiqaError(f"format {entry['format']!r}")
             return SavedState(entry["identity"], Progress(**entry["progress"]), tensors)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"Expected a state of training, got {str(self.file)!r}: {error}. {_ADVICE}") from error
+            raise MaAgiqaError(f"Expected a state of training, got {str(self.file)!r}: {error}. {_ADVICE}") from error
 
     def write(self, identity: Mapping[str, Any], progress: Progress, tensors: Mapping[str, Tensor]) -> None:
         """Replaces the state, whole or not at all.
@@ -124,7 +125,7 @@ class StateFolder:
         try:
             lock.acquire()
         except Timeout:
-            raise FileExistsError(
+            raise OutputExistsError(
                 f"Expected a folder that no other run is writing to, got {str(self.folder.parent)!r}. Wait for that "
                 "run, or choose another folder."
             ) from None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..errors import MaAgiqaError
 from ..score_loop import picture_groups
 from ..semantic.extractor import SemanticExtractor
 from ..semantic.questions import names_prompt
@@ -62,7 +63,7 @@ def semantic_vectors(
                 progress(len(group))
     if failed:
         named = ", ".join(failed[:SHOWN]) + (", …" if len(failed) > SHOWN else "")
-        raise ValueError(
+        raise MaAgiqaError(
             f"Expected semantic vectors of {len(pictures)} pictures, got none of {len(failed)}: {named}. "
             "Mend these pictures or prompts, or take them out of the labels."
         )

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from ...errors import MaAgiqaError
+
 _LANGUAGE_FIXED = {
     "model_type": "mplug_owl2",
     "hidden_act": "silu",
@@ -101,7 +103,7 @@ def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if section is None:
         return {}
     if not isinstance(section, Mapping):
-        raise ValueError(f"Expected {name} as a dictionary, got {section!r}. Use the model's own config.json.")
+        raise MaAgiqaError(f"Expected {name} as a dictionary, got {section!r}. Use the model's own config.json.")
     return section
 
 
@@ -110,7 +112,7 @@ def _read(
 ) -> _Config:
     for name, value in fixed.items():
         if (got := section.get(name, value)) != value:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected {where}{name} {value!r}, got {got!r}. Use a model of the published form; others would give "
                 "other features."
             )
@@ -121,7 +123,7 @@ def _read(
             continue
         wanted = (int,) if known.type == "int" else (int, float)
         if not isinstance(value, wanted) or isinstance(value, bool) or not (math.isfinite(value) and value > 0):
-            raise ValueError(f"Expected {where}{known.name} as a positive {known.type}, got {value!r}.")
+            raise MaAgiqaError(f"Expected {where}{known.name} as a positive {known.type}, got {value!r}.")
         sizes[known.name] = value
     return kind(**sizes, **parts)
 
@@ -170,4 +172,4 @@ def _check_fit(owl: OwlConfig, head_dim: int | None) -> None:
     ]
     for is_met, expected, got in fits:
         if not is_met:
-            raise ValueError(f"Expected {expected}, got {got}. Use the model's own config.json.")
+            raise MaAgiqaError(f"Expected {expected}, got {got}. Use the model's own config.json.")

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import MaAgiqaError
 from .abstractor import VisualAbstractor
 from .config import OwlConfig
 from .language import KeysValues, LanguageLayer, Packing, rotation_at
@@ -82,7 +83,7 @@ class MplugOwl2(nn.Module):
         for key, own in named.items():
             wanted, got = tuple(parameters[own].shape), tuple(state_dict[key].shape)
             if got != wanted:
-                raise ValueError(f"Expected {key} {wanted}, got {got}. Use the config.json of these weights.")
+                raise MaAgiqaError(f"Expected {key} {wanted}, got {got}. Use the config.json of these weights.")
         model.load_state_dict({own: state_dict[key] for key, own in named.items()}, assign=True)
         return model
 
@@ -197,22 +198,24 @@ class MplugOwl2(nn.Module):
         S = self.config.vision.image_size
         if pixel_values.ndim != 4 or pixel_values.shape[1:] != (3, S, S) or not pixel_values.is_floating_point():
             got = f"{pixel_values.dtype} {tuple(pixel_values.shape)}"
-            raise ValueError(f"Expected float pixel_values (B, 3, {S}, {S}), got {got}. Use the model's preprocessing.")
+            raise MaAgiqaError(
+                f"Expected float pixel_values (B, 3, {S}, {S}), got {got}. Use the model's preprocessing."
+            )
 
     def _prompt(self, name: str, token_ids: Sequence[int] | Tensor) -> Prompt:
         ids = torch.as_tensor(token_ids)
         ids = ids[0] if ids.ndim == 2 and len(ids) == 1 else ids
         if ids.ndim != 1 or (ids.numel() and (ids.is_floating_point() or ids.dtype == torch.bool)):
-            raise ValueError(f"Expected token ids (L,) in prompt {name!r}, got {ids.dtype} {tuple(ids.shape)}.")
+            raise MaAgiqaError(f"Expected token ids (L,) in prompt {name!r}, got {ids.dtype} {tuple(ids.shape)}.")
         listed = [int(token) for token in ids.tolist()]
         if (count := listed.count(IMAGE_TOKEN_ID)) != 1:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected exactly one image token ({IMAGE_TOKEN_ID}) in prompt {name!r}, got {count}. "
                 "Put it where the picture belongs."
             )
         V = self.config.vocab_size
         if strange := [token for token in listed if token != IMAGE_TOKEN_ID and not 0 <= token < V]:
-            raise ValueError(
+            raise MaAgiqaError(
                 f"Expected token ids below {V} in prompt {name!r}, got {strange[0]}. Use this model's own tokenizer."
             )
         image = listed.index(IMAGE_TOKEN_ID)
@@ -240,4 +243,4 @@ def _mask(lengths: tuple[int, ...], packing: Packing, like: Tensor) -> Tensor:
 def _refuse_keys(expected: str, keys: list[str]) -> None:
     if keys:
         named = ", ".join(keys[:5]) + (", …" if len(keys) > 5 else "")
-        raise ValueError(f"Expected {expected}, got {len(keys)}: {named}. Use the config.json of these weights.")
+        raise MaAgiqaError(f"Expected {expected}, got {len(keys)}: {named}. Use the config.json of these weights.")
