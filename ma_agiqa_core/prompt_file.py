@@ -1,40 +1,46 @@
 """Reading `--prompts FILE`: which prompt each picture was made from, or which prompts to make pictures from."""
 
-import csv
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import TextIO
 
 from .errors import MaAgiqaError
 from .records import path_key
+from .training.label_tables import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table
 
 
 def read_prompts(file: Path) -> dict[str, str]:
-    """Reads a CSV or JSON Lines file with `path` and `prompt`.
+    r"""Reads a table with `path` and `prompt`, of any kind that `read_table` knows.
 
     Args:
-        file: UTF-8; other columns are passed over. A path is absolute, or relative to the file's folder.
+        file: Other columns are passed over; without `path` one called as in tables of labels will do. A path is
+            absolute, or relative to the file's folder; one with backslashes may have been written on Windows.
 
     Returns:
-        Prompts by what `path_key` makes of the picture's path.
+        Prompts by what `path_key` makes of the picture's path; "" where a row has none.
 
     Raises:
-        ValueError: Another ending, or a row without path and prompt, with its line.
+        FileNotFoundError: There is no such file.
+        OSError: It cannot be read.
+        ValueError: No such table, or no such columns in it; a row that is cut or has no path, or one picture with two
+            prompts, with the row's number.
     """
-    if file.suffix.lower() not in _ROWS:
-        raise MaAgiqaError(f"Expected prompts in a .csv or .jsonl file, got {file}.")
-    prompts = {}
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        try:
-            for number, row in enumerate(_ROWS[file.suffix.lower()](text), start=1):
-                path, prompt = row.get("path"), row.get("prompt")
-                if not (isinstance(path, str) and path and isinstance(prompt, str)):
-                    raise MaAgiqaError(f"row {number} is {json.dumps(row, ensure_ascii=False)}")
-                prompts[path_key(file.parent / path)] = prompt
-        except (csv.Error, AttributeError, ValueError) as error:
-            raise MaAgiqaError(f"Expected path and prompt in every row of {file}, got an error: {error}.") from error
-    return prompts
+    table = read_table(file, "prompts", usual=(".csv", ".jsonl"), text_columns=(*PICTURE_COLUMNS, *PROMPT_COLUMNS))
+    paths, prompts = _column(table, "path", PICTURE_COLUMNS), _column(table, "prompt", PROMPT_COLUMNS)
+    real_folder = cache(os.path.realpath)
+    found: dict[str, str] = {}
+    rows: dict[str, tuple[int, str]] = {}  # by the one name that a picture has on this machine
+    for number, row in zip(table.numbers, table.rows, strict=True):
+        key, prompt = _key(row[paths], table, number), row[prompts]
+        first, known = rows.setdefault(_one_name(key, real_folder), (number, prompt))
+        if known != prompt:
+            raise MaAgiqaError(
+                f"Expected one prompt for each picture, got {known!r} in row {first} and {prompt!r} in row {number} of "
+                f"{file}, both for {key}. Take one of the rows out."
+            )
+        found[key] = prompt
+    return found
 
 
 def read_prompt_lines(file: Path) -> list[str]:
@@ -53,11 +59,60 @@ def read_prompt_lines(file: Path) -> list[str]:
     raise MaAgiqaError(f"Expected prompts in {file}, one a line, got none.")
 
 
-def _json_rows(text: TextIO) -> Iterator[Mapping[str, object]]:
-    return (json.loads(line) for line in text if line.strip())
+def missing_prompts(prompts: Mapping[str, str], pictures: Iterable[Path], file: Path) -> str | None:
+    """What to say where a file has no prompts for some of the pictures, but some for pictures that are none of them.
+
+    That is what wrong paths look like; a file for more pictures, or for fewer, is as it should be.
+
+    Args:
+        prompts: By `path_key`, as read from the file.
+        pictures: All that are scored.
+        file: Of the prompts.
+    """
+    unused, without, total = dict.fromkeys(prompts), list[str](), 0
+    for key in map(path_key, pictures):
+        total += 1
+        if key in prompts:
+            unused.pop(key, None)
+        else:
+            without.append(key)
+    if not without or not unused:
+        return None
+    by_name = {os.path.basename(key): key for key in reversed(unused)}  # noqa: PTH119 - keys are text
+    wanted = next((key for key in without if os.path.basename(key) in by_name), without[0])  # noqa: PTH119
+    row = by_name.get(os.path.basename(wanted), next(iter(unused)))  # noqa: PTH119
+    return (
+        f"no prompt in {file} for {len(without)} of {total} pictures, e.g. {wanted}; {len(unused)} of its "
+        f"{len(prompts)} prompts are for none of the pictures, e.g. {row}. Paths in it are absolute, or relative to "
+        "its folder."
+    )
 
 
-_ROWS: dict[str, Callable[[TextIO], Iterable[Mapping[str, object]]]] = {
-    ".csv": csv.DictReader,
-    ".jsonl": _json_rows,
-}
+def _column(table: Table, usual: str, names: Iterable[str]) -> str:
+    if (column := table.first_column(usual)) is not None:
+        return column
+    found = [column for name in names if (column := table.first_column(name)) is not None]
+    if len(found) == 1:
+        return found[0]
+    got = f"{' and '.join(map(repr, found))} without it" if found else f"{', '.join(map(repr, table.columns))} alone"
+    raise MaAgiqaError(
+        f"Expected the columns path and prompt in {table.path}, got no {usual}, but {got}. Name it in the first row "
+        "(in JSON in each object)."
+    )
+
+
+def _key(path: str, table: Table, number: int) -> str:
+    if not path:
+        raise MaAgiqaError(f"Expected path and prompt in row {number} of {table.path}, got no path.")
+    folder = table.path.parent
+    try:
+        if "\\" in path and not (folder / path).exists():
+            path = path.replace("\\", "/")
+        return path_key(folder / path)
+    except ValueError as error:
+        raise MaAgiqaError(f"Expected a path in row {number} of {table.path}, got {path!r}: {error}.") from error
+
+
+def _one_name(key: str, real_folder: Callable[[str], str]) -> str:
+    folder, name = os.path.split(key)
+    return os.path.normcase(os.path.join(real_folder(folder), name))  # noqa: PTH118 - keys are text

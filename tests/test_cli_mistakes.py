@@ -43,7 +43,10 @@ STRANGE_NAMES = [
         (["score", "photos", "--batch-size", "0"], "Invalid value for '--batch-size': 0"),
         (["score", "photos", "--dtype", "int3"], "Invalid value for '--dtype': 'int3'"),
         (["score", "photos", "--bogus"], "No such option"),
-        (["score", "photos", "--prompts", "nowhere.csv"], "No such file or directory: nowhere.csv"),
+        (
+            ["score", "photos", "--prompts", "nowhere.csv"],
+            "Expected a table of prompts, got nowhere.csv: no such",
+        ),
         (["score", "photos", "--prompts", "photos/a.png"], "Expected prompts in a .csv or .jsonl file"),
         (["score", "photos", "--model", "needs-prompt"], "Expected prompts for needs-prompt, got none."),
         (["rank", "photos", "--top", "0"], "Invalid value for '--top': 0"),

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 MakePicture = Callable[[Path, int], Path]
 
 
@@ -47,3 +49,20 @@ def test_nan_is_an_error(folder: Path, run: Any) -> None:
 
     assert code == 1
     assert json.loads(out)["records"][0]["error"] == "the scorer returned nan"
+
+
+@pytest.mark.parametrize("command", ["score", "rank"])
+def test_prompts_that_are_for_none_of_the_pictures_are_told(folder: Path, run: Any, command: str) -> None:
+    (folder / "prompts.csv").write_text("path,prompt\na.png,a cat\nb.png,a dog\n")
+    code, _, err = run(command, "photos", "--model", "needs-prompt", "--prompts", "prompts.csv")
+    assert code == 1
+    said = err.splitlines()[0]
+    assert (
+        f"{folder / 'photos' / 'a.png'}; 2 of its 2 prompts are for none of the pictures, e.g. {folder / 'a.png'}"
+        in said
+    )
+    (folder / "prompts.csv").write_text("path,prompt\nphotos/a.png,a cat\nphotos/b.png,a dog\n")
+    assert (
+        "none of the pictures"
+        not in run(command, "photos/a.png", "--model", "needs-prompt", "--prompts", "prompts.csv")[2]
+    )

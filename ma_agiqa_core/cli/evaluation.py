@@ -23,6 +23,7 @@ from .options import (
     json_option,
     notice,
     prompts_option,
+    say_missing_prompts,
     scoring_options,
     survey,
 )
@@ -87,7 +88,9 @@ def evaluate(
 
     prompts = {path_key(picture.path): picture.prompt for s in sets for picture in s.pictures if picture.prompt}
     if (file := options.pop("prompts")) is not None:
-        prompts |= read_prompts(file)
+        given = read_prompts(file)
+        say_missing_prompts(given, (picture.path for s in sets for picture in s.pictures), file)
+        prompts |= given
     asked, target = ScoringOptions(**options), options["target"] or sets[0].targets[0]
     scoring = prepare(asked, prompts)
     if asked.target is None and target != scoring.scorer.info.target and target in scoring.scorer.info.targets:
@@ -153,6 +156,7 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
     check_distillation(teacher, out, len(pictures))
     if teacher.needs_prompt:
         notice(f"{teacher.name} reads prompts, and its student cannot: it follows only what can be seen.")
+    say_missing_prompts(scoring.prompts, pictures, options["prompts"])
     scores = _scores(scoring, pictures, total)
     distilled = follow(teacher, pictures, scores, out, seed=seed, progress=going_through)
     if as_json:

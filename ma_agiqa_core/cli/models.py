@@ -17,6 +17,7 @@ from .options import (
     debug_option,
     json_option,
     paths_argument,
+    say_missing_prompts,
     survey,
 )
 
@@ -42,7 +43,7 @@ def convert(published: Path, out: Path, trained_on: str | None) -> None:
 @paths_argument
 @click.option("--semantic", required=True, metavar="MODEL", help="Semantic model: folder or Hub id.")
 @click.option("--cache", required=True, type=PATH, metavar="DIR", help="Where the vectors go.")
-@click.option("--prompts", type=PATH, metavar="FILE", help="CSV or JSONL with path,prompt: vectors for alignment, too.")
+@click.option("--prompts", type=PATH, metavar="FILE", help="Table with path,prompt: vectors for alignment, too.")
 @computing_options
 def extract(
     paths: Sequence[Path], semantic: str, cache: Path, prompts: Path | None, batch_size: int | None, **options: Any
@@ -64,6 +65,7 @@ def extract(
     from ..terminal import extract_with_progress
 
     texts = None if prompts is None else read_prompts(prompts)
+    say_missing_prompts(texts, find_pictures(paths), prompts)
     questions = questions_for(["quality"] if texts is None else ["quality", "alignment"])
     extractor = SemanticExtractor(semantic, cache=cache, questions=questions, **options)
     extracted = extract_pictures(extractor, find_pictures(paths), batch_size, texts)

@@ -1,6 +1,6 @@
 """What commands share: options and arguments, exit codes, the look at all pictures before a model is loaded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,7 +63,7 @@ computing_options = together(
     click.option("--local-files-only", is_flag=True, help="Download nothing."),
     debug_option,
 )
-prompts_option = click.option("--prompts", type=PATH, metavar="FILE", help="CSV or JSONL with path,prompt.")
+prompts_option = click.option("--prompts", type=PATH, metavar="FILE", help="Table with path,prompt: CSV, JSONL, XLSX.")
 # Which model answers, behind the name of a scorer.
 behind_model_options = together(
     click.option("--semantic", metavar="MODEL", help="Semantic model: folder or Hub id; default: the scorer's own."),
@@ -99,6 +99,14 @@ def survey(paths: Sequence[Path], report: Path | None) -> tuple[int, bool]:
     if not total:
         raise MaAgiqaError(f"Expected pictures in {', '.join(map(str, paths))}, got none.")
     return total, not unlisted
+
+
+def say_missing_prompts(prompts: Mapping[str, str] | None, pictures: Iterable[Path], file: Path | None) -> None:
+    """Says which pictures and which prompts of --prompts miss each other; nothing if there are none to be read."""
+    from ..prompt_file import missing_prompts
+
+    if file is not None and prompts is not None and (said := missing_prompts(prompts, pictures, file)) is not None:
+        notice(said)
 
 
 def check_outputs(*files: Path | None, endings: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from .options import (
     json_option,
     paths_argument,
     report_option,
+    say_missing_prompts,
     scoring_options,
     survey,
 )
@@ -83,6 +84,7 @@ def score(
     info = scoring.scorer.info
     if info.relative:
         raise MaAgiqaError(f"Expected a scorer that judges each picture alone, got {info.name}. Use {PROGRAM} rank.")
+    say_missing_prompts(scoring.prompts, find_pictures(paths), options["prompts"])
     records: list[Record] = []
     with ExitStack() as opened:
         writer = None if out is None else open_records(out, scoring.identity, resume=resume)
@@ -143,6 +145,7 @@ def rank(
     info = scoring.scorer.info
     if info.relative and min_score is not None:
         raise MaAgiqaError(f"Expected --top, got --min-score: scores of {info.name} mean nothing beyond this group.")
+    say_missing_prompts(scoring.prompts, sources, options["prompts"])
     ranking, records = rank_with_progress(scoring, sources, top_k=top, min_score=min_score)
     is_selection = top is not None or min_score is not None
     if as_json:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import MaAgiqaError, MissingFileError
-from .label_tables import Table, read_table
+from .label_tables import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table
 from .picture_index import PictureIndex
 
 logger = logging.getLogger(__name__)
@@ -17,8 +17,6 @@ QUALITY, ALIGNMENT, AUTHENTICITY = TARGETS = ("quality", "alignment", "authentic
 MOST = 1e9  # of a score: its square is still far from float32's end
 SHOWN = 5  # of many bad things, how many a message names
 
-_NAMES = ("name", "image", "image_name", "path", "file", "file_name", "filename", "picture", "img", "img_name")
-_PROMPTS = ("prompt",)
 _GENERATORS = ("generator", "generative_model", "generation_model")
 _SPLITS = {
     "train": "train",
@@ -108,7 +106,7 @@ def read_labels(
     low: float | None = None,
     high: float | None = None,
 ) -> LabelledSet:
-    """Reads a table of scores (.csv, .tsv, .xlsx) and finds its pictures.
+    """Reads a table of scores (see `read_table`) and finds its pictures.
 
     A row without any score is passed over, and its picture counts as unlabelled.
 
@@ -133,7 +131,7 @@ def read_labels(
     """
     table = read_table(labels)
     columns = {target: table.column(column) for target, column in score_columns(score_column).items()}
-    name_column = table.column(name_column) if name_column else table.first_column(*_NAMES)
+    name_column = table.column(name_column) if name_column else table.first_column(*PICTURE_COLUMNS)
     if name_column is None:
         raise MaAgiqaError(
             f"Expected a column with the pictures' names in {labels}, got {', '.join(table.columns)}. "
@@ -144,7 +142,7 @@ def read_labels(
         images,
         scores=columns,
         name=name_column,
-        prompt=table.column(prompt_column) if prompt_column else table.first_column(*_PROMPTS),
+        prompt=table.column(prompt_column) if prompt_column else table.first_column(*PROMPT_COLUMNS),
         generator=table.column(generator_column) if generator_column else table.first_column(*_GENERATORS),
         split=table.column(split_column) if split_column else None,
         bounds=(low, high),

@@ -38,7 +38,9 @@ class PictureIndex:
         Raises:
             ValueError: Several pictures are called so.
         """
-        called = called.replace("\\", "/").removeprefix("./")
+        if "\\" in called and called not in self._by_path and called not in self._by_name:
+            called = called.replace("\\", "/")  # as written on Windows
+        called = called.removeprefix("./")
         if called in self._by_path:
             return self._by_path[called]
         given = self._folder / called

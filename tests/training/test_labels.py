@@ -1,12 +1,15 @@
 """Tables of labels: what is read, found and refused."""
 
+import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
 import pytest
 
+from ma_agiqa_core import MaAgiqaError
 from ma_agiqa_core.training.labels import LabelledPicture, LabelledSet, read_labels, score_columns
 
 HEADER = "name,mos,prompt\n"
@@ -270,3 +273,26 @@ def test_which_column_is_which_target() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             score_columns(wrong)
+
+
+def test_labels_come_in_all_that_prompts_come_in(tmp_path: Path, images: Path) -> None:
+    rows = [{"name": "a.jpg", "mos": 1.5, "prompt": "x"}, {"name": "sub\\c.png", "mos": 2, "prompt": None}]
+    (tmp_path / "labels.json").write_text(json.dumps(rows, indent=1))
+    (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "utf16.csv").write_text("sep=;\nname;mos;prompt\na.jpg;1.5;x\nsub\\c.png;2;\n", encoding="utf-16")
+    for name in ("labels.json", "labels.jsonl", "utf16.csv"):
+        found = read_labels(tmp_path / name, images, score_column="mos")
+        assert [(picture.path, picture.scores["quality"], picture.prompt) for picture in found.pictures] == [
+            (images / "a.jpg", 1.5, "x"),
+            (images / "sub/c.png", 2.0, None),
+        ]
+    (tmp_path / "labels.json").write_text('[{"name": "a.jpg", "mos": [1, 2]}]')
+    with pytest.raises(MaAgiqaError, match=r"a number as mos in row 1 .*got '\[1, 2\]'"):
+        read_labels(tmp_path / "labels.json", images, score_column="mos")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a backslash is a separator")
+def test_a_file_with_a_backslash_in_its_name_is_found(read: Any, images: Path) -> None:
+    PIL.Image.new("RGB", (8, 8)).save(images / "sub\\c.png")
+    found = read(HEADER + "sub\\c.png,1,\nsub/c.png,2,\n")
+    assert [picture.path for picture in found.pictures] == [images / "sub\\c.png", images / "sub/c.png"]
