@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import PIL.Image
@@ -28,7 +29,16 @@ from .images import Picture, as_picture_list
 from .preprocess import to_bytes
 from .score_loop import Outcome, outcomes, score_in_groups
 from .score_progress import tick
-from .scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_device, resolve_dtype, resolve_prompts
+from .scorer import (
+    Pictures,
+    Prompts,
+    ScorerInfo,
+    check_score_options,
+    prompt_fault,
+    resolve_device,
+    resolve_dtype,
+    resolve_prompts,
+)
 from .semantic.model_files import fingerprint
 
 logger = logging.getLogger(__name__)
@@ -143,19 +153,29 @@ class ClipScorer:
         texts = resolve_prompts(prompts, len(inputs), needs_prompt=True) or []
         if not inputs:
             return torch.empty(0)
-        distinct = list(dict.fromkeys(texts))
-        embeddings = dict(zip(distinct, self._text_embeddings(distinct, batch_size), strict=True))
+        faults = {text: prompt_fault(text) for text in texts}
+        distinct = [text for text, fault in faults.items() if fault is None]
+        embeddings = dict(zip(distinct, self._text_embeddings(distinct, batch_size), strict=True)) if distinct else {}
 
         def score_group(group: list[Picture]) -> list[Outcome]:
-            return self._score_group(group, [embeddings[texts[picture.index]] for picture in group], batch_size)
+            of_group = [texts[picture.index] for picture in group]
+            errors = [picture.error or faults[text] for picture, text in zip(group, of_group, strict=True)]
+            return self._score_group(group, errors, [embeddings.get(text) for text in of_group], batch_size)
 
         return score_in_groups(inputs, score_group, on_error)
 
-    def _score_group(self, pictures: list[Picture], texts: list[Tensor], batch_size: int | None) -> list[Outcome]:
-        errors = [picture.error for picture in pictures]
+    def _score_group(
+        self,
+        pictures: list[Picture],
+        errors: list[str | None],
+        texts: Sequence[Tensor | None],
+        batch_size: int | None,
+    ) -> list[Outcome]:
+        """Outcomes of pictures: `errors` says why one has none, `texts` (D,) are the prompts' embeddings."""
+        errors = list(errors)
         pixels: dict[int, Tensor] = {}
         for row, picture in enumerate(pictures):
-            if picture.pixels is not None:
+            if picture.pixels is not None and errors[row] is None:
                 try:
                     pixels[row] = self._pixel_values(picture.pixels)
                 except (ValueError, ZeroDivisionError, RuntimeError) as error:  # e.g. 1 pixel high, 5000 wide
@@ -169,7 +189,8 @@ class ClipScorer:
             what=("clip pictures", self._info.name, self._dtype),
             batch_size=batch_size,
         )
-        cosines = (embedded * torch.stack([texts[row] for row in pixels])).sum(1)
+        wanted = torch.stack([text for row in pixels if (text := texts[row]) is not None])
+        cosines = (embedded * wanted).sum(1)
         return outcomes(errors, self._score_of(cosines).tolist())
 
     def _score_of(self, cosines: Tensor) -> Tensor:
@@ -220,7 +241,11 @@ class ClipScorer:
         if length > self._limit and text not in self._cut and len(self._cut) < _MOST_REMEMBERED:
             self._cut.add(text)
             logger.warning(
-                "%s reads the first %d of the %d tokens of the prompt %r", self._info.name, self._limit, length, text
+                "%s reads the first %d of the %d tokens of the prompt %.200r",
+                self._info.name,
+                self._limit,
+                length,
+                text,
             )
 
     @property

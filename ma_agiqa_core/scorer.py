@@ -3,6 +3,7 @@
 import bisect
 import math
 import os
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ Prompts: TypeAlias = str | Sequence[str] | None
 
 NO_PROMPT = "no prompt for this picture"
 """The reason of a picture that has none, where one is needed."""
+
+_HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 _LOADABLE = (
     "Loadable are 'lite', a .safetensors checkpoint (or a folder with model.safetensors), a Hub id such as "
@@ -319,12 +322,22 @@ def resolve_prompts(prompts: Prompts, count: int, needs_prompt: bool) -> list[st
         for index, text in enumerate(texts):
             if not isinstance(text, str):
                 raise MaAgiqaError(f"Expected a prompt for picture {index}, got {text!r}. Pass a string.")
+        texts = [str.__str__(text) for text in texts]  # numpy.str_ and the like: tokenizers take no subclasses
     if needs_prompt and count:
         if texts is None:
             raise MaAgiqaError("Expected prompts, got None. This scorer needs the prompt of every picture.")
         if missing := [index for index, text in enumerate(texts) if not text.strip()]:
             raise MaAgiqaError(f"Expected a prompt for picture {missing[0]}, got an empty one. This scorer needs it.")
     return texts
+
+
+def prompt_fault(prompt: str) -> str | None:
+    """Why no tokenizer takes a prompt, as the reason of its picture; None if there is nothing wrong with it."""
+    if (half := _HALF_CHARACTER.search(prompt)) is None:
+        return None
+    return (
+        f"its prompt has half a character, {half[0]!a} at {half.start()}, as an emoji cut in two leaves: write it again"
+    )
 
 
 def check_score_options(batch_size: int | None, on_error: str) -> None:

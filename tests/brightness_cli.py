@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ma_agiqa_core import cli, record_writer, scoring_run, terminal  # all before the fork
+from ma_agiqa_core import MaAgiqaError, cli, record_writer, scoring_run, terminal  # all before the fork
 from ma_agiqa_core.callable_scorer import CallableScorer
 
 assert record_writer
@@ -23,7 +23,7 @@ def load_scorer(model: str, **options: object) -> CallableScorer:
     """`MODEL@REVISION`; some models misbehave in ways that tests ask for."""
     name, _, revision = model.partition("@")
     if name == "missing":
-        raise ValueError("Expected a known model, got 'missing'. This version loads 'lite'.")
+        raise MaAgiqaError("Expected a known model, got 'missing'. This version loads 'lite'.")
     calls = iter(range(10**9))
 
     def score(pictures: list[Any], prompts: list[str] | None) -> list[float]:

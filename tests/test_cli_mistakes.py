@@ -78,7 +78,7 @@ def test_debug_shows_the_traceback(folder: Path, run: Any, arguments: list[str])
 
     assert code == 2
     assert "Traceback (most recent call last)" in err
-    assert "FileNotFoundError" in err
+    assert "MissingFileError" in err
     assert err.splitlines()[-1].startswith("ma-agiqa: Expected a picture or a folder")
 
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import PIL.Image
 import pytest
 import torch
@@ -158,6 +159,28 @@ def test_prompts_are_needed(scorer, pictures):
     with pytest.raises(ValueError, match="batch_size of at least 1"):
         scorer.score(pictures, "a", batch_size=0)
     assert scorer.score([], "a").shape == (0,)
+
+
+def test_half_a_character_in_a_prompt_costs_only_its_picture(scorer, siglip_folder, pictures):
+    prompts = [TEXTS[0], "cut \ud83d", *TEXTS[2:]]
+    for judge in (scorer, load_scorer(f"clip:{siglip_folder}", device="cpu")):
+        scores = judge.score(pictures, prompts, on_error="nan")
+        assert scores.isnan().tolist() == [False, True, False, False, False]
+        expected = judge.score([pictures[0], *pictures[2:]], [TEXTS[0], *TEXTS[2:]])
+        torch.testing.assert_close(scores[scores.isfinite()], expected)
+        with pytest.raises(PictureError, match=r"Picture 1 .*half a character, '\\ud83d' at 4, .*write it again"):
+            judge.score(pictures, prompts)
+        assert judge.score(pictures[:2], "\udc00", on_error="nan").isnan().all()
+    assert [picture.index for picture in rank(scorer, pictures, prompts=prompts).failed] == [1]
+
+
+def test_strange_prompts_are_scored(scorer, siglip_folder, pictures, caplog):
+    whole = ["a\0cat", "\u202eredrum", "🐈\u200d⬛", np.str_("a red cat"), "a cat " * 5_000]
+    for judge in (scorer, load_scorer(f"clip:{siglip_folder}", device="cpu")):
+        scores = judge.score(pictures, whole)
+        assert scores.isfinite().all()
+        torch.testing.assert_close(scores[3], judge.score(pictures[3:4], "a red cat")[0])
+    assert max(len(record.getMessage()) for record in caplog.records) < 500, "of a long one the log has the beginning"
 
 
 def test_pictures_that_cannot_be_scored(scorer, clip_folder, pictures, tmp_path):

@@ -27,6 +27,7 @@ from ..scorer import (
     Pictures,
     Prompts,
     check_score_options,
+    prompt_fault,
     resolve_device,
     resolve_dtype,
     resolve_prompts,
@@ -145,6 +146,9 @@ class SemanticExtractor:
         self.folder = model_folder(model, revision=revision, local_files_only=local_files_only)
         self.name = display_name(model)
         self.questions = dict(questions)
+        for name, question in self.questions.items():
+            if prompt_fault(question) is not None:
+                raise MaAgiqaError(f"Expected whole characters in the question of {name}, got {question!r}.")
         self._config = read_json(self.folder / "config.json")
         self._check_files()
         self._cache = None if cache is None else SemanticCache(Path(cache))
@@ -266,10 +270,12 @@ class SemanticExtractor:
         rows: list[dict[str, str]] = []  # of every picture: a key for each question, none if it cannot be read
         known: dict[str, Tensor] = {}
         still_open: dict[str, OpenQuestion] = {}
-        lacking = [need_prompt and not (prompts and prompts[row]) for row in range(len(pictures))]
+        unusable = [
+            _prompt_error(prompts[row] if prompts else None) if need_prompt else None for row in range(len(pictures))
+        ]
         for number, picture in enumerate(pictures):
             questions = with_prompt(chosen, prompts[number] if prompts else None)
-            keys = {} if picture.pixels is None or lacking[number] else self._keys(picture.pixels, questions)
+            keys = {} if picture.pixels is None or unusable[number] else self._keys(picture.pixels, questions)
             rows.append(keys)
             new = {name: key for name, key in keys.items() if key not in known and key not in still_open}
             if picture.pixels is None or not new:
@@ -283,9 +289,8 @@ class SemanticExtractor:
         tick(len(pictures) - len({question.picture for question in still_open.values()}))
         failures = self._ask_about(still_open, known, batch_size)
         errors = [
-            picture.error
-            or (NO_PROMPT if lacks else next((failures[key] for key in keys.values() if key in failures), None))
-            for picture, keys, lacks in zip(pictures, rows, lacking, strict=True)
+            picture.error or fault or next((failures[key] for key in keys.values() if key in failures), None)
+            for picture, keys, fault in zip(pictures, rows, unusable, strict=True)
         ]
         nothing = torch.full((self.hidden_size,), torch.nan)
         return SemanticVectors(
@@ -415,3 +420,8 @@ class SemanticExtractor:
     @cached_property
     def _fingerprint(self) -> str:
         return fingerprint(self.folder)
+
+
+def _prompt_error(prompt: str | None) -> str | None:
+    """Why a question cannot be asked with this prompt in it."""
+    return prompt_fault(prompt) if prompt else NO_PROMPT

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ma_agiqa_core import cli, load_scorer
+from ma_agiqa_core import MaAgiqaError, PictureError, cli, load_scorer
 from ma_agiqa_core.checkpoint import CheckpointFacts, TargetScale, load_checkpoint, read_facts, save_checkpoint
 from ma_agiqa_core.ma_agiqa_scorer import MaAgiqaScorer
 from ma_agiqa_core.model import MaAgiqa, MaAgiqaConfig
@@ -238,6 +238,21 @@ def test_each_picture_is_asked_about_its_own_prompt(owl_folder: Path, noise_pict
     same = extractor.extract(noise_pictures[:1] * 2, prompts=["a cat", "a dog"])
     assert (same["alignment"][0] - same["alignment"][1]).abs().max() > 1e-4
     assert torch.equal(same["coherence"][0], same["coherence"][1])
+
+
+def test_half_a_character_in_a_prompt_costs_only_its_picture(
+    owl_folder: Path, noise_pictures: list[np.ndarray], tmp_path: Path
+) -> None:
+    asked = questions_for(["alignment"])
+    extractor = SemanticExtractor(owl_folder, device="cpu", cache=tmp_path, questions=asked)
+    prompts = ["a cat", "cut \ud83d", "a\0cat", "\u202ecat", np.str_("a cat")]
+    found = extractor.extract(noise_pictures, prompts=prompts, on_error="nan")
+    for vectors in found.values():
+        assert vectors.isfinite().all(1).tolist() == [True, False, True, True, True]
+    with pytest.raises(PictureError, match=r"Picture 1 .*half a character, '\\ud83d' at 4"):
+        extractor.extract(noise_pictures, prompts=prompts)
+    with pytest.raises(MaAgiqaError, match="whole characters in the question of alignment"):
+        SemanticExtractor(owl_folder, device="cpu", questions={"alignment": "\ud83d {prompt}"})
 
 
 def test_prompts_are_needed_where_a_question_has_one(owl_folder: Path, noise_pictures: list[np.ndarray]) -> None:
