@@ -2,6 +2,11 @@
 
 All take two sequences of the same length, at least two finite numbers each, and return a float; the
 correlations lie in -1..1 (higher is better) and are NaN where one side is constant.
+
+PLCC and RMSE are published after a fit that brings predictions onto the scale of the labels. It must rise, as the
+mappings of VQEG (final report on FR-TV, phase II, 2003) and of ITU-T P.1401 do: one that may fall turns scores that go
+the wrong way into full agreement, and one of as many parameters as there are pictures agrees with any labels. See
+`fitted` for what follows from that.
 """
 
 from collections.abc import Sequence
@@ -15,6 +20,10 @@ from .errors import MaAgiqaError
 Scores: TypeAlias = Sequence[float] | Any
 """Numbers as a list, a numpy array or a CPU tensor, one-dimensional."""
 
+FEWEST_FOR_THE_CURVE = 10  # pictures: of fewer, the median |PLCC| of pure noise after the curve is above 0.5
+_FEWEST = 4
+_NO_BETTER = 1 - 1e-6  # of the sums of squares of two searches that ended in one place
+
 
 @dataclass(frozen=True)
 class Logistic:
@@ -24,6 +33,11 @@ class Logistic:
     bottom: float
     middle: float
     width: float
+
+    @property
+    def rises(self) -> bool:
+        """Whether higher predictions go with higher labels."""
+        return self.top > self.bottom
 
     def __call__(self, predictions: np.ndarray) -> np.ndarray:
         """Predictions of any shape on the scale of the labels."""
@@ -48,12 +62,9 @@ def plcc(predictions: Scores, labels: Scores, *, fit: bool = False) -> float:
     Args:
         predictions: Predicted scores.
         labels: Human scores.
-        fit: Map the predictions through `fit_logistic` first, as publications do.
+        fit: After a fit to the labels, as publications do; see `fitted`.
     """
-    predictions, labels = _paired(predictions, labels)
-    if fit and np.ptp(predictions) > 0:
-        predictions = fit_logistic(predictions, labels)(predictions)
-    return _pearson(predictions, labels)
+    return fitted(predictions, labels).plcc if fit else _pearson(*_paired(predictions, labels))
 
 
 def krcc(predictions: Scores, labels: Scores) -> float:
@@ -72,18 +83,57 @@ def rmse(predictions: Scores, labels: Scores, *, fit: bool = False) -> float:
     Args:
         predictions: Predicted scores.
         labels: Human scores.
-        fit: Map the predictions through `fit_logistic` first, as publications do.
+        fit: After a fit to the labels, as publications do; see `fitted`.
+    """
+    return fitted(predictions, labels).rmse if fit else _root_mean_square(np.subtract(*_paired(predictions, labels)))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Figures after a fit that brings predictions onto the scale of the labels.
+
+    Attributes:
+        plcc: Pearson's correlation, -1..1; NaN where one side is constant or the curve is flat.
+        rmse: Root mean square error on the scale of the labels.
+        curve: The logistic; None for few pictures, which have a straight line.
+    """
+
+    plcc: float
+    rmse: float
+    curve: Logistic | None = None
+
+
+def fitted(predictions: Scores, labels: Scores) -> Fitted:
+    """PLCC and RMSE after the fit.
+
+    From `FEWEST_FOR_THE_CURVE` pictures on the fit is `fit_logistic`, as published. Where that curve falls, PLCC has
+    its sign, below 0, and RMSE is that of the labels' mean, the best that predictions of the wrong direction can do. Of
+    fewer pictures four parameters would find agreement in noise: they have a straight line that rises or is flat, and
+    PLCC is that of the raw predictions.
+
+    Raises:
+        ValueError: Fewer than four pairs, or input that the metrics refuse.
     """
     predictions, labels = _paired(predictions, labels)
-    if fit:
-        predictions = fit_logistic(predictions, labels)(predictions)
-    return float(np.sqrt(np.mean((predictions - labels) ** 2)))
+    _check_enough(labels)
+    apart = labels - labels.mean()
+    if len(labels) < FEWEST_FOR_THE_CURVE or np.ptp(predictions) == 0:
+        correlation = _pearson(predictions, labels)
+        explained = max(correlation, 0.0) if np.isfinite(correlation) else 0.0
+        return Fitted(correlation, _root_mean_square(apart) * float(np.sqrt(1 - explained**2)))
+    curve = fit_logistic(predictions, labels)
+    mapped = curve(predictions)
+    correlation = _pearson(mapped, labels)
+    if curve.rises:
+        return Fitted(correlation, _root_mean_square(mapped - labels), curve)
+    return Fitted(-correlation, _root_mean_square(apart), curve)
 
 
 def fit_logistic(predictions: Scores, labels: Scores) -> Logistic:
-    """The 4-parameter logistic that maps predictions to labels with the least squares.
+    """The 4-parameter logistic that maps predictions to labels with the least squares; it rises or falls.
 
-    Starts where the published evaluation of MA-AGIQA does: largest and smallest label, mean prediction, 0.5.
+    Starts where the published evaluation of MA-AGIQA does: largest and smallest label, mean prediction, 0.5; and with
+    the predictions' spread for 0.5, since from there predictions on a wide scale find no way. The better one is taken.
 
     Raises:
         ValueError: Fewer than four pairs, or input that the metrics refuse.
@@ -91,11 +141,24 @@ def fit_logistic(predictions: Scores, labels: Scores) -> Logistic:
     from scipy.optimize import leastsq
 
     predictions, labels = _paired(predictions, labels)
-    if len(labels) < 4:
-        raise MaAgiqaError(f"Expected at least 4 pairs for a fit with 4 parameters, got {len(labels)}.")
-    start = (labels.max(), labels.min(), predictions.mean(), 0.5)
-    best, *_ = leastsq(lambda p: Logistic(*p)(predictions) - labels, start, maxfev=20_000, full_output=True)
-    return Logistic(*(float(parameter) for parameter in best))
+    _check_enough(labels)
+
+    def search(width: float) -> tuple[float, Logistic]:
+        start = (labels.max(), labels.min(), predictions.mean(), width)
+        best, *_ = leastsq(lambda p: Logistic(*p)(predictions) - labels, start, maxfev=20_000, full_output=True)
+        curve = Logistic(*(float(parameter) for parameter in best))
+        return float(np.sum((curve(predictions) - labels) ** 2)), curve
+
+    error, curve = search(0.5)
+    if (spread := float(predictions.std())) > 0:
+        other_error, other = search(spread)
+        curve = other if other_error < error * _NO_BETTER else curve
+    return curve
+
+
+def _check_enough(labels: np.ndarray) -> None:
+    if len(labels) < _FEWEST:
+        raise MaAgiqaError(f"Expected at least {_FEWEST} pairs for a fit with 4 parameters, got {len(labels)}.")
 
 
 def _paired(predictions: Scores, labels: Scores) -> tuple[np.ndarray, np.ndarray]:
@@ -108,6 +171,10 @@ def _paired(predictions: Scores, labels: Scores) -> tuple[np.ndarray, np.ndarray
             place = int(np.flatnonzero(~np.isfinite(values))[0])
             raise MaAgiqaError(f"Expected finite {name}, got {values[place]} at {place}. Leave failed pictures out.")
     return pair
+
+
+def _root_mean_square(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
 
 
 def _pearson(x: np.ndarray, y: np.ndarray) -> float:

@@ -108,6 +108,35 @@ def test_impossible_input(metric: Callable[..., float], predictions: Any, labels
         metric(predictions, labels)
 
 
+@pytest.mark.parametrize("n", [4, 5, 9, 10, 40])
+def test_scores_that_go_the_wrong_way_agree_in_no_figure(n: int) -> None:
+    random = np.random.default_rng(n)
+    labels = random.permutation(n) + random.random(n) / 2
+    predictions = np.log1p(n + 1 - labels)
+    assert plcc(predictions, labels, fit=True) < -0.9
+    assert rmse(predictions, labels, fit=True) == pytest.approx(labels.std())
+    assert rmse(-predictions, labels, fit=True) < 0.3 * labels.std()
+
+
+def test_few_pictures_have_a_straight_line() -> None:
+    predictions, labels = [4.0, 1, 3, 2, 7], [1.0, 2, 4, 5, 6]
+    assert plcc(predictions, labels, fit=True) == plcc(predictions, labels)
+    line = np.poly1d(np.polyfit(predictions, labels, 1))
+    assert rmse(predictions, labels, fit=True) == pytest.approx(rmse(line(predictions), labels))
+    random = np.random.default_rng(0)
+    noise = [plcc(random.random(n), random.random(n), fit=True) for n in (4, 6, 8, 10, 12) for _ in range(40)]
+    assert abs(np.mean(noise)) < 0.1, "no agreement in noise, on average"
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1, 1e4, 1e6])
+def test_the_scale_of_the_predictions_does_not_matter(scale: float) -> None:
+    predictions, labels = pairs(1)
+    assert plcc(scale * predictions, labels, fit=True) == pytest.approx(plcc(predictions, labels, fit=True), abs=1e-4)
+    curve = fit_logistic(-scale * predictions, labels)
+    assert not curve.rises
+    assert plcc(-scale * predictions, labels, fit=True) < -0.9
+
+
 def test_too_few_pairs_for_a_fit() -> None:
     with pytest.raises(ValueError, match=r"at least 4 pairs .*, got 3"):
         rmse([1, 2, 3], [1, 2, 3], fit=True)

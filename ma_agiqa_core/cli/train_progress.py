@@ -70,8 +70,8 @@ def training_table(result: TrainingResult) -> str:
         for part, figures in parts.items():
             numbers = "  ".join(f"{_number(figures[name]):>7}" for name in _FIGURES)
             lines.append(f"{target:<12}  {part:<4}  {figures['n']:>5}  {numbers}")
-            if figures["n"] and "undefined" in figures:
-                reasons.append(f"{target}, {part}: {figures['undefined']}.")
+            said = [figures[name] for name in ("undefined", "note") if figures["n"] and name in figures]
+            reasons += [f"{target}, {part}: {text}." for text in said]
     closing = f"The last of {len(result.history)} epochs: SRCC and PLCC of validation are undefined."
     if result.is_chosen:
         closing = f"Best of {len(result.history)} epochs by SRCC + PLCC of validation: {result.best_epoch}."

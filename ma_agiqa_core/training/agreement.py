@@ -40,11 +40,12 @@ class Agreement:
     Attributes:
         n: How many pictures.
         srcc: Spearman's rank correlation of the raw predictions, -1..1, higher is better.
-        plcc: Pearson's correlation after the 4-parameter fit.
+        plcc: Pearson's correlation after the 4-parameter fit; below 0 where the curve falls, see `metrics.fitted`.
         krcc: Kendall's tau-b of the raw predictions.
         rmse: Root mean square error after the fit, on the labels' scale, lower is better.
         fit: The fitted curve; None where there is none.
         undefined: Why a figure is undefined, or "".
+        note: What a reader of the figures must know, or "".
     """
 
     n: int
@@ -54,6 +55,7 @@ class Agreement:
     rmse: Figure = field(default_factory=Figure)
     fit: Logistic | None = None
     undefined: str = ""
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the names of `metrics.json` with their values, null where undefined, and the intervals beside."""
@@ -63,7 +65,8 @@ class Agreement:
         facts["intervals"] = {
             name: None if figure.low is None else [figure.low, figure.high] for name, figure in figures.items()
         }
-        return facts | ({"undefined": self.undefined} if self.undefined else {})
+        said = {"undefined": self.undefined, "note": self.note}
+        return facts | {name: text for name, text in said.items() if text}
 
 
 def agreement(predictions: Scores, labels: Scores, *, resamples: int = RESAMPLES, seed: int = SEED) -> Agreement:
@@ -99,11 +102,25 @@ def agreement(predictions: Scores, labels: Scores, *, resamples: int = RESAMPLES
     krcc = Figure.of(metrics.krcc(x, y), resampling.krcc_of_resamples(counts, x, y))
     if n < resampling.PARAMETERS:
         reason = f"{n} pictures: the fit behind PLCC and RMSE needs {resampling.PARAMETERS}"
-        return Agreement(n, srcc=srcc, krcc=krcc, undefined=reason)
-    fit = metrics.fit_logistic(x, y)
-    fitted = fit(x)
-    plcc_of_resamples, rmse_of_resamples = resampling.fits_of_resamples(counts, x, y, fit)
-    plcc = Figure.of(metrics.plcc(fitted, y), plcc_of_resamples)
-    rmse = Figure.of(metrics.rmse(fitted, y), rmse_of_resamples)
+        return Agreement(n, srcc=srcc, krcc=krcc, undefined=reason, note=_note(n, None))
+    fitted = metrics.fitted(x, y)
+    plcc_of_resamples, rmse_of_resamples = resampling.fits_of_resamples(counts, x, y, fitted.curve)
+    plcc, rmse = Figure.of(fitted.plcc, plcc_of_resamples), Figure.of(fitted.rmse, rmse_of_resamples)
     flat = "the fitted curve is flat, the predictions say nothing of the labels: PLCC is undefined"
-    return Agreement(n, srcc, plcc, krcc, rmse, fit, undefined=flat if plcc.value is None else "")
+    undefined = flat if plcc.value is None else ""
+    return Agreement(n, srcc, plcc, krcc, rmse, fitted.curve, undefined, _note(n, plcc.value))
+
+
+def _note(n: int, plcc: float | None) -> str:
+    """What figures of few pictures, or of scores that go the wrong way, do not say by themselves."""
+    notes = []
+    if n < resampling.FEWEST_RESAMPLED:
+        notes.append(f"{n} pictures have no intervals, their figures are mostly chance")
+    if plcc is not None and n < metrics.FEWEST_FOR_THE_CURVE:
+        notes.append(
+            f"{n} pictures are too few for the 4-parameter fit ({metrics.FEWEST_FOR_THE_CURVE}): PLCC is of the raw "
+            "predictions, RMSE after a straight line"
+        )
+    if plcc is not None and plcc < 0:
+        notes.append("higher predictions go with lower labels: RMSE is that of the labels' mean")
+    return "; ".join(notes)

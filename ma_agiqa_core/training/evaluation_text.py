@@ -36,7 +36,8 @@ def evaluation_text(evaluation: Evaluation, heading: str = "") -> str:
         cells = [f"{row[0]:<{widths[0]}}", f"{row[1]:>{widths[1]}}"]
         cells += [f"{cell:<{width}}" for cell, width in zip(row[2:], widths[2:], strict=True)]
         lines.append("  ".join(cells).rstrip())
-    lines += [f"{readable(name)}: {group.undefined}." for name, group in groups.items() if group.undefined]
+    said = [(name, text) for name, group in groups.items() for text in (group.undefined, group.note) if text]
+    lines += [f"{readable(name)}: {text}." for name, text in said]
     has_intervals = any(getattr(group, f).low is not None for group in groups.values() for f in FIGURES)
     brackets = "In brackets: 95 % intervals, bootstrap. " if has_intervals else ""
     lines.append(f"{brackets}PLCC and RMSE after the 4-parameter fit.")

@@ -95,28 +95,37 @@ def krcc_of_resamples(counts: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.nd
 
 
 def fits_of_resamples(
-    counts: np.ndarray, x: np.ndarray, y: np.ndarray, start: Logistic
+    counts: np.ndarray, x: np.ndarray, y: np.ndarray, start: Logistic | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """PLCC and RMSE of x and y (n,) in every resample, each after its own 4-parameter fit: twice (resamples,).
+    """PLCC and RMSE of x and y (n,) in every resample, each after its fit, as `metrics.fitted`: twice (resamples,).
 
     Args:
         counts: Of the resamples.
         x: Predictions.
         y: Labels.
-        start: The curve of the whole sample.
+        start: The curve of the whole sample; None where that has a straight line.
 
     Returns:
         NaN where fewer than four pictures were drawn, or one side is constant.
     """
+    total = counts.sum(1)
+    mean = (counts @ y / total)[:, None]
+    spread = np.sqrt((counts * (y - mean) ** 2).sum(1) / total)
+    if start is None:
+        correlation = plcc_of_resamples(counts, x, y)
+        return correlation, spread * np.sqrt(1 - np.maximum(correlation, 0) ** 2)
     fitted = np.empty_like(counts)
+    rises = np.ones(len(counts), dtype=bool)
     for row, count in enumerate(counts):
         drawn = count > 0
         if drawn.sum() < PARAMETERS or np.ptp(x[drawn]) == 0 or np.ptp(y[drawn]) == 0:
             fitted[row] = np.nan
         else:
-            fitted[row] = _fit(x[drawn], y[drawn], np.sqrt(count[drawn]), start)(x)
-    error = np.sqrt((counts * (fitted - y) ** 2).sum(1) / counts.sum(1))
-    return plcc_of_resamples(counts, fitted, y), error
+            curve = _fit(x[drawn], y[drawn], np.sqrt(count[drawn]), start)
+            fitted[row], rises[row] = curve(x), curve.rises
+    correlation = plcc_of_resamples(counts, fitted, y)
+    error = np.sqrt((counts * (fitted - y) ** 2).sum(1) / total)
+    return np.where(rises, correlation, -correlation), np.where(rises, error, spread)
 
 
 def _fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray, start: Logistic) -> Logistic:

@@ -99,6 +99,38 @@ def test_few_pictures_have_figures_without_an_interval() -> None:
     assert measured.plcc.low is None
 
 
+@pytest.mark.parametrize("n", [4, 6, 30])
+def test_backwards_scores_claim_no_agreement(n: int) -> None:
+    labels = np.random.default_rng(n).random(n) * 5
+    evaluation = evaluate(-labels, labels, resamples=50)
+    for name in ("srcc", "plcc", "krcc"):
+        figure = getattr(evaluation.overall, name)
+        assert figure.value == pytest.approx(-1, abs=0.01)
+        assert figure.high is None or figure.high < -0.9
+    assert evaluation.overall.rmse.value == pytest.approx(labels.std())
+    assert evaluation.overall.to_dict()["note"] == evaluation.overall.note
+    assert "higher predictions go with lower labels" in evaluation_text(evaluation)
+
+
+def test_what_few_pictures_are_worth_is_said() -> None:
+    labels = np.arange(16.0)
+    evaluation = evaluate(
+        labels + labels % 3, labels, resamples=50, generators=["many"] * 11 + ["few"] * 3 + ["two"] * 2
+    )
+    text = evaluation_text(evaluation)
+    for said in ("few: 3 pictures have no intervals, their figures are mostly chance", "two: 2 pictures have no"):
+        assert said in text
+    assert "many: " not in text
+    six = agreement([1, 2, 3, 5, 4, 6], [1, 2, 4, 3, 6, 5], resamples=200)
+    assert "6 pictures are too few for the 4-parameter fit (10)" in six.note
+    assert six.fit is None
+    assert six.plcc.value == pytest.approx(metrics.plcc([1, 2, 3, 5, 4, 6], [1, 2, 4, 3, 6, 5]))
+    assert six.rmse.low is not None
+    assert six.rmse.high is not None
+    assert six.rmse.value is not None
+    assert six.rmse.low <= six.rmse.value <= six.rmse.high
+
+
 def test_choosing_within_prompts_is_counted_as_defined() -> None:
     prompts = ["a", "a", "a", "b", "b", "c", "d", "d", None, " "]
     labels = [1.0, 2.0, 3.0, 1.0, 5.0, 9.0, 2.0, 2.0, 0.0, 0.0]
