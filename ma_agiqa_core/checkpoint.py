@@ -235,7 +235,7 @@ def convert_file(
     state_dict = read_published(Path(published))
     try:
         converted, config = convert_reference(state_dict)
-    except ValueError as error:
+    except MaAgiqaError as error:
         raise MaAgiqaError(f"{str(published)!r} cannot be converted: {error}") from error
     model = MaAgiqa(config)
     model.load_state_dict(converted)

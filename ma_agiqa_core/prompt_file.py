@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .errors import MaAgiqaError
 from .records import path_key
-from .training.label_tables import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table
+from .training.label_tables import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table, read_text
 
 
 def read_prompts(file: Path) -> dict[str, str]:
@@ -44,16 +44,13 @@ def read_prompts(file: Path) -> dict[str, str]:
 
 
 def read_prompt_lines(file: Path) -> list[str]:
-    """Reads plain text, UTF-8, one prompt a line; empty lines are passed over.
+    """Reads plain text, one prompt a line, UTF-8 unless a byte order mark says otherwise; empty lines are passed over.
 
     Raises:
         ValueError: No prompts, or no plain text.
         OSError: The file cannot be read.
     """
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise MaAgiqaError(f"Expected prompts as plain text in {file}, got an error: {error}.") from error
+    lines = [line.strip() for line in read_text(file, "prompts").splitlines()]
     if prompts := [line for line in lines if line]:
         return prompts
     raise MaAgiqaError(f"Expected prompts in {file}, one a line, got none.")

@@ -8,6 +8,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from .errors import MaAgiqaError
 from .images import Picture, PictureError, PictureInput, iterate_pictures
 from .scorer import Scorer, as_scores
 
@@ -64,7 +65,7 @@ def outcomes(errors: Sequence[str | None], values: Iterable[float]) -> list[Outc
 def score_again(scorer: Scorer, picture: PictureInput, prompt: str | None) -> Outcome:
     """Of a picture that was scored NaN: the reason that the scorer has for it, NaN if it has none."""
     if not scorer.info.relative:
-        with suppress(ValueError):  # of scorers that have no reasons
+        with suppress(MaAgiqaError):  # of scorers that have no reasons
             try:
                 return as_scores(scorer.score([picture], prompts=prompt, on_error="raise"), 1, scorer.info.name).item()
             except PictureError as error:

@@ -31,6 +31,7 @@ STRANGE_NAMES = [
         (["score", "nothing"], "Expected pictures in nothing, got none."),
         (["score", ""], "Invalid value for 'PATH...': Expected a path, got an empty one."),
         (["rank", "photos", "--copy-best", ""], "Invalid value for '--copy-best': Expected a path, got an empty one."),
+        (["score", "a\0b"], "got 'a\\x00b' with a NUL character."),
         (["score"], "Missing argument 'PATH...'. Try 'ma-agiqa score --help'."),
         (["score", "photos", "--model", "missing"], "Expected a known model, got 'missing'."),
         (["score", "photos", "--out", "scores.txt"], "Expected an output ending in .csv, .jsonl or .parquet"),

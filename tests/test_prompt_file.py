@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ma_agiqa_core import MaAgiqaError
-from ma_agiqa_core.prompt_file import missing_prompts, read_prompts
+from ma_agiqa_core.prompt_file import missing_prompts, read_prompt_lines, read_prompts
 from ma_agiqa_core.records import path_key
 
 
@@ -127,6 +127,16 @@ def test_binary_and_other_encodings_are_refused(tmp_path: Path) -> None:
         read_prompts(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"table of prompts, got .*none\.csv: no such file"):
         read_prompts(tmp_path / "none.csv")
+
+
+def test_prompts_to_make_pictures_from(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a cat\n\n 猫 \n", encoding="utf-16")
+    assert read_prompt_lines(tmp_path / "p.txt") == ["a cat", "猫"]
+    with pytest.raises(MaAgiqaError, match=r"a file with prompts, got the folder .*\. Name the file in it"):
+        read_prompt_lines(tmp_path)
+    (tmp_path / "p.txt").write_bytes(b"\x89PNG\0")
+    with pytest.raises(MaAgiqaError, match=r"Expected prompts in UTF-8, got .*p\.txt"):
+        read_prompt_lines(tmp_path / "p.txt")
 
 
 def test_a_prompt_of_a_megabyte_and_half_a_character_are_read(tmp_path: Path) -> None:

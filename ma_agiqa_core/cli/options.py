@@ -22,11 +22,13 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class _NamedPath(click.Path):
-    """Refuses "", a shell variable that was never set: `Path` would take it for the working directory."""
+    """Refuses "", a shell variable that was never set: `Path` would take it for the working directory; and NUL."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
             self.fail("Expected a path, got an empty one.", param, ctx)
+        if "\0" in str(value):
+            self.fail(f"Expected a path, got {value!r} with a NUL character.", param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -199,7 +199,7 @@ class SemanticExtractor:
                 logger.info("loading %s (%s, %s)", self.name, self.device, self.dtype)
                 try:
                     self._model = self._load()
-                except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
+                except (MaAgiqaError, OSError, ImportError, MemoryError, RuntimeError) as error:
                     raise UnusableModelError(str(error) or repr(error)) from error
             return self._model
 

@@ -224,13 +224,11 @@ def _below(folder: Path, *names: str) -> Path:
 
 def _file(folder: Path, *names: str) -> Path:
     if not folder.is_dir():
-        raise MissingFileError(f"Expected the folder of a data set, got {folder}: no such folder.")
+        what = "which is a file" if folder.exists() else "no such folder"
+        raise MissingFileError(f"Expected the folder of a data set, got {folder}: {what}.")
     if (path := _found(folder, *names)) is None:
-        raise MissingFileError(
-            f"Expected {' or '.join(names)} in {folder}, got neither."
-            if len(names) > 1
-            else f"Expected {names[0]} in {folder}, got none."
-        )
+        nothing = "neither" if len(names) > 1 else "none"
+        raise MissingFileError(f"Expected {' or '.join(names)} in {folder} or a folder in it, got {nothing}.")
     return path
 
 

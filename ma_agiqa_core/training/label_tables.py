@@ -150,7 +150,15 @@ def _without_empty_end(cells: list[str]) -> list[str]:
     return cells[: max((place for place, cell in enumerate(cells, start=1) if cell), default=0)]
 
 
-def _text(path: Path, what: str) -> str:
+def read_text(path: Path, what: str) -> str:
+    """UTF-8, or what the byte order mark says.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: A folder, or no text.
+    """
+    if path.is_dir():
+        raise MaAgiqaError(f"Expected a file with {what}, got the folder {path}. Name the file in it.")
     content = path.read_bytes()
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
     try:
@@ -163,7 +171,7 @@ def _text(path: Path, what: str) -> str:
 
 
 def _text_lines(path: Path, what: str) -> Iterable[list[str]]:
-    text = _text(path, what)
+    text = read_text(path, what)
     first = next(filter(str.strip, text.splitlines()), "")
     declared = _DECLARED_SEPARATOR.fullmatch(first)
     separator = declared[1] if declared else max(_SEPARATORS, key=first.count)
@@ -204,7 +212,7 @@ def _spreadsheet_lines(path: Path) -> Iterable[list[str]]:
 
 def _json_table(path: Path, what: str, text_columns: Collection[str]) -> Table:
     """One column for each name that any of the objects has."""
-    values = _json_values(path, _text(path, what))
+    values = _json_values(path, read_text(path, what))
     if not values:
         raise MaAgiqaError(f"Expected rows in {path}, got none.")
     for number, value in values.items():

@@ -211,7 +211,8 @@ def labelled_set(
         title: Of the set; None takes the table's stem.
     """
     if not images.is_dir():
-        raise MissingFileError(f"Expected a folder of pictures, got {images}: no such folder.")
+        what = "which is a file. Name the folder that it is in" if images.exists() else "no such folder"
+        raise MissingFileError(f"Expected a folder of pictures, got {images}: {what}.")
     files = PictureIndex(images)
     pictures: list[LabelledPicture] = []
     missing: list[str] = []
@@ -243,7 +244,7 @@ def labelled_set(
                 split=_split(row[split], split, place) if split and row[split] else None,
             )
         )
-    _refuse_missing(missing, len(table.rows), images)
+    _refuse_missing(missing, len(table.rows), images, files)
     if not pictures:
         raise MaAgiqaError(f"Expected scores in {', '.join(scores.values())} of {table.path}, got none.")
     ranges = {}
@@ -287,11 +288,16 @@ def _split(text: str, column: str, place: str) -> str:
     return _SPLITS[text.lower()]
 
 
-def _refuse_missing(missing: Sequence[str], rows: int, images: Path) -> None:
+def _refuse_missing(missing: Sequence[str], rows: int, images: Path, files: PictureIndex) -> None:
     if missing:
         named = ", ".join(missing[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
+        advice = ""
+        if len(missing) == rows:  # the wrong folder, or the wrong column
+            there = f", where pictures are called e.g. {files.example}" if files.example else ", where no pictures are"
+            advice = f" Name another folder than this one{there}; or another column with their names."
         raise MissingFileError(
             f"Expected a picture for each labelled row in {images}, got none for {len(missing)} of {rows}: {named}."
+            + advice
         )
 
 

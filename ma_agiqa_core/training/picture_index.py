@@ -23,6 +23,11 @@ class PictureIndex:
         """Absolute paths lead to the folder's own, so that a picture is one however the table writes it."""
         return {path.resolve(): path for path in self._by_path.values()}
 
+    @property
+    def example(self) -> str | None:
+        """What a picture of the folder is called; None if there is none."""
+        return next(iter(self._by_path), None)
+
     def count_without(self, paths: Iterable[Path]) -> int:
         """How many there are besides those."""
         return len(set(self._by_path.values()) - set(paths))

@@ -96,7 +96,7 @@ def test_json_alone_on_stdout(command, tiny_models, tmp_path):
         (("--out", "nowhere/report.json"), {}, "Expected an existing folder for report.json, got nowhere"),
         ((), {"prompts": "absent.txt"}, "absent.txt"),
         ((), {"prompts": "empty.txt"}, "Expected prompts in empty.txt, one a line, got none"),
-        ((), {"prompts": "bytes.txt"}, "Expected prompts as plain text in bytes.txt"),
+        ((), {"prompts": "bytes.txt"}, "Expected prompts in UTF-8, got bytes.txt"),
         ((), {"pipeline": "./absent"}, "got './absent': no such folder"),
         ((), {"pipeline": "."}, "with model_index.json in '.', got none"),
         (("--local-files-only",), {"pipeline": "owner/absent"}, "Run `hf download owner/absent`"),

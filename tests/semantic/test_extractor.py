@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 import torch
 
-from ma_agiqa_core import PictureError
+from ma_agiqa_core import MaAgiqaError, PictureError
 from ma_agiqa_core.semantic import SemanticExtractor
 from ma_agiqa_core.semantic.published_mplug_owl2 import PublishedMplugOwl2
 from ma_agiqa_core.semantic.questions import QUESTIONS
@@ -50,6 +50,13 @@ def test_the_batch_size_does_not_show(extractor, noise_pictures, batch_size):
     expected = extractor.extract(noise_pictures)
     for name, matrix in extractor.extract(noise_pictures, batch_size=batch_size).items():
         torch.testing.assert_close(matrix, expected[name], atol=1e-5, rtol=0)
+
+
+def test_a_bug_in_loading_is_not_taken_for_a_damaged_model(extractor, noise_pictures, monkeypatch):
+    monkeypatch.setattr(PublishedMplugOwl2, "from_folder", lambda *_, **__: [1].index(3))
+    with pytest.raises(ValueError, match="list") as bug:
+        extractor.extract(noise_pictures)
+    assert not isinstance(bug.value, MaAgiqaError)
 
 
 def test_no_pictures_give_no_rows(extractor):

@@ -275,6 +275,16 @@ def test_which_column_is_which_target() -> None:
             score_columns(wrong)
 
 
+def test_a_wrong_folder_of_pictures_is_told_from_a_missing_picture(read: Any, tmp_path: Path, images: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"for 1 of 1: x\.png\. .*called e\.g\. a\.jpg; or another"):
+        read(HEADER + "x.png,1,\n")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="where no pictures are"):
+        read_labels(tmp_path / "labels.csv", tmp_path / "empty", score_column="mos")
+    with pytest.raises(FileNotFoundError, match=r"labels\.csv: which is a file\. Name the folder"):
+        read_labels(tmp_path / "labels.csv", tmp_path / "labels.csv", score_column="mos")
+
+
 def test_labels_come_in_all_that_prompts_come_in(tmp_path: Path, images: Path) -> None:
     rows = [{"name": "a.jpg", "mos": 1.5, "prompt": "x"}, {"name": "sub\\c.png", "mos": 2, "prompt": None}]
     (tmp_path / "labels.json").write_text(json.dumps(rows, indent=1))
