@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..whole_file import replacing
-from .pruning_schedules import Measured, Schedule, bootstrap_mean, choose
+from .pruning_schedules import LEAST_PROMPTS, Choice, Measured, Schedule, bootstrap_mean, choose
 
 FORMAT = 1
 
@@ -61,7 +61,8 @@ class Recommendation:
         scheduler: Class name.
         share_of_gain: Of the full gain, on the prompts that it was chosen on.
         share_of_gain_interval: 95 %, over prompts.
-        share_of_gain_held_out: Of the full gain, on prompts left out in turn: what to expect of new ones.
+        share_of_gain_held_out: Of the full gain, on prompts left out of the choice: what to expect of new ones.
+        share_of_gain_lower_bound: Of `share_of_gain_held_out`, over prompts; None if nothing is pruned.
         cost: Network evaluations, of those of full best-of-n, 0 to 1.
         network_evaluations: Of one prompt.
         reason: Why nothing is to be pruned, or "".
@@ -74,6 +75,7 @@ class Recommendation:
     share_of_gain: float
     share_of_gain_interval: Interval
     share_of_gain_held_out: float | None
+    share_of_gain_lower_bound: float | None
     cost: float
     network_evaluations: float
     reason: str = ""
@@ -265,8 +267,7 @@ def _recommendation(setting: Setting, measured: Measured) -> Recommendation:
     distinct = [index for index, step in enumerate(steps) if step not in steps[:index]]
     choice = choose(measured, distinct, setting.target_share)
     if not choice.schedule:
-        wanted = f"{setting.target_share:.0%} of the gain on prompts that it was not chosen on"
-        return _nothing(setting, measured, f"no way to prune keeps {wanted}")
+        return _nothing(setting, measured, _why_nothing(len(measured.final), choice, setting.target_share))
     return Recommendation(
         prune_at={fractions[index]: keep for index, keep in choice.schedule},
         n=setting.n,
@@ -275,9 +276,20 @@ def _recommendation(setting: Setting, measured: Measured) -> Recommendation:
         share_of_gain=choice.share,
         share_of_gain_interval=choice.interval,
         share_of_gain_held_out=choice.share_held_out,
+        share_of_gain_lower_bound=choice.lower_bound,
         cost=choice.cost,
         network_evaluations=choice.cost * measured.total,
     )
+
+
+def _why_nothing(prompts: int, choice: Choice, target_share: float) -> str:
+    few = f"{prompts} prompt{'s' * (prompts > 1)}"
+    if prompts < LEAST_PROMPTS:
+        return f"{few} say nothing of others. Take {choice.missing} more, {LEAST_PROMPTS} at least"
+    uncertain = f"of no way to prune it is certain that it keeps {target_share:.0%} of the gain on other prompts"
+    if choice.missing is None:
+        return uncertain
+    return f"{uncertain}. About {choice.missing} more than these {few} may show one"
 
 
 def _nothing(setting: Setting, measured: Measured, reason: str) -> Recommendation:
@@ -289,6 +301,7 @@ def _nothing(setting: Setting, measured: Measured, reason: str) -> Recommendatio
         share_of_gain=1.0,
         share_of_gain_interval=None,
         share_of_gain_held_out=None,
+        share_of_gain_lower_bound=None,
         cost=1.0,
         network_evaluations=measured.total,
         reason=reason,

@@ -99,6 +99,15 @@ def test_nothing_to_gain():
     assert report.to_dict()["table"][0]["share_of_gain"]["1"] is None
 
 
+@pytest.mark.parametrize(("prompts", "more"), [(1, 9), (2, 8), (9, 1)])
+def test_too_few_prompts(prompts, more):
+    report = report_of(prompts)
+    assert report.recommended.prune_at == {}
+    assert report.recommended.share_of_gain_lower_bound is None
+    assert f"prune nothing: {prompts} prompt" in str(report)
+    assert f"say nothing of others. Take {more} more, 10 at least." in str(report)
+
+
 def test_a_stranger_can_read_it(report):
     text = str(report)
     assert max(map(len, text.splitlines())) <= 150
@@ -115,6 +124,7 @@ def test_a_stranger_can_read_it(report):
         "keep 4",
         f"Recommended: prune_at={report.recommended.prune_at}",
         "on prompts left out of the choice",
+        f"Expect {report.recommended.share_of_gain_lower_bound:.0%} or more on new prompts.",
         "It holds for n=8, 20 steps and DDIMScheduler, and for this scorer.",
         "as long as 0.25 network evaluations",
     ):

@@ -87,6 +87,59 @@ def test_noise_is_not_pruned_by():
     assert (choice.share, choice.cost, choice.share_held_out) == (1, 1, 1)
 
 
+def noise(prompts: int, n: int, seed: int) -> Measured:
+    """Previews that say nothing of the final scores, at seven fractions."""
+    random = np.random.default_rng(seed)
+    final, previews = random.normal(size=(prompts, n)), random.normal(size=(prompts, 7, n))
+    return Measured(previews, final, n * np.linspace(4.0, 16.0, 7), 20.0 * n)
+
+
+@pytest.mark.parametrize(("prompts", "times"), [(1, 100), (2, 100), (5, 100), (9, 100), (10, 40), (20, 40)])
+@pytest.mark.parametrize("n", [2, 4, 8])
+def test_nothing_is_recommended_for_noise(prompts, times, n):
+    """The boldest of hundreds of schedules keeps everything somewhere, the more so the fewer prompts there are."""
+    chosen = [choose(noise(prompts, n, seed), range(7), 0.9) for seed in range(times)]
+    assert sum(bool(choice.schedule) for choice in chosen) <= (0 if prompts < 10 else 1)
+
+
+@pytest.mark.parametrize(("prompts", "missing"), [(1, 9), (2, 8), (5, 5), (9, 1)])
+def test_too_few_prompts_say_nothing_however_good_the_previews(prompts, missing):
+    choice = choose(measured(prompts=prompts, noise=(0.0, 0.0)), [0, 1], 0.9)
+    assert (choice.schedule, choice.missing, choice.lower_bound) == ((), missing, None)
+    assert choose(measured(prompts=10, noise=(0.0, 0.0)), [0, 1], 0.9).schedule == ((0, 1),)
+
+
+@pytest.mark.parametrize("same", ["previews", "final"])
+def test_scores_that_are_all_equal_tell_nothing(same):
+    m = measured(prompts=20, noise=(0.0,))
+    constant = np.full_like(m.previews if same == "previews" else m.final[:10], 5.0)
+    if same == "previews":
+        assert choose(Measured(constant, m.final, m.evaluations, m.total), [0], 0.9).schedule == ()
+        return
+    half = Measured(m.previews, np.concatenate([constant, m.final[10:]]), m.evaluations, m.total)
+    assert choose(half, [0], 0.9).schedule == ((0, 1),)
+
+
+def test_what_is_promised_of_new_prompts_holds():
+    """The lower bound of a choice on forty prompts is seldom above what new ones keep."""
+    promised, kept = [], []
+    for seed in range(30):
+        m, fresh = measured(prompts=40, seed=seed), measured(prompts=1000, seed=1000 + seed)
+        choice = choose(m, [0, 1, 2], 0.9)
+        promised.append(choice.lower_bound or 0.0)
+        kept.append(fresh.gain(choice.schedule).sum() / fresh.full_gain.sum())
+    assert sum(low > 0 for low in promised) >= 20
+    assert sum(low > share for low, share in zip(promised, kept, strict=True)) <= 6
+    assert np.mean(np.array(kept) < 0.9) <= 0.1
+
+
+def test_more_prompts_are_asked_for_where_they_would_do():
+    choice = choose(measured(prompts=12, noise=(0.5,)), [0], 0.95)
+    assert choice.schedule == ()
+    assert choice.missing is not None
+    assert choose(measured(prompts=12 + 2 * choice.missing, noise=(0.5,)), [0], 0.95).schedule != ()
+
+
 def test_what_is_chosen_holds_for_new_prompts():
     """Chosen on twelve prompts: on average over many such choices, new prompts keep about what was promised."""
     promised, kept = [], []
