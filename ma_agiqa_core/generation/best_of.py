@@ -11,8 +11,8 @@ from typing import Any, overload
 
 from ..errors import MaAgiqaError
 from ..scorer import Scorer
-from .callback_checks import check_is_schedule
 from .candidates import BatchLimit, Request, as_pil, best, generate_together, group_scores
+from .given_numbers import plain
 from .picture_metadata import PictureMetadata, save_picture
 from .pruning_rule import PruningStep
 from .request_checks import (
@@ -23,9 +23,9 @@ from .request_checks import (
     check_reproducible,
     check_scorers,
     found_preview,
-    pictures_per_row,
     prompt_list,
 )
+from .rows_of_a_call import pictures_per_row, rows_argument
 from .sequential import generate_sequentially
 from .spread import Processes
 
@@ -110,6 +110,7 @@ def best_of_n(
             None finishes all, which works with every pipeline.
         seed: Candidate i begins with `torch.Generator("cpu").manual_seed(seed + i)`.
         batch_size: Candidates at a time. None begins with 16 on cuda, 4 elsewhere, and halves where memory runs out.
+            One at a time, whatever is said here, where the pipeline would mix up the rows of a batch.
         min_score: What the finished pictures are to reach. Previews are not held to it: they are blurred.
         max_rounds: With `min_score`: n more candidates, with the seeds that follow, until `keep` of them reach it,
             at most this often.
@@ -128,12 +129,10 @@ def best_of_n(
         NoneGoodEnoughError: `on_none` is "raise" and no candidate reaches `min_score`.
         ValueError: A wrong argument or scorer, told before the first denoising step.
     """
-    prune_at = {} if prune_at is None else prune_at
-    check_is_schedule(prune_at)
     options = Options(
         n=n,
         keep=keep,
-        prune_at=dict(sorted(prune_at.items())),
+        prune_at=prune_at,
         seed=seed,
         batch_size=batch_size,
         min_score=min_score,
@@ -142,13 +141,13 @@ def best_of_n(
         strategy=strategy,
     )
     prompts, in_list = prompt_list(prompt)
-    rows_argument = check_pipeline(pipe, options, pipe_kwargs)
-    per_row = pictures_per_row(pipe, pipe_kwargs)
+    check_pipeline(pipe, options, pipe_kwargs)
+    count_name, per_row = rows_argument(pipe, pipe_kwargs), pictures_per_row(pipe, pipe_kwargs)
     check_reproducible(pipe, pipe_kwargs)
     preview = found_preview(pipe, preview, options, local_files_only=local_files_only)
     calls = arguments_per_prompt(prompts, {"output_type": "pil", **pipe_kwargs}, in_list)
     requests = [
-        Request(pipe, scorer, text, call, rows_argument, per_row, options.prune_at, preview, seed)
+        Request(pipe, scorer, text, call, count_name, per_row, options.prune_at or {}, preview, options.seed)
         for text, call in zip(prompts, calls, strict=True)
     ]
     check_scorers(scorer, observe, prompts, options)
@@ -156,7 +155,7 @@ def best_of_n(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     processes = Processes()
-    limit = BatchLimit.of(pipe, options.batch_size if rows_argument else 1)
+    limit = BatchLimit.of(pipe, options.batch_size if count_name else 1)
     results = []
     for number, request in enumerate(requests):
         try:
@@ -233,8 +232,8 @@ def _save(result: BestOfN, request: Request, folder: Path, prefix: str) -> tuple
             index=seed - request.seed,
             seed=seed,
             pipeline=type(request.pipe).__name__,
-            steps=argument_of(request.pipe, request.arguments, "num_inference_steps"),
-            guidance=argument_of(request.pipe, request.arguments, "guidance_scale"),
+            steps=plain(argument_of(request.pipe, request.arguments, "num_inference_steps")),
+            guidance=plain(argument_of(request.pipe, request.arguments, "guidance_scale")),
             prompt=request.prompt,
         )
         paths.append(save_picture(as_pil(image), _unused(folder / f"{prefix}rank{place}-seed{seed}.png"), metadata))

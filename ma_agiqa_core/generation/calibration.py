@@ -22,14 +22,17 @@ from ..batching import is_out_of_memory
 from ..errors import MaAgiqaError
 from ..scorer import Scorer
 from .batch_shrink import BatchShrink
+from .calibration_checks import checked_fractions, checked_share, given_prompts
 from .calibration_report import CalibrationReport, Setting, make_report
 from .candidates import as_pil, pictures_of, repeated
 from .families import family_of
 from .finite_scores import finite_scores
+from .given_numbers import plain
 from .preview import Previewer
 from .pruning_rule import call_of
 from .pruning_schedules import Measured
-from .request_checks import Options, argument_of, check_pipeline, check_scorers, pictures_per_row
+from .request_checks import Options, argument_of, check_pipeline, check_scorers
+from .rows_of_a_call import ONE_PICTURE_ARGUMENTS, pictures_per_row, rows_argument
 from .step_watch import StepWatch
 
 logger = logging.getLogger(__name__)
@@ -77,7 +80,7 @@ def calibrate(
     calibration = Calibration(
         pipe,
         scorer,
-        [prompts] if isinstance(prompts, str) else prompts,
+        prompts,
         n=n,
         fractions=fractions,
         target_share=target_share,
@@ -103,7 +106,7 @@ class Calibration:
         self,
         pipe: Any,
         scorer: Scorer,
-        prompts: Sequence[str],
+        prompts: str | Sequence[str],
         *,
         n: int = 8,
         fractions: Sequence[float] = FRACTIONS,
@@ -115,18 +118,16 @@ class Calibration:
         local_files_only: bool = False,
         pipe_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        self._fractions = _checked(n, fractions, target_share)
-        self.prompts = tuple(prompts or ())
-        for number, prompt in enumerate(self.prompts):
-            if not isinstance(prompt, str) or not prompt.strip():
-                raise MaAgiqaError(f"Expected a text as prompt {number}, got {prompt!r}.")
-        if not self.prompts:
-            raise MaAgiqaError("Expected at least one prompt, got none.")
+        self._fractions, self._target_share = checked_fractions(fractions), checked_share(target_share)
+        self.prompts = given_prompts(prompts)
         self._arguments = dict(pipe_kwargs or {})
-        self._count_name = _check_call(pipe, n, seed, batch_size, self._arguments)
+        options = Options(n, 1, None, seed, batch_size, None, 1, "best", "batch")
+        if options.n == 1:
+            raise MaAgiqaError("Expected n of at least 2, got 1. With one candidate there is nothing to choose.")
+        self._count_name = _check_call(pipe, options, self._arguments)
         self._pipe, self._scorer, self._observer = pipe, scorer, observe
-        self._n, self._target_share, self._seed = n, target_share, seed
-        self._batch_size = min(batch_size or n, n)
+        self._n, self._seed = options.n, options.seed
+        self._batch_size = min(options.batch_size or options.n, options.n) if self._count_name else 1
         self._family = family_of(pipe)
         watch = StepWatch(pipe.scheduler)
         watch.install()  # refuses a scheduler that it does not know
@@ -135,7 +136,7 @@ class Calibration:
         self._steps: dict[float, int] = {}
         self._calls = 0
         self._done: list[_PromptScores] = []
-        check_scorers(scorer, observe, self.prompts, Options(n, 1, {}, seed, batch_size, None, 1, "best", "batch"))
+        check_scorers(scorer, observe, self.prompts, options)
 
     @property
     def done(self) -> tuple[str, ...]:
@@ -203,8 +204,9 @@ class Calibration:
         )
 
     def _setting(self) -> Setting:
-        steps = argument_of(self._pipe, self._arguments, "num_inference_steps")
-        plain = (str, int, float, bool, type(None))
+        steps = plain(argument_of(self._pipe, self._arguments, "num_inference_steps"))
+        arguments = {name: plain(value) for name, value in self._arguments.items()}
+        json_holds = (str, int, float, bool, type(None))
         return Setting(
             pipeline=type(self._pipe).__name__,
             scheduler=type(self._pipe.scheduler).__name__,
@@ -213,7 +215,7 @@ class Calibration:
             scheduler_calls=self._calls,
             fractions=self._steps,
             seed=self._seed,
-            arguments={k: v if isinstance(v, plain) else type(v).__name__ for k, v in self._arguments.items()},
+            arguments={k: v if isinstance(v, json_holds) else type(v).__name__ for k, v in arguments.items()},
             preview=self._previewer.source,
             scorer=_name_of(self._scorer),
             observer=None if self._observer is None else _name_of(self._observer),
@@ -270,7 +272,7 @@ class Calibration:
                 generator=generators,
                 callback_on_step_end=look,
                 output_type="pil",
-                **{self._count_name: len(generators)},
+                **({self._count_name: len(generators)} if self._count_name else {}),
                 **{**self._arguments, **pictures},
             )
             made.total_evaluations = batch.evaluations
@@ -329,30 +331,15 @@ class _Made:
         self.preview_seconds += other.preview_seconds
 
 
-def _checked(n: int, fractions: Sequence[float], target_share: float) -> list[float]:
-    if isinstance(n, int) and n == 1:
-        raise MaAgiqaError("Expected n of at least 2, got 1. With one candidate there is nothing to choose.")
-    if not 0 < target_share <= 1:
-        raise MaAgiqaError(f"Expected target_share above 0 and up to 1, got {target_share}. 0.9 is 90 % of the gain.")
-    distinct = sorted({float(fraction) for fraction in fractions})
-    if not distinct:
-        raise MaAgiqaError("Expected at least one fraction, got none.")
-    for fraction in distinct:
-        if not 0 < fraction < 1:  # NaN is not either
-            raise MaAgiqaError(f"Expected fractions between 0 and 1, got {fraction}. 0.4 is after 40 % of the steps.")
-    return distinct
-
-
-def _check_call(pipe: Any, n: int, seed: int, batch_size: int | None, arguments: Mapping[str, Any]) -> str:
-    """The name of the argument that says how many pictures; refuses what `best_of_n` refuses, and more."""
-    options = Options(n, 1, {0.5: 1}, seed, batch_size, None, 1, "best", "batch")
+def _check_call(pipe: Any, options: Options, arguments: Mapping[str, Any]) -> str | None:
+    """The argument for the number of pictures, None for one a call; refuses what `best_of_n` refuses, and more."""
     known = inspect.signature(type(pipe).__call__).parameters
     if "callback_on_step_end" not in known:
         raise MaAgiqaError(
             f"Expected a pipeline with callback_on_step_end, got {type(pipe).__name__}: nobody can look at its "
             "candidates on the way, and nothing can be dropped there."
         )
-    count = check_pipeline(pipe, options, arguments)
+    check_pipeline(pipe, options, arguments)
     for name in arguments:
         if name in ("prompt", "output_type"):
             raise MaAgiqaError(f"Expected no {name} among the pipeline's arguments, got one. calibrate sets it itself.")
@@ -360,12 +347,12 @@ def _check_call(pipe: Any, n: int, seed: int, batch_size: int | None, arguments:
             raise MaAgiqaError(f"Expected arguments of {type(pipe).__name__}, got {name!r}. Is it misspelt?")
     if "prompt" not in known:
         raise MaAgiqaError(f"Expected a pipeline that makes pictures from a prompt, got {type(pipe).__name__}.")
-    if count is None:
+    if any(arguments.get(name) is not None for name in ONE_PICTURE_ARGUMENTS):
         raise MaAgiqaError(
             f"Expected arguments with which {type(pipe).__name__} makes several pictures in a call, got "
-            f"{', '.join(sorted(arguments)) or 'none'}. Leave out padding_mask_crop and masked_image_latents."
+            f"{', '.join(sorted(arguments))}. Leave out {' and '.join(reversed(ONE_PICTURE_ARGUMENTS))}."
         )
-    return count
+    return rows_argument(pipe, arguments)
 
 
 def _name_of(scorer: Scorer) -> str:

@@ -20,13 +20,13 @@ from .callback_checks import (
     check_installed,
     check_options,
     check_randomness,
-    checked_stages,
     prompts_of,
     row_texts,
 )
 from .families import Family, UnsupportedPipelineError, check_exact, family_of
 from .finite_scores import finite_scores
 from .preview import Preview, Previewer
+from .prune_schedule import PruneSchedule
 from .pruning_rule import PruningStep, call_of, is_out, kept_by_stage, kept_rows
 from .step_watch import StepWatch
 
@@ -76,10 +76,10 @@ class QualityFilterCallback(PipelineCallback):
         _decide: Decision | None = None,
     ) -> None:
         super().__init__()
-        self._stages = checked_stages({} if prune_at is None else prune_at)
-        check_options(scorer, self._stages, min_score, strategy)
+        self._stages = PruneSchedule.of(prune_at).stages
+        self._min_score = check_options(scorer, bool(self._stages), min_score, strategy)
         self._pipe, self._scorer, self._prompts = pipe, scorer, prompts
-        self._min_score, self._preview, self._local_files_only = min_score, preview, local_files_only
+        self._preview, self._local_files_only = preview, local_files_only
         self._is_sequential = strategy == "sequential"
         self._decide = _decide
         self._is_entered = False

@@ -9,64 +9,49 @@ from torch import Tensor
 from ..errors import MaAgiqaError
 from ..scorer import Scorer
 from .families import Family, UnsupportedPipelineError, draws_noise
+from .given_numbers import real_number
 
 _ATTENTION_ARGUMENTS = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")
 _ADAPTER_ENTRIES = ("ip_adapter_masks", "ip_adapter_image_embeds")  # known not to have rows, or where they have them
 
 
-def checked_stages(prune_at: Mapping[float, int]) -> list[tuple[float, int]]:
-    """Fractions with keep counts, ascending."""
-    check_is_schedule(prune_at)
-    stages = sorted(prune_at.items())
-    previous: int | None = None
-    for fraction, keep in stages:
-        if not 0 < fraction < 1:
-            raise MaAgiqaError(f"Expected fractions between 0 and 1 in prune_at, got {fraction}. Leave 0 and 1 out.")
-        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
-            raise MaAgiqaError(
-                f"Expected whole numbers of at least 1 to keep, got {keep!r} at {fraction:g} in prune_at."
-            )
-        if previous is not None and keep > previous:
-            raise MaAgiqaError(
-                f"Expected falling keep counts in prune_at, got {keep} after {previous} at {fraction:g}. Rows that are "
-                "gone do not come back."
-            )
-        previous = keep
-    return stages
-
-
-def check_is_schedule(prune_at: object) -> None:
-    if not isinstance(prune_at, Mapping) or not all(isinstance(key, int | float) for key in prune_at):
-        raise MaAgiqaError(
-            f"Expected prune_at as a dict of fractions of the steps with keep counts, got {prune_at!r}. Write "
-            "{0.4: 4, 0.7: 2}; of calibrate's report it is `report.recommended.prune_at`."
-        )
-
-
-def check_options(scorer: Scorer, stages: Sequence[object], min_score: float | None, strategy: str) -> None:
+def check_options(scorer: Scorer, is_pruned: bool, min_score: Any, strategy: str) -> float | None:
+    """Gives `min_score` back as Python's own number."""
     if not isinstance(scorer, Scorer):
         raise MaAgiqaError(
             f"Expected a scorer with .info and .score, got {scorer!r}. Use load_scorer or CallableScorer."
         )
     if strategy not in ("batch", "sequential"):
         raise MaAgiqaError(f"Expected strategy 'batch' or 'sequential', got {strategy!r}.")
-    if min_score is not None:
-        if not math.isfinite(min_score):
-            raise MaAgiqaError(f"Expected a finite min_score, or None, got {min_score}. Leave it out to take all.")
+    limit = finite_min_score(min_score)
+    if limit is not None:
         if scorer.info.relative:
             raise MaAgiqaError(
                 f"Expected a scorer with a scale of its own for min_score, got {scorer.info.name!r}, whose scores only "
                 "compare the rows of one call. Leave min_score out, or use another scorer."
             )
-        if not stages:
-            raise MaAgiqaError(
-                f"Expected prune_at with min_score = {min_score:g}, got none. Say when rows may be dropped."
-            )
+        if not is_pruned:
+            raise MaAgiqaError(f"Expected prune_at with min_score = {limit:g}, got none. Say when rows may be dropped.")
     if strategy == "sequential" and scorer.info.relative:
         raise MaAgiqaError(
             f"Expected a scorer with a scale of its own for strategy='sequential', got {scorer.info.name!r}, whose "
             "scores only compare the rows of one call. Use strategy='batch', or another scorer."
         )
+    return limit
+
+
+def finite_min_score(given: Any) -> float | None:
+    """`min_score` as Python's own number; None if there is none.
+
+    Raises:
+        ValueError: It is no finite number.
+    """
+    if given is None:
+        return None
+    limit = real_number(given)
+    if limit is None or not math.isfinite(limit):
+        raise MaAgiqaError(f"Expected a finite min_score, or None, got {given!r}. Leave it out to take all.")
+    return limit
 
 
 def check_installed(call: Mapping[str, Any], wanted: Sequence[str]) -> None:

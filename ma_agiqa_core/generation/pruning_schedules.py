@@ -102,8 +102,8 @@ def choose(measured: Measured, fractions: Sequence[int], target_share: float) ->
 
     The cheapest of many looks better than it is. So half of the prompts are left out again and again, and what a choice
     by the others keeps of their gain is counted; where the lower bound of that falls short of the target, a choice with
-    a larger share is tried. Fractions whose previews may be noise are left out: to drop by them is to begin with fewer candidates,
-    only dearer.
+    a larger share is tried. Fractions whose previews may be noise are left out: to drop by them is to begin with fewer
+    candidates, only dearer.
 
     Args:
         measured: With a gain above 0 over all prompts.

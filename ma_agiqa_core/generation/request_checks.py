@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +12,14 @@ import PIL.Image
 
 from ..errors import MaAgiqaError
 from ..scorer import Scorer
+from .callback_checks import finite_min_score
 from .families import SCHEDULERS, UnsupportedPipelineError, check_exact, draws_noise, family_of
 from .finite_scores import finite_scores
+from .given_numbers import count_of, whole_number
 from .preview import Previewer
+from .prune_schedule import PruneSchedule
+from .rows_of_a_call import PICTURES, ROWS_ARGUMENTS
 
-ROWS_ARGUMENTS = ("num_images_per_prompt", "num_videos_per_prompt")
 _OURS = {
     "generator": "The seeds make the generators: use seed and n",
     "latents": "The seeds make them: leave it out",
@@ -29,16 +31,16 @@ _OURS = {
     "return_dict": "Leave it out",
     **dict.fromkeys(ROWS_ARGUMENTS, "Use n"),
 }
+_NOISY = ("FlowMatchLCMScheduler",)  # not in SCHEDULERS, and they draw noise in pipelines that give no generators
 _OUTPUT_TYPES = ("pil", "np", "pt")
 _EMBEDDINGS = ("prompt_embeds", "pooled_prompt_embeds")
-_PICTURES = ("image", "mask_image", "control_image")
 # These take several pictures to look at for one prompt.
 _WITH_REFERENCES = ("Flux2", "QwenImageEditPlus")
 
 
 @dataclass(frozen=True)
 class Options:
-    """How many candidates, and which of them are wanted; see `best_of_n`.
+    """How many candidates, and which of them are wanted; see `best_of_n`. Numbers become Python's own.
 
     Raises:
         ValueError: A value out of range, or values that contradict each other.
@@ -46,7 +48,7 @@ class Options:
 
     n: int
     keep: int
-    prune_at: Mapping[float, int]
+    prune_at: Mapping[float, int] | None
     seed: int
     batch_size: int | None
     min_score: float | None
@@ -56,16 +58,20 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in ("n", "keep", "max_rounds", "batch_size"):
-            value = getattr(self, name)
-            if not (name == "batch_size" and value is None) and not _is_count(value, 1):
-                raise MaAgiqaError(f"Expected {name} as a whole number of at least 1, got {value!r}.")
+            if name != "batch_size" or self.batch_size is not None:
+                object.__setattr__(self, name, count_of(name, getattr(self, name)))
         if self.keep > self.n:
             raise MaAgiqaError(f"Expected keep of at most n = {self.n}, got {self.keep}. Raise n or lower keep.")
-        if not _is_count(self.seed, 0) or self.seed + self.n * self.max_rounds > 2**63:
-            raise MaAgiqaError(f"Expected a seed from 0 to 2**63 - n * max_rounds, got {self.seed!r}.")
-        self._check_schedule()
-        if self.min_score is not None and not math.isfinite(self.min_score):
-            raise MaAgiqaError(f"Expected a finite min_score, or None, got {self.min_score}. Leave it out to take all.")
+        seed = whole_number(self.seed)
+        if seed is None:
+            raise MaAgiqaError(f"Expected seed as a whole number, got {self.seed!r}.")
+        if not 0 <= seed <= 2**63 - self.n * self.max_rounds:
+            raise MaAgiqaError(f"Expected a seed from 0 to 2**63 - n * max_rounds, got {seed}.")
+        object.__setattr__(self, "seed", seed)
+        schedule = PruneSchedule.of(self.prune_at)
+        schedule.check(self.n, self.keep)
+        object.__setattr__(self, "prune_at", dict(schedule.stages))
+        object.__setattr__(self, "min_score", finite_min_score(self.min_score))
         if self.max_rounds > 1 and self.min_score is None:
             raise MaAgiqaError(
                 f"Expected min_score with max_rounds = {self.max_rounds}, got None: nothing says when enough are good "
@@ -74,24 +80,6 @@ class Options:
         for name, known in (("on_none", ("best", "raise")), ("strategy", ("batch", "sequential"))):
             if (value := getattr(self, name)) not in known:
                 raise MaAgiqaError(f"Expected {name} {known[0]!r} or {known[1]!r}, got {value!r}.")
-
-    def _check_schedule(self) -> None:
-        before = self.n
-        for fraction, count in sorted(self.prune_at.items()):
-            if not 0 < fraction < 1:
-                raise MaAgiqaError(f"Expected fractions of the steps between 0 and 1 in prune_at, got {fraction}.")
-            if not _is_count(count, 1):
-                raise MaAgiqaError(f"Expected a whole number of at least 1 at {fraction} in prune_at, got {count!r}.")
-            if count > before:
-                raise MaAgiqaError(
-                    f"Expected at most {before} candidates at {fraction} in prune_at, got {count}: there are no more "
-                    "by then. Let the counts fall."
-                )
-            before = count
-        if before < self.keep:
-            raise MaAgiqaError(
-                f"Expected prune_at to leave at least keep = {self.keep} candidates, got {before}. Keep more."
-            )
 
 
 def check_scorers(scorer: Scorer, observe: Scorer | None, prompts: Sequence[str | None], options: Options) -> None:
@@ -137,11 +125,8 @@ def _try(scorer: Scorer, prompt: str | None) -> None:
     finite_scores(scorer, pictures, prompt, ["a picture of noise"] * 2, advice)
 
 
-def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) -> str | None:
+def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) -> None:
     """Refuses pipelines and arguments that candidates cannot be made with.
-
-    Returns:
-        The pipeline's argument for the number of pictures per prompt; None to make one picture a call.
 
     Raises:
         ValueError: What is in the way.
@@ -175,7 +160,7 @@ def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) ->
         raise MaAgiqaError(
             f"Expected num_frames=1, got {argument_of(pipe, arguments, 'num_frames')}: pictures are scored, not videos."
         )
-    for name in _PICTURES:
+    for name in PICTURES:
         given: Any = arguments.get(name)
         rows = len(given) if isinstance(given, list) or getattr(given, "ndim", 0) == 4 else 1
         if rows > 1 and not kind.startswith(_WITH_REFERENCES):
@@ -184,31 +169,11 @@ def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) ->
         given = arguments.get(name)
         if given is not None and not isinstance(given, list) and len(given) != 1:
             raise MaAgiqaError(f"Expected {name} of one prompt, got {len(given)}. Call best_of_n once for each.")
-    if _is_unsure_of_rows(pipe, arguments):
-        return None
-    return next((name for name in ROWS_ARGUMENTS if name in known), None)
-
-
-def pictures_per_row(pipe: Any, arguments: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the pictures that candidates begin with; they are to be given once for every row."""
-    if not any(word in type(pipe).__name__ for word in ("Img2Img", "Inpaint")):
-        return ()
-    if arguments.get("padding_mask_crop") is not None:  # takes no list; then there is only one row a call
-        return ()
-    return tuple(name for name in ("image", "mask_image") if arguments.get(name) is not None)
-
-
-def _is_unsure_of_rows(pipe: Any, arguments: Mapping[str, Any]) -> bool:
-    """Whether rows of one call may differ from calls of their own: with pictures, in pipelines that are not known."""
-    if any(arguments.get(name) is not None for name in ("masked_image_latents", "padding_mask_crop")):
-        return True
-    if all(arguments.get(name) is None for name in _PICTURES):
-        return False
-    try:
-        family_of(pipe)
-    except UnsupportedPipelineError:
-        return True
-    return False
+    if arguments.get("caption_upsample_temperature"):
+        raise MaAgiqaError(
+            f"Expected no caption_upsample_temperature, got {arguments['caption_upsample_temperature']!r}: each call "
+            "would draw another text, by no seed. Call pipe.upsample_prompt once and give its text as the prompt."
+        )
 
 
 def check_reproducible(pipe: Any, arguments: Mapping[str, Any]) -> None:
@@ -224,7 +189,7 @@ def check_reproducible(pipe: Any, arguments: Mapping[str, Any]) -> None:
             "Expected a scheduler that draws noise from the generators it is given, got DPMSolverSDEScheduler, which "
             "takes none. Use DPMSolverMultistepScheduler with algorithm_type='sde-dpmsolver++'."
         )
-    draws = kind in SCHEDULERS and draws_noise(scheduler, float(arguments.get("eta") or 0.0))
+    draws = kind in _NOISY or (kind in SCHEDULERS and draws_noise(scheduler, float(arguments.get("eta") or 0.0)))
     if not draws and not scheduler.config.get("stochastic_sampling"):
         return
     try:
@@ -268,11 +233,13 @@ def found_preview(pipe: Any, preview: Any, options: Options, *, local_files_only
 
 
 def prompt_list(prompt: Any) -> tuple[list[str | None], bool]:
-    """The prompts, and whether they came in a list.
+    """The prompts, and whether they came in a list, a tuple or an array.
 
     Raises:
         ValueError: None in a list, or something else than text.
     """
+    if isinstance(prompt, np.ndarray):
+        prompt = prompt.tolist()
     if prompt is None or isinstance(prompt, str):
         return [prompt], False
     if not isinstance(prompt, Sequence) or not prompt or not all(isinstance(text, str) for text in prompt):
@@ -283,10 +250,11 @@ def prompt_list(prompt: Any) -> tuple[list[str | None], bool]:
 def arguments_per_prompt(
     prompts: Sequence[str | None], arguments: Mapping[str, Any], in_list: bool
 ) -> list[dict[str, Any]]:
-    """The pipeline's arguments for each prompt. Lists of texts go with the prompts where these came in a list.
+    """The pipeline's arguments for each prompt, each with one text where lists of texts were given.
 
     Raises:
-        ValueError: Neither text nor `prompt_embeds`, both for several prompts, or a list of texts of another length.
+        ValueError: Neither text nor `prompt_embeds`, both for several prompts, or a list of texts of another length
+            than that of prompts.
     """
     has_embeddings = arguments.get("prompt_embeds") is not None
     if None in prompts and not has_embeddings:
@@ -297,15 +265,20 @@ def arguments_per_prompt(
     for number, prompt in enumerate(prompts):
         call = {} if has_embeddings else {"prompt": prompt}
         for name, value in arguments.items():
-            texts = name.startswith(("prompt", "negative_prompt")) and isinstance(value, list)
-            if texts and in_list and all(isinstance(text, str) for text in value):
-                if len(value) != len(prompts):
-                    raise MaAgiqaError(f"Expected one text or {len(prompts)} as {name}, got {len(value)}.")
-                value = value[number]
+            if name.startswith(("prompt", "negative_prompt")) and (texts := _texts(value)) is not None:
+                if len(texts) != len(prompts):
+                    several = f" or {len(prompts)}" if in_list else ""
+                    raise MaAgiqaError(f"Expected one text{several} as {name}, got {len(texts)}.")
+                value = texts[number]
             call[name] = value
         calls.append(call)
     return calls
 
 
-def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _texts(value: Any) -> list[str] | None:
+    """The texts of a list, tuple or array of texts; None for everything else."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple) and all(isinstance(text, str) for text in value):
+        return list(value)
+    return None

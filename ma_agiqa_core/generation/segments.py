@@ -4,7 +4,6 @@ For samplers that can be stopped and continued between two steps, such as ComfyU
 `Candidates`; here is when it is stopped, who goes on, and who wins.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,10 +12,8 @@ from ..errors import MaAgiqaError
 from ..latent_rows import Latent, latent_count, latent_rows
 from ..scorer import Pictures, Scorer
 from .finite_scores import finite_scores
+from .prune_schedule import PruneSchedule
 from .pruning_rule import PruningStep, call_of, kept_rows
-
-_STAGE = re.compile(r"(\d*\.?\d+)\s*:\s*(\d+)")
-_HOW = 'Write fractions of the steps with how many go on, such as "0.4:4, 0.7:2", or nothing to finish all'
 
 
 @dataclass(frozen=True)
@@ -81,24 +78,15 @@ def stages_of(text: str, *, n: int, keep: int, steps: int) -> list[Stage]:
         raise MaAgiqaError(
             f"Expected to keep at most the {n} candidates there are, got {keep}. Start more candidates, or lower keep."
         )
-    counts = _counts_of(text)
+    schedule = PruneSchedule.parse(text)
+    schedule.check(n, keep)
     before = n
     stages: dict[int, Stage] = {}
-    for fraction, count in sorted(counts.items()):
-        if count > before:
-            raise MaAgiqaError(
-                f"Expected at most {before} candidates at {fraction:g} in prune_at, got {count}: there are no more by "
-                "then. Let the numbers fall from one stop to the next, or empty prune_at to finish all."
-            )
+    for fraction, count in schedule.stages:
         if count < before:
             step = call_of(fraction, steps)
             stages[step] = Stage(step, fraction, count)
         before = count
-    if before < keep:
-        raise MaAgiqaError(
-            f"Expected prune_at to leave at least the {keep} candidates that are to be kept, got {before}. Raise the "
-            "last number of prune_at, or lower keep."
-        )
     if stages and steps < 2:
         raise MaAgiqaError(f"Expected at least 2 steps to prune between, got {steps}. Raise steps, or empty prune_at.")
     return list(stages.values())
@@ -168,20 +156,3 @@ def choose(
 def _scores(scorer: Scorer, pictures: Pictures, prompt: str | None, rows: Sequence[int], what: str) -> dict[int, float]:
     names = [f"{what} {row}" for row in rows]
     return dict(zip(rows, finite_scores(scorer, pictures, prompt, names, "Use another scorer."), strict=True))
-
-
-def _counts_of(text: str) -> dict[float, int]:
-    counts: dict[float, int] = {}
-    for part in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
-        match = _STAGE.fullmatch(part)
-        if match is None:
-            raise MaAgiqaError(f"Expected prune_at in the form 0.4:4, got {part!r} in {text!r}. {_HOW}.")
-        fraction, count = float(match[1]), int(match[2])
-        if not 0 < fraction < 1:
-            raise MaAgiqaError(f"Expected fractions between 0 and 1 in prune_at, got {match[1]} in {text!r}. {_HOW}.")
-        if count < 1:
-            raise MaAgiqaError(f"Expected to keep at least 1 candidate, got {part!r} in prune_at. {_HOW}.")
-        if fraction in counts:
-            raise MaAgiqaError(f"Expected each fraction once in prune_at, got {fraction:g} twice in {text!r}. {_HOW}.")
-        counts[fraction] = count
-    return counts

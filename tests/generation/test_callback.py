@@ -365,7 +365,7 @@ def test_a_score_that_is_no_number_names_its_row(tiny_pipelines, call, bad, monk
         ({"prune_at": {0.5: 0}}, "Expected whole numbers of at least 1 to keep, got 0 at 0.5"),
         ({"prune_at": {0.5: 1.5}}, "Expected whole numbers of at least 1 to keep, got 1.5 at 0.5"),
         ({"prune_at": {0.5: True}}, "Expected whole numbers of at least 1 to keep, got True at 0.5"),
-        ({"prune_at": {0.7: 3, 0.4: 2}}, "Expected falling keep counts in prune_at, got 3 after 2 at 0.7"),
+        ({"prune_at": {0.7: 3, 0.4: 2}}, "Expected at most 2 candidates at 0.7 in prune_at, got 3: there are no more"),
         ({"strategy": "both"}, "Expected strategy 'batch' or 'sequential', got 'both'"),
         ({"min_score": 1.0}, "Expected prune_at with min_score = 1, got none"),
         ({"prune_at": {0.5: 1}, "min_score": math.nan}, "Expected a finite min_score, or None, got nan"),

@@ -42,7 +42,7 @@ def test_of_stops_at_one_step_the_last_counts():
         ("40:4", r"fractions between 0 and 1 in prune_at, got 40 in '40:4'"),
         ("1.0:4", r"fractions between 0 and 1 in prune_at, got 1\.0"),
         ("0:4", r"fractions between 0 and 1 in prune_at, got 0 in"),
-        ("0.4:0", r"keep at least 1 candidate, got '0\.4:0'"),
+        ("0.4:0", r"whole numbers of at least 1 to keep, got 0 at 0\.4 in '0\.4:0'"),
         ("0.4:4, 0.40:2", r"each fraction once in prune_at, got 0\.4 twice"),
         ("0.4:9", r"at most 8 candidates at 0\.4 in prune_at, got 9: there are no more"),
         ("0.4:2, 0.7:4", r"at most 2 candidates at 0\.7 in prune_at, got 4: there are no more"),

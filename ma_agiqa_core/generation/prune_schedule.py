@@ -1,0 +1,106 @@
+"""`prune_at`: after which fractions of the steps how many candidates go on; read and checked here for all."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from ..errors import MaAgiqaError
+from .given_numbers import real_number, whole_number
+
+_STAGE = re.compile(r"(\d*\.?\d+)\s*:\s*(\d+)")
+
+
+@dataclass(frozen=True)
+class PruneSchedule:
+    """When candidates are dropped, and how many stay.
+
+    Attributes:
+        stages: Fractions of the steps, ascending and between 0 and 1, with keep counts that do not rise.
+    """
+
+    stages: tuple[tuple[float, int], ...] = ()
+
+    @classmethod
+    def of(cls, given: Any) -> "PruneSchedule":
+        """From what `best_of_n` and the callback take: None, or a mapping such as {0.4: 4, 0.7: 2} in any order.
+
+        Raises:
+            ValueError: Something else, a fraction or count out of range, or counts that rise.
+        """
+        if given is None:
+            return cls()
+        if not isinstance(given, Mapping) or any(real_number(key) is None for key in given):
+            raise MaAgiqaError(
+                f"Expected prune_at as a dict of fractions of the steps with keep counts, got {given!r}. Write "
+                "{0.4: 4, 0.7: 2}; of calibrate's report it is `report.recommended.prune_at`."
+            )
+        return cls(_checked(given.items(), f"in {given!r}"))
+
+    @classmethod
+    def parse(cls, text: str) -> "PruneSchedule":
+        """From a text such as "0.4:4, 0.7:2", in any order; without any stage it prunes nothing.
+
+        Raises:
+            ValueError: The text is malformed, a fraction or count is out of range, or counts rise.
+        """
+        stages = []
+        for part in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
+            match = _STAGE.fullmatch(part)
+            if match is None:
+                raise MaAgiqaError(
+                    f"Expected prune_at in the form 0.4:4, got {part!r} in {text!r}. Write fractions of the steps with "
+                    'how many go on, such as "0.4:4, 0.7:2", or nothing to finish all.'
+                )
+            stages.append((int(match[1]) if match[1].isdigit() else float(match[1]), int(match[2])))
+        return cls(_checked(stages, f"in {text!r}"))
+
+    def check(self, n: int, keep: int) -> None:
+        """Refuses a schedule that these candidates cannot follow.
+
+        Args:
+            n: How many there are.
+            keep: How many are wanted in the end.
+
+        Raises:
+            ValueError: More are to go on than there are, or fewer are left than are wanted.
+        """
+        if not self.stages:
+            return
+        (fraction, first), (_, last) = self.stages[0], self.stages[-1]
+        if first > n:
+            raise MaAgiqaError(_more_than_there_are(n, fraction, first))
+        if last < keep:
+            raise MaAgiqaError(
+                f"Expected prune_at to leave at least the {keep} candidates that are to be kept, got {last}. Raise the "
+                "last count of prune_at, or lower keep."
+            )
+
+
+def _checked(stages: Iterable[tuple[Any, Any]], where: str) -> tuple[tuple[float, int], ...]:
+    """Stages with Python's own numbers, ascending."""
+    counts: dict[float, int] = {}
+    for given, count in stages:
+        fraction, keep = real_number(given), whole_number(count)
+        if fraction is None or not 0 < fraction < 1:  # NaN is not either
+            raise MaAgiqaError(
+                f"Expected fractions between 0 and 1 in prune_at, got {given} {where}. 0.4 is after 40 % of the steps."
+            )
+        if keep is None or keep < 1:
+            raise MaAgiqaError(f"Expected whole numbers of at least 1 to keep, got {count!r} at {fraction:g} {where}.")
+        if fraction in counts:
+            raise MaAgiqaError(f"Expected each fraction once in prune_at, got {fraction:g} twice {where}.")
+        counts[fraction] = keep
+    ascending = sorted(counts.items())
+    for (_, before), (fraction, keep) in pairwise(ascending):
+        if keep > before:
+            raise MaAgiqaError(_more_than_there_are(before, fraction, keep))
+    return tuple(ascending)
+
+
+def _more_than_there_are(before: int, fraction: float, keep: int) -> str:
+    return (
+        f"Expected at most {before} candidates at {fraction:g} in prune_at, got {keep}: there are no more by then. Let "
+        "the counts fall from one stop to the next."
+    )
