@@ -20,6 +20,7 @@ from .callback_checks import (
     check_installed,
     check_options,
     check_randomness,
+    checked_prompts,
     prompts_of,
     row_texts,
 )
@@ -78,7 +79,7 @@ class QualityFilterCallback(PipelineCallback):
         super().__init__()
         self._stages = PruneSchedule.of(prune_at).stages
         self._min_score = check_options(scorer, bool(self._stages), min_score, strategy)
-        self._pipe, self._scorer, self._prompts = pipe, scorer, prompts
+        self._pipe, self._scorer, self._prompts = pipe, scorer, checked_prompts(prompts)
         self._preview, self._local_files_only = preview, local_files_only
         self._is_sequential = strategy == "sequential"
         self._decide = _decide

@@ -1,7 +1,7 @@
 """What the callback is asked for and what its pipeline is called with; what of it is refused before the first step."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -38,6 +38,20 @@ def check_options(scorer: Scorer, is_pruned: bool, min_score: Any, strategy: str
             "scores only compare the rows of one call. Use strategy='batch', or another scorer."
         )
     return limit
+
+
+def checked_prompts(given: Any) -> str | list[str] | None:
+    """Texts for the scorer, as they were given; a tuple or array of them as a list.
+
+    Raises:
+        ValueError: Something else than text.
+    """
+    if given is None or isinstance(given, str):
+        return given
+    texts = list(given) if isinstance(given, Iterable) else []
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise MaAgiqaError(f"Expected a text or a list of texts as prompts, got {given!r}.")
+    return texts
 
 
 def finite_min_score(given: Any) -> float | None:
