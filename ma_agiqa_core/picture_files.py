@@ -10,21 +10,23 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
-import numpy as np
 import PIL.Image
 from PIL import ExifTags, ImageCms
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
+from .deep_shades import DEEP_MODES, eight_bit
 from .errors import UnreadablePictureError
+from .picture_formats import NOT_A_PICTURE, open_picture
+from .pixel_parts import pixel_parts
 
 MAX_PICTURE_PIXELS = 178_956_970
 """Pillow's own hard limit, checked here from the header whatever `PIL.Image.MAX_IMAGE_PIXELS` says."""
 
 _TOO_LARGE = f"larger than {MAX_PICTURE_PIXELS:,} pixels (decompression bomb limit)".replace(",", " ")
-_MODES_BEYOND_8_BITS = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 _MODES_WITH_TRANSPARENCY = {"1", "L", "P", "RGB", "LA", "La", "PA", "RGBA", "RGBa"}
 _UPRIGHT = {  # EXIF orientation -> what turns the picture upright (EXIF 2.32, tag 0x0112)
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,11 +56,12 @@ def read_picture(path: str | os.PathLike[str]) -> PIL.Image.Image:
         if status.st_size == 0:
             raise UnreadablePictureError("file is empty")
         with Path(os.fsdecode(path)).open("rb") as file:
-            image = _open(file)
+            parts = pixel_parts(file)
+            image = open_picture(parts.file)
             if image.width * image.height > MAX_PICTURE_PIXELS:
                 raise UnreadablePictureError(_TOO_LARGE)
             _load(image)
-            return to_rgb(image)
+            return to_rgb(image, parts.orientation)
 
 
 def load_image(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -71,20 +74,26 @@ def load_image(image: PIL.Image.Image) -> PIL.Image.Image:
     with _failures_explained(), _loading:
         if 0 in image.size:
             raise UnreadablePictureError("has no pixels")
-        image.load()
+        _load_without_metadata(image)
         return image
 
 
-def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+def to_rgb(image: PIL.Image.Image, orientation: int | None = None) -> PIL.Image.Image:
     """The current frame of a PIL image of any mode, upright, as RGB over white.
 
-    Grey of more than 8 bits keeps its shades: 16-bit values are divided by 257, and where values go
-    beyond 16 bits the brightest becomes white. White in a float picture is 1, 255 or 65535, the first
-    that no value exceeds.
+    Grey of more than 8 bits keeps its shades: white is what the file declares, 65535 for 16 bits; the whole rule is
+    in `deep_shades`.
+
+    Args:
+        image: Loaded here, if it is not yet.
+        orientation: As in EXIF, where it is known; else that of the image's own EXIF.
+
+    Raises:
+        UnreadablePictureError: Floats or 32-bit integers, and nothing says which value is white.
     """
     image.load()
-    if image.mode in _MODES_BEYOND_8_BITS:
-        rgb = _shades(image).convert("RGB")
+    if image.mode in DEEP_MODES:
+        rgb = eight_bit(image).convert("RGB")
     elif image.mode == "LAB":
         rgb = _lab_to_rgb(image)
     elif image.has_transparency_data and image.mode in _MODES_WITH_TRANSPARENCY:
@@ -93,20 +102,8 @@ def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
         rgb.paste(rgba, mask=rgba)
     else:
         rgb = image if image.mode == "RGB" else image.convert("RGB")
-    orientation = _orientation(image)
+    orientation = _orientation(image) if orientation is None else orientation
     return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
-
-
-def _shades(image: PIL.Image.Image) -> PIL.Image.Image:
-    values = np.asarray(image).astype(np.float32)
-    peak = float(values.max(where=np.isfinite(values), initial=0))
-    whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0,)
-    white = next((white for white in whites if peak <= white), peak)
-    shades = np.nan_to_num(values, nan=0, posinf=white, neginf=0) * (255 / white)
-    grey = np.rint(shades.clip(0, 255)).astype(np.uint8)
-    if "transparency" in image.info:  # the one value that a 16-bit PNG declares transparent
-        grey[values == image.info["transparency"]] = 255
-    return PIL.Image.fromarray(grey)
 
 
 def _lab_to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -123,38 +120,35 @@ def _orientation(image: PIL.Image.Image) -> int:
         return 1
 
 
-def _open(file: IO[bytes]) -> PIL.Image.Image:
-    """`PIL.Image.open` without its warning above 89 megapixels.
-
-    Warning filters belong to the whole process: silencing that one from decoding threads would race with
-    everybody else's `catch_warnings`. Asking Pillow's registered plugins directly never warns.
-    """
-    PIL.Image.preinit()
-    PIL.Image.init()
-    prefix = file.read(16)
-    # Plugins that know their signature come first: the others try to read anything.
-    for name in sorted(PIL.Image.ID, key=lambda name: PIL.Image.OPEN[name][1] is None):
-        factory, accepts = PIL.Image.OPEN[name]
-        if accepts is None or accepts(prefix) is True:
-            file.seek(0)
-            try:
-                return factory(file, "")
-            except (SyntaxError, IndexError, TypeError, struct.error):  # not of this format after all
-                continue
-    raise PIL.UnidentifiedImageError
-
-
 def _load(image: PIL.Image.Image) -> None:
     quiet_up_to = PIL.Image.MAX_IMAGE_PIXELS
     if quiet_up_to is None or image.width * image.height <= quiet_up_to:
-        image.load()
+        _load_without_metadata(image)
         return
     with (
         _silencing,
         warnings.catch_warnings(),
     ):  # some plugins warn again; too rare to race
         warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+        _load_without_metadata(image)
+
+
+def _load_without_metadata(image: PIL.Image.Image) -> None:
+    """`image.load()`, whatever is broken behind the pixels: text in a PNG, EXIF in a TIFF."""
+    if not isinstance(image, PngImageFile | TiffImageFile):
         image.load()
+        return
+    load_end = image.load_end
+
+    def forgiving() -> None:
+        with suppress(Exception):
+            load_end()
+
+    vars(image)["load_end"] = forgiving  # of this one image: Pillow's settings are those of the process
+    try:
+        image.load()
+    finally:
+        vars(image).pop("load_end", None)
 
 
 @contextmanager
@@ -171,7 +165,7 @@ def _reason(error: Exception) -> str:
     """Any failure of the file system or of Pillow in words a user understands: one line, no path."""
     text = " ".join(str(error).split())
     if isinstance(error, PIL.UnidentifiedImageError):
-        return "not a picture Pillow can read"
+        return NOT_A_PICTURE
     if isinstance(error, PIL.Image.DecompressionBombError):
         return _TOO_LARGE
     if isinstance(error, FileNotFoundError):
@@ -180,6 +174,7 @@ def _reason(error: Exception) -> str:
         return error.strerror.lower()
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
-    if isinstance(error, EOFError | struct.error) or "truncated" in text.lower() or "not enough" in text:
+    is_cut = "truncated" in text.lower() and "chunk" not in text
+    if isinstance(error, EOFError | struct.error) or is_cut or "not enough" in text:
         return "truncated file"
     return f"cannot be decoded, perhaps damaged: {text or type(error).__name__}"

@@ -228,11 +228,6 @@ def test_palette_and_alpha() -> None:
     np.testing.assert_allclose(np.asarray(to_rgb(image))[0, 0], [153, 193, 233], atol=1)
 
 
-def test_values_beyond_16_bits_are_not_clipped_to_white() -> None:
-    image = PIL.Image.fromarray(np.array([[0, 600_000, 1_000_000]], np.int32))
-    assert np.asarray(to_rgb(image))[0, :, 0].tolist() == [0, 153, 255]
-
-
 def test_odd_floats_do_no_harm() -> None:
     image = PIL.Image.fromarray(np.array([[np.nan, np.inf, -np.inf, 0.2]], np.float32))
     assert np.asarray(to_rgb(image))[0, :, 0].tolist() == [0, 255, 0, 51]
