@@ -6,16 +6,15 @@ are no pictures.
 """
 
 import importlib
-import importlib.util
 import struct
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import IO
 
 import PIL.Image
 
 from .errors import UnreadablePictureError
+from .plug_ins import AVIF, HEIC, JPEG_XL, PlugIn
 
 # fmt: off
 FORMATS = frozenset({
@@ -28,37 +27,6 @@ FORMATS = frozenset({
 NOT_A_PICTURE = "not a picture Pillow can read"
 _LONG_SIGNATURES = {"AVIF", "DDS", "GIF", "ICNS", "JPEG", "JPEG2000", "PNG", "PSD", "QOI", "TIFF", "WEBP"}
 _registering = threading.Lock()
-
-
-@dataclass(frozen=True)
-class PlugIn:
-    """A package that teaches Pillow a format.
-
-    Attributes:
-        format: What people call it.
-        package: To be installed.
-        module: Registers itself when it is imported, or by its `register_heif_opener`.
-        suffixes: Of the files.
-    """
-
-    format: str
-    package: str
-    module: str
-    suffixes: tuple[str, ...]
-
-    @property
-    def is_installed(self) -> bool:
-        try:
-            return importlib.util.find_spec(self.module) is not None
-        except ValueError:  # in sys.modules without a spec
-            return True
-
-
-AVIF = PlugIn("AVIF", "pillow-avif-plugin", "pillow_avif", (".avif",))
-HEIC = PlugIn("HEIC", "pillow-heif", "pillow_heif", (".heic", ".heif", ".hif"))
-JPEG_XL = PlugIn("JPEG XL", "pillow-jxl-plugin", "pillow_jxl", (".jxl",))
-PLUG_INS = (HEIC, JPEG_XL)
-"""For formats that no Pillow opens by itself."""
 
 
 def open_picture(file: IO[bytes]) -> PIL.Image.Image:

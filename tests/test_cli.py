@@ -1,6 +1,7 @@
 """The commands as their users meet them: what is printed, written, copied and refused."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
@@ -190,7 +191,38 @@ def test_rank_copies_the_best_and_leaves_the_sources(folder: Path, run: Any, mak
     assert {path: path.read_bytes() for path in (folder / "photos").rglob("*.png")} == before
     copies = {path.name: path.read_bytes() for path in (folder / "new" / "best").iterdir()}
     best, second = before[folder / "photos" / "sub" / "b.png"], before[folder / "photos" / "b.png"]
-    assert copies == {"b.png": best, "b (2).png": second, "b (3).png": best, "b (4).png": second}
+    assert copies == {"b.png": best, "b (2).png": second}
+    assert "2 of them were there already" in err
+
+
+def test_copies_do_not_compete_with_their_originals(folder: Path, run: Any) -> None:
+    kept = []
+    for _ in range(2):
+        _, out, err = run("rank", "photos", "--top", 2, "--copy-best", "photos/best", "--json")
+        kept.append([entry["path"] for entry in json.loads(out)["kept"]])
+
+    assert kept[0] == kept[1]
+    assert "left out the pictures in photos/best (2): that is where copies go" in err
+    assert len(list((folder / "photos" / "best").iterdir())) == 2
+    _, _, err = run("rank", "photos", "--top", 1, "--copy-best", "photos/best")
+    assert "Copied to photos/best: 1, 1 of them were there already; 1 others have been there before" in err
+    code, _, err = run("rank", "photos/best", "--copy-best", "photos/best")
+    assert code == 2
+    assert "Expected pictures outside of photos/best, got photos/best. Copy into another folder." in err
+
+
+def test_a_folder_without_pictures_says_what_is_there(folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (folder / "phone").mkdir()
+    for name in ("1.heic", "2.HEIC", "3.NEF", "film.mp4", "list.txt"):
+        (folder / "phone" / name).write_bytes(b"x")
+
+    code, _, err = run("score", "phone")
+
+    assert code == 2
+    assert "Expected pictures in phone, got 2 .heic (to read them: pip install pillow-heif)" in err
+    for part in ("1 .nef (camera raw, not read: develop them first)", "1 .mp4 (video, not read", "1 .txt"):
+        assert part in err
 
 
 def test_rank_compares_the_whole_group_for_a_relative_scorer(folder: Path, run: Any) -> None:

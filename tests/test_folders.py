@@ -1,13 +1,17 @@
 """Finding pictures, and copying them without overwriting."""
 
 import os
+import shutil
+import sys
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from unittest.mock import Mock
 
 import pytest
 
-from ma_agiqa_core.folders import PICTURE_SUFFIXES, copy_to_folder, find_pictures
+from ma_agiqa_core.errors import MaAgiqaError
+from ma_agiqa_core.folders import PICTURE_SUFFIXES, copy_to_folder, count_other_files, find_pictures
 
 
 def make(folder: Path, *names: str) -> None:
@@ -129,7 +133,96 @@ def test_copies_never_overwrite(tmp_path: Path) -> None:
 
     assert [copy.name for copy in copies] == ["x.tar.png", "x.tar (2).png", "x.tar (3).png"]
     assert [copy.read_text() for copy in copies] == ["a", "b", "c"]
-    assert copy_to_folder(copies[0], best).name == "x.tar (4).png"
+    assert [copy_to_folder(tmp_path / folder / "x.tar.png", best) for folder in ("a", "b", "c")] == copies
+    assert copy_to_folder(copies[0], best) == copies[0]
+    assert len(list(best.iterdir())) == 3
+
+
+def test_a_copy_that_fails_leaves_nothing_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a.png", "best/other.png")
+    monkeypatch.setattr(shutil, "copyfileobj", Mock(side_effect=OSError(28, "No space left on device")))
+
+    with pytest.raises(MaAgiqaError, match=r"a\.png to .*best, got: No space left on device"):
+        copy_to_folder(tmp_path / "a.png", tmp_path / "best")
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["other.png"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_a_name_taken_by_a_folder_or_a_link_to_nothing(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "best/a.png/x")
+    (tmp_path / "best" / "a (2).png").symlink_to("nowhere")
+
+    assert copy_to_folder(tmp_path / "a.png", tmp_path / "best").name == "a (3).png"
+
+
+@pytest.mark.parametrize("form", ["absolute", "relative", "through a link"])
+def test_pictures_in_the_folder_left_out_are_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    make(tmp_path, "a.png", "best/a.png", "best/deep/b.png", "sub/best/c.png")
+    monkeypatch.chdir(tmp_path)
+    left_out = {"absolute": tmp_path / "best", "relative": Path("sub/../best"), "through a link": tmp_path / "link"}
+    if form == "through a link":
+        if os.name == "nt":
+            pytest.skip("links need rights on Windows")
+        (tmp_path / "link").symlink_to("best")
+    for paths in ([tmp_path], [Path()], [tmp_path, Path("best"), Path("best/a.png")]):
+        found = [path.resolve() for path in find_pictures(paths, leave_out=left_out[form])]
+        assert found == [tmp_path / "a.png", tmp_path / "sub" / "best" / "c.png"]
+
+
+def test_a_folder_left_out_leaves_out_nothing_above_or_below_that_was_named(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "sub/b.png")
+
+    assert list(find_pictures([tmp_path / "sub"], leave_out=tmp_path)) == [tmp_path / "sub" / "b.png"]
+    assert list(find_pictures([tmp_path], leave_out=tmp_path / "not there")) == [
+        tmp_path / "a.png",
+        tmp_path / "sub" / "b.png",
+    ]
+
+
+@pytest.mark.parametrize("order", [("locked", "locked/a.png"), ("locked/a.png", "locked"), (".", "locked/a.png")])
+def test_a_file_named_in_a_folder_that_cannot_be_listed_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: tuple[str, str]
+) -> None:
+    make(tmp_path, "locked/a.png", "locked/b.png")
+    scandir = os.scandir
+
+    def guarded(path: Path) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+
+    assert names_found(tmp_path, *(tmp_path / name for name in order)) == ["locked/a.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_file_that_its_folder_does_not_yield_is_not_dropped(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+
+    assert names_found(tmp_path, tmp_path, tmp_path / "pipe.png") == ["pipe.png"]
+
+
+def test_a_path_that_cannot_be_looked_at_gets_its_record(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 300 + ".png")  # too long a name: an OSError of every system call
+
+    assert list(find_pictures([path])) == [path]
+
+
+def test_other_files_are_counted_by_ending(tmp_path: Path) -> None:
+    make(tmp_path, "a.HEIC", "b.heic", "sub/c.txt", "d.png", "Makefile")
+
+    assert count_other_files([tmp_path, tmp_path / "d.png"]) == {".heic": 2, ".txt": 1, "": 1}
+
+
+def test_files_of_an_installed_plug_in_are_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a.HEIC")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert names_found(tmp_path) == []
+    monkeypatch.setitem(sys.modules, "pillow_heif", ModuleType("pillow_heif"))
+    assert names_found(tmp_path) == ["a.HEIC"]
 
 
 def test_suffixes_are_what_pillow_opens() -> None:

@@ -17,6 +17,16 @@ Exit codes:
   2    wrong usage, missing path or model, no pictures
   70   a bug in ma-agiqa: its traceback is shown
   130  interrupted: what was scored is written"""
+# What people keep beside pictures, or take for them, and why it is not read.
+NOT_READ = {
+    ".3fr .arw .cr2 .cr3 .crw .dng .erf .iiq .kdc .mef .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw "
+    ".x3f": "camera raw, not read: develop them first",
+    ".ai .emf .eps .pdf .ps .svg .svgz .wmf": "drawings, not read: export them as PNG",
+    ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .webm .wmv": "video, not read: export frames",
+    ".7z .bz2 .gz .rar .tar .tgz .xz .zip": "archives, not read: unpack them",
+    ".cur .dcx .dds .icns .ico .msp .pcx .psd .rgb .sgi .xbm .xpm": "read only when named one by one",
+    ".exr .hdr .kra .xcf": "not read: export them as PNG",
+}
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -84,8 +94,13 @@ model_options = together(
 scoring_options = together(prompts_option, model_options)
 
 
-def survey(paths: Sequence[Path], report: Path | None) -> tuple[int, bool]:
+def survey(paths: Sequence[Path], report: Path | None, leave_out: Path | None = None) -> tuple[int, bool]:
     """Counts the pictures and finds out what is wrong before a model is loaded.
+
+    Args:
+        paths: Files and folders.
+        report: Where to write one.
+        leave_out: A folder whose pictures are not meant.
 
     Returns:
         The number of pictures, and whether every folder could be listed.
@@ -95,11 +110,17 @@ def survey(paths: Sequence[Path], report: Path | None) -> tuple[int, bool]:
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise MaAgiqaError(f"Expected a report ending in .html, got {report}.")
     unlisted: list[OSError] = []
-    total = sum(1 for _ in find_pictures(paths, on_error=unlisted.append))
+    total = sum(1 for _ in find_pictures(paths, on_error=unlisted.append, leave_out=leave_out))
     for error in unlisted:
         notice(f"left out {error.filename}: {error.strerror}")
+    left_out = 0 if leave_out is None else sum(1 for _ in find_pictures(paths)) - total
+    if left_out > 0:
+        notice(f"left out the pictures in {leave_out} ({left_out}): that is where copies go")
     if not total:
-        raise MaAgiqaError(f"Expected pictures in {', '.join(map(str, paths))}, got none.")
+        where = ", ".join(map(str, paths))
+        if left_out > 0:
+            raise MaAgiqaError(f"Expected pictures outside of {leave_out}, got {where}. Copy into another folder.")
+        raise MaAgiqaError(f"Expected pictures in {where}, got {_other_files(paths)}.")
     return total, not unlisted
 
 
@@ -109,6 +130,26 @@ def say_missing_prompts(prompts: Mapping[str, str] | None, pictures: Iterable[Pa
 
     if file is not None and prompts is not None and (said := missing_prompts(prompts, pictures, file)) is not None:
         notice(said)
+
+
+def _other_files(paths: Sequence[Path]) -> str:
+    """What lies where pictures were expected: at most five kinds, the most frequent first."""
+    from ..folders import count_other_files
+
+    counts = count_other_files(paths).most_common()
+    shown = [f"{count} {suffix or 'without an ending'}{_why_not_read(suffix)}" for suffix, count in counts[:5]]
+    if len(counts) > 5:
+        shown.append(f"{sum(count for _, count in counts[5:])} others")
+    return ", ".join(shown) or "none"
+
+
+def _why_not_read(suffix: str) -> str:
+    from ..plug_ins import PLUG_INS
+
+    for plug_in in PLUG_INS:
+        if suffix in plug_in.suffixes:
+            return f" (to read them: pip install {plug_in.package})"
+    return next((f" ({why})" for suffixes, why in NOT_READ.items() if suffix in suffixes.split()), "")
 
 
 def check_outputs(*files: Path | None, endings: Sequence[str]) -> None:

@@ -127,7 +127,8 @@ def rank(
     """Rank pictures, best first, and say which to keep.
 
     BETTER THAN is the share of the pictures the model was calibrated on that score lower. Sources are
-    never deleted, moved or overwritten.
+    never deleted, moved or overwritten. Pictures in the folder of --copy-best are not ranked: they are
+    copies of an earlier run.
     """
     from ..folders import copy_to_folder, find_pictures
 
@@ -135,8 +136,8 @@ def rank(
         raise click.BadParameter("Expected a number, got nan.", param_hint="'--min-score'")
     if copy_best is not None:
         copy_best.mkdir(parents=True, exist_ok=True)
-    _, all_listed = survey(paths, report)
-    sources = list(find_pictures(paths))
+    _, all_listed = survey(paths, report, leave_out=copy_best)
+    sources = list(find_pictures(paths, leave_out=copy_best))
 
     from ..scoring_run import ScoringOptions, prepare
     from ..terminal import rank_with_progress, ranking_json, ranking_table
@@ -153,9 +154,11 @@ def rank(
     else:
         click.echo(ranking_table(ranking, info, is_selection=is_selection))
     if copy_best is not None:
-        for picture in ranking.kept:
-            copy_to_folder(sources[picture.index], copy_best)
-        click.echo(f"Copied to {copy_best}: {len(ranking.kept)}", err=True)
+        before = set(copy_best.iterdir())
+        copies = {copy_to_folder(sources[picture.index], copy_best) for picture in ranking.kept}
+        there = f", {len(copies & before)} of them were there already" if copies & before else ""
+        others = f"; {len(before - copies)} others have been there before" if before - copies else ""
+        click.echo(f"Copied to {copy_best}: {len(ranking.kept)}{there}{others}", err=True)
     if report is not None:
         _write_report(report, scoring, _judged(ranking, records, is_selection), threshold=min_score)
     return SOME_FAILED if ranking.failed or not all_listed else 0
