@@ -4,6 +4,7 @@ Files and PIL images can be broken, and then that picture alone carries an error
 the wrong layout, range or dtype are mistakes in the calling program: `ValueError`, whatever else happens.
 """
 
+import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
@@ -15,10 +16,19 @@ import torch
 
 from .errors import MaAgiqaError, NotAPictureError, PictureError
 from .made_ahead import made_ahead
-from .picture_files import MAX_PICTURE_PIXELS, UnreadablePictureError, load_image, read_picture, to_rgb
+from .picture_files import (
+    MAX_PICTURE_PIXELS,
+    PIXELS_AHEAD,
+    UnreadablePictureError,
+    load_image,
+    pixel_count,
+    read_picture,
+    to_rgb,
+)
 
 __all__ = [
     "MAX_PICTURE_PIXELS",
+    "PIXELS_AHEAD",
     "Picture",
     "PictureError",
     "PictureInput",
@@ -28,11 +38,14 @@ __all__ = [
     "iterate_pictures",
     "load_image",
     "path_text",
+    "pixel_count",
     "read_picture",
     "to_rgb",
 ]
 
 PictureInput: TypeAlias = str | os.PathLike[str] | PIL.Image.Image | np.ndarray | torch.Tensor
+
+_NO_SEQUENCES = (bytes, bytearray, memoryview, io.IOBase, Mapping, Set)  # iterable, but not over pictures in order
 
 ROUNDING_TOLERANCE = 1e-3
 """How far a float tensor may leave [0, 1] and still be clipped silently: rounding, not another range."""
@@ -79,7 +92,7 @@ def as_picture_list(images: PictureInput | Iterable[PictureInput]) -> list[Pictu
         return list(_float_pixels(images, "(B, 3, H, W)", ""))
     if _is_one_picture(images):
         pictures = [images]
-    elif isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | Mapping | Set):
+    elif isinstance(images, Iterable) and not isinstance(images, _NO_SEQUENCES):
         pictures = list(images)
     else:
         raise NotAPictureError(f"Expected a picture or a sequence of pictures, got {type(images).__name__}.")
@@ -109,6 +122,7 @@ def iterate_pictures(
     """Decodes in threads ahead of the consumer, in input order.
 
     Endless iterables are fine. An iterator that is left early stops its threads without waiting for them.
+    Of large pictures fewer are held, down to one: no more than `PIXELS_AHEAD`.
 
     Args:
         images: Single pictures of any accepted kind.
@@ -123,7 +137,20 @@ def iterate_pictures(
     if workers < 1 or ahead < 1:
         raise MaAgiqaError(f"Expected workers and ahead of at least 1, got {workers} and {ahead}.")
     pictures = as_picture_list(images) if _is_one_picture(images) else images
-    return made_ahead(enumerate(pictures), lambda numbered: decode(numbered[1], numbered[0]), workers, ahead)
+    return made_ahead(
+        enumerate(pictures),
+        lambda numbered: decode(numbered[1], numbered[0]),
+        workers,
+        ahead,
+        weigh=lambda numbered: _pixels_to_decode(numbered[1]),
+        most=PIXELS_AHEAD,
+    )
+
+
+def _pixels_to_decode(image: PictureInput) -> int:
+    if isinstance(image, PIL.Image.Image):
+        return image.width * image.height
+    return pixel_count(image) if isinstance(image, str | os.PathLike) else 0
 
 
 def path_text(image: object) -> str | None:
@@ -158,6 +185,8 @@ def _byte_pixels(array: np.ndarray, where: str) -> torch.Tensor:
 
 
 def _array_fix(array: np.ndarray) -> str:
+    if array.dtype.kind in "OSU":
+        return "Pass paths and images as a list: array.tolist()."
     if array.ndim == 4:
         return "Pass a batch of arrays as a list: list(images)."
     if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:

@@ -1,8 +1,9 @@
 """Work done in threads ahead of whoever asks for it."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -10,7 +11,13 @@ Made = TypeVar("Made")
 
 
 def made_ahead(
-    items: Iterable[Item], make: Callable[[Item], Made], workers: int, ahead: int | None = None
+    items: Iterable[Item],
+    make: Callable[[Item], Made],
+    workers: int,
+    ahead: int | None = None,
+    *,
+    weigh: Callable[[Item], float] = lambda item: 0,
+    most: float = 0,
 ) -> Generator[Made, None, None]:
     """`make` of each item in order, made in threads before it is asked for.
 
@@ -21,16 +28,72 @@ def made_ahead(
         make: Called in the threads; what it raises is raised in the item's place.
         workers: Threads.
         ahead: How many are held or being made before they are asked for; default `workers`.
+        weigh: Called in the threads; what it raises is raised in the item's place.
+        most: What is held or being made weighs no more in all, but for the next one to be asked for: it is made
+            whatever it weighs.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="made-ahead")
     ahead = workers if ahead is None else ahead
     pending: deque[Future[Made]] = deque()
+    room = _Room(most)
+
+    def make_in_turn(place: int, item: Item) -> Made:
+        room.enter(place, weigh(item))
+        return make(item)
+
+    def next_made() -> Made:
+        made = pending.popleft().result()
+        room.leave()
+        return made
+
     try:
-        for item in items:
-            pending.append(pool.submit(make, item))
+        for place, item in enumerate(items):
+            pending.append(pool.submit(make_in_turn, place, item))
             if len(pending) > ahead:
-                yield pending.popleft().result()
+                yield next_made()
         while pending:
-            yield pending.popleft().result()
+            yield next_made()
     finally:
+        room.close()
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Room:
+    """What is held or being made: places are left in order, and the next one to be left is always let in.
+
+    Threads take items in order, so that one always has the next place, and nothing waits for ever.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self._weights: dict[int, float] = {}
+        self._next = 0
+        self._is_closed = False
+        self._changed = threading.Condition()
+
+    def enter(self, place: int, weight: float) -> None:
+        """Waits until there is room.
+
+        Raises:
+            CancelledError: Nobody will ask any more.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._is_closed or place == self._next or sum(self._weights.values()) + weight <= self._most
+            )
+            if self._is_closed:
+                raise CancelledError
+            self._weights[place] = weight
+
+    def leave(self) -> None:
+        """The next one was asked for."""
+        with self._changed:
+            self._weights.pop(self._next, None)
+            self._next += 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wakes all who wait."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()

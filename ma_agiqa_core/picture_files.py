@@ -26,6 +26,9 @@ from .pixel_parts import pixel_parts
 MAX_PICTURE_PIXELS = 178_956_970
 """Pillow's own hard limit, checked here from the header whatever `PIL.Image.MAX_IMAGE_PIXELS` says."""
 
+PIXELS_AHEAD = 2**26
+"""Pixels decoded or being decoded before they are asked for: 67 million, 200 MB, twice that while they are decoded."""
+
 _TOO_LARGE = f"larger than {MAX_PICTURE_PIXELS:,} pixels (decompression bomb limit)".replace(",", " ")
 _MODES_WITH_TRANSPARENCY = {"1", "L", "P", "RGB", "LA", "La", "PA", "RGBA", "RGBa"}
 _UPRIGHT = {  # EXIF orientation -> what turns the picture upright (EXIF 2.32, tag 0x0112)
@@ -47,6 +50,8 @@ def read_picture(path: str | os.PathLike[str]) -> PIL.Image.Image:
     Raises:
         UnreadablePictureError: For whatever reason there are no pixels.
     """
+    if not os.fspath(path):
+        raise UnreadablePictureError("its path is empty")
     with _failures_explained():
         status = Path(os.fsdecode(path)).stat()
         if stat.S_ISDIR(status.st_mode):
@@ -62,6 +67,19 @@ def read_picture(path: str | os.PathLike[str]) -> PIL.Image.Image:
                 raise UnreadablePictureError(_TOO_LARGE)
             _load(image)
             return to_rgb(image, parts.orientation)
+
+
+def pixel_count(path: str | os.PathLike[str]) -> int:
+    """Width times height from the head of a file; 0 if it is no picture, or too large to be read."""
+    try:
+        if not Path(os.fsdecode(path)).is_file():
+            return 0
+        with Path(os.fsdecode(path)).open("rb") as file:
+            image = open_picture(pixel_parts(file).file)
+            count = image.width * image.height
+            return count if count <= MAX_PICTURE_PIXELS else 0
+    except Exception:  # reading it will say why
+        return 0
 
 
 def load_image(image: PIL.Image.Image) -> PIL.Image.Image:

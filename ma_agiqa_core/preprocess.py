@@ -47,12 +47,12 @@ def visual_pixels(
         PictureError: A picture cannot be read.
         ValueError: A malformed array or tensor.
     """
-    decoded: list[Tensor] = []
-    for picture in iterate_pictures(as_picture_list(images)):
+    resized: list[Tensor] = []
+    for picture in iterate_pictures(as_picture_list(images)):  # one by one: in full size they may not fit into memory
         if picture.pixels is None:
             raise PictureError(picture.index, picture.path, picture.error or "unknown")
-        decoded.append(picture.pixels)
-    return visual_pixels_of(decoded, size, device)
+        resized.append(visual_pixels_of([picture.pixels], size, device))
+    return torch.cat(resized) if resized else visual_pixels_of([], size, device)
 
 
 def visual_pixels_of(pixels: Sequence[Tensor], size: int, device: str | torch.device) -> Tensor:

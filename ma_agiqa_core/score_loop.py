@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -13,15 +12,23 @@ from .images import Picture, PictureError, PictureInput, iterate_pictures
 from .scorer import Scorer, as_scores
 
 PICTURES_AT_ONCE = 32  # decoded and in memory; how many of them a network sees at a time is found out
+PIXELS_AT_ONCE = 2**26  # in memory at a time: 67 megapixels, 200 MB; the picture that reaches it is the last
 
 Outcome = float | str
 """A score, or the reason why there is none."""
 
 
 def picture_groups(images: Iterable[PictureInput], size: int = PICTURES_AT_ONCE) -> Iterator[list[Picture]]:
-    """Decoded pictures in order, `size` at a time."""
-    pictures = iterate_pictures(images)
-    while group := list(islice(pictures, size)):
+    """Decoded pictures in order, `size` at a time, or as many as reach `PIXELS_AT_ONCE`."""
+    group: list[Picture] = []
+    pixels = 0
+    for picture in iterate_pictures(images):
+        group.append(picture)
+        pixels += picture.width * picture.height
+        if len(group) >= size or pixels >= PIXELS_AT_ONCE:
+            yield group
+            group, pixels = [], 0
+    if group:
         yield group
 
 

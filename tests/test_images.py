@@ -1,6 +1,7 @@
 """Every kind of input, malformed ones refused by name, and decoding ahead."""
 
 import gc
+import io
 import os
 import pickle
 import sys
@@ -234,7 +235,7 @@ def test_no_more_than_ahead_is_taken_from_an_endless_source(ahead: int) -> None:
 
 
 def decoding_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("made-ahead")]
 
 
 def test_an_abandoned_iterator_does_not_wait_and_its_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,6 +275,47 @@ def test_the_same_unloaded_image_many_times(tmp_path: Path) -> None:
 
 def test_one_picture_instead_of_many(file: Path) -> None:
     assert [picture.path for picture in iterate_pictures(str(file))] == [str(file)]
+
+
+def test_of_large_pictures_fewer_are_decoded_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "PIXELS_AHEAD", 250)
+    paths = [tmp_path / f"{number}.png" for number in range(12)]
+    for path in paths:
+        PIL.Image.new("RGB", (10, 10)).save(path)
+    lock = threading.Lock()
+    decoded: list[int] = []
+
+    def counted(image: Any, index: int) -> images.Picture:
+        with lock:
+            decoded.append(index)
+        return decode(image, index)
+
+    monkeypatch.setattr(images, "decode", counted)
+    pictures = iterate_pictures(paths, workers=4, ahead=8)
+    for asked_for in range(12):
+        assert next(pictures).index == asked_for
+        with lock:
+            assert max(decoded) <= asked_for + 3  # two have room; the next one to be asked for has it always
+    assert sorted(decoded) == list(range(12))
+
+
+def test_pictures_larger_than_the_bound_come_one_by_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "PIXELS_AHEAD", 1)
+    assert [picture.error for picture in iterate_pictures([file] * 9, workers=3, ahead=5)] == [None] * 9
+
+
+@pytest.mark.parametrize("thing", [io.BytesIO(b"a\nb"), memoryview(b"ab"), {"a": 1}.keys(), np.bool_(True), object()])
+def test_what_looks_like_a_sequence_and_is_none(thing: Any) -> None:
+    with pytest.raises(TypeError, match=f"or a sequence of pictures, got {type(thing).__name__}"):
+        as_picture_list(thing)
+
+
+def test_sequences_of_many_kinds(file: Path) -> None:
+    for many in ((path for path in [file]), {"a": file}.values(), iter([file]), os.scandir(file.parent)):
+        assert [os.fspath(path) for path in as_picture_list(many)] == [str(file)]  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"Pass paths and images as a list"):
+        as_picture_list(np.array([str(file)]))
+    assert decode("").error == "its path is empty"
 
 
 @pytest.mark.parametrize("option", ["workers", "ahead"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ..made_ahead import made_ahead
-from ..picture_files import UnreadablePictureError, read_picture
+from ..picture_files import PIXELS_AHEAD, UnreadablePictureError, pixel_count, read_picture
 
 # (at most this many pictures, longest side in pixels, JPEG quality): few pictures get large previews,
 # 2,000 take about 8 kB each.
@@ -36,7 +36,14 @@ def make_thumbnails(paths: Sequence[str], *, workers: int | None = None) -> Iter
     """Previews in the order of `paths`; an unreadable file gives its reason, never an exception."""
     side, quality = preview_size(len(paths))
     workers = workers or min(4, os.cpu_count() or 1)
-    return made_ahead(paths, lambda path: make_thumbnail(path, side, quality), workers, 2 * workers)
+    return made_ahead(
+        paths,
+        lambda path: make_thumbnail(path, side, quality),
+        workers,
+        2 * workers,
+        weigh=pixel_count,
+        most=PIXELS_AHEAD,
+    )
 
 
 def make_thumbnail(path: str, side: int, quality: int) -> Thumbnail:
