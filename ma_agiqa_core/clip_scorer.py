@@ -200,7 +200,7 @@ class ClipScorer:
         return scale * cosines + bias
 
     def _scale_and_bias(self) -> tuple[float, float]:
-        scale = float(self.model.logit_scale.detach().double().exp())
+        scale = float(self.model.logit_scale.detach().cpu().double().exp())
         return scale, float(self.model.logit_bias.detach()) if self.formula == "siglip" else 0.0
 
     def _pixel_values(self, pixels: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .cells import cell_means
+
 SCALES = 3
 BLOCK = 96  # px at full resolution, as in NIQE
 MIN_SIDE = 32  # px; smaller pictures are continued by mirroring
@@ -128,7 +130,7 @@ def _pooled_moments(x: Tensor, grid: tuple[int, int]) -> Tensor:
     """(B, C, H, W) -> (B, N, C, 4): means of |x|, x², x² where negative, and x < 0, over N cells of the grid."""
     low = x.clamp_max(0)
     maps = (x.abs(), x * x, low * low, (x < 0).to(x.dtype))
-    return torch.stack([F.adaptive_avg_pool2d(m, grid).flatten(2) for m in maps], -1).transpose(1, 2)
+    return torch.stack([cell_means(m, grid).flatten(2) for m in maps], -1).transpose(1, 2)
 
 
 @cache

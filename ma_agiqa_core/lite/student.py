@@ -9,11 +9,11 @@ the teacher's scale.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import MaAgiqaError
 from . import statistics
+from .cells import cell_means
 from .network import CROP_FEATURES, LiteNetwork, Seen
 
 THUMBNAIL = 8  # px along a side
@@ -68,7 +68,7 @@ class StudentNetwork(nn.Module):
     def describe(self, rgb: Tensor) -> Tensor:
         """(B, 3, H, W) float32 RGB in [0, 1] -> what the weights are for, the columns of PARTS: (B, D)."""
         seen: Seen = self.lite.look(rgb)
-        thumbnail = F.adaptive_avg_pool2d(rgb, THUMBNAIL).flatten(1)
+        thumbnail = cell_means(rgb, (THUMBNAIL, THUMBNAIL)).flatten(1)
         return torch.cat([self.lite.judge(seen), seen.features, seen.crops.mean(1), thumbnail], 1)
 
     def normalise(self, description: Tensor) -> Tensor:
