@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from .batching import run_in_batches
 from .clip_files import ClipFiles, find_clip, load_clip, load_clip_processor
 from .errors import MaAgiqaError
 from .images import Picture, as_picture_list
+from .own_lock import OwnLock
 from .preprocess import to_bytes
 from .score_loop import Outcome, outcomes, score_in_groups
 from .score_progress import tick
@@ -79,7 +79,7 @@ class ClipScorer:
         self.model, self.formula = model, formula
         self._processor = processor
         self._limit = _token_limit(model.config, processor.tokenizer)
-        self._tokenizing = threading.Lock()  # a tokenizer's padding and truncation are settings of its own
+        self._tokenizing = OwnLock()  # a tokenizer's padding and truncation are settings of its own
         self._cut: set[str] = set()
         scale, bias = self._scale_and_bias()
         low, high = (0.0, CLIPSCORE_WEIGHT) if formula == "clipscore" else (bias - scale, bias + scale)

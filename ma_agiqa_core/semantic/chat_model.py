@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
-import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MaAgiqaError
+from ..own_lock import OwnLock
 from .chat_model_files import load_config, load_model, load_processor
 from .placement import entry_device
 
@@ -73,7 +73,7 @@ class ChatModel:
         self.shares_prefill = self._image_token is not None and _can_share_prefill(config.model_type)
         self._counts_positions = "cache_position" in inspect.signature(model.forward).parameters
         self._endings: dict[tuple[str, ...], list[Tensor] | None] = {}
-        self._computing = threading.Lock()  # some families keep a picture's positions between two calls
+        self._computing = OwnLock()  # some families keep a picture's positions between two calls
         try:
             self._prompt(torch.full((3, 224, 224), 127, dtype=torch.uint8), "?")
         except Exception as error:  # a template or a processor may raise anything

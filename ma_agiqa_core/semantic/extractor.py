@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from ..batching import run_in_batches
 from ..errors import MaAgiqaError, UnusableModelError
 from ..hub import commit_of
 from ..images import Picture, PictureError, as_picture_list
+from ..own_lock import OwnLock
 from ..preprocess import to_bytes
 from ..score_loop import picture_groups
 from ..score_progress import tick
@@ -101,7 +101,8 @@ class SemanticExtractor:
     """Asks a large multimodal model the questions about pictures.
 
     The model is loaded when the first picture comes that is not in the cache: with all of them there, it is
-    never loaded at all.
+    never loaded at all. Copies and pickles leave it out and load it again when they need it: its weights are large,
+    and may be quantized or spread over devices.
 
     Args:
         model: Its folder, or a Hub id (`owner/name`, `owner/name@revision`).
@@ -152,9 +153,12 @@ class SemanticExtractor:
         self._config = read_json(self.folder / "config.json")
         self._check_files()
         self._cache = None if cache is None else SemanticCache(Path(cache))
-        self._loading = threading.Lock()
+        self._loading = OwnLock()
         self._model: SemanticModel | None = None
         self._placement: Placement | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_model": None, "_placement": None}
 
     def hand_over(self, placement: Placement) -> None:
         """Leaves it to `placement` where the language model is; to be called before the first picture.

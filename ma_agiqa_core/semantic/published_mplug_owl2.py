@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,11 +174,15 @@ def read_tokenizer(folder: Path) -> tuple[Tokenize, int, int]:
         bos = tokenizer.token_to_id("<s>")
         if bos is None:
             raise MaAgiqaError(f"Expected the token '<s>' in {str(path)!r}, got none. Use LLaMA's tokenizer.")
-        return lambda text: tokenizer.encode(text, add_special_tokens=False).ids, bos, tokenizer.get_vocab_size()
+        return partial(_token_ids, tokenizer), bos, tokenizer.get_vocab_size()
     raise MaAgiqaError(
         f"Expected tokenizer.model or tokenizer.json in {str(folder)!r}, got neither. "
         "Download the model's whole repository."
     )
+
+
+def _token_ids(tokenizer: Any, text: str) -> list[int]:
+    return tokenizer.encode(text, add_special_tokens=False).ids
 
 
 def _read_config(folder: Path) -> OwlConfig:
