@@ -5,12 +5,14 @@
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import PIL.Image
 import torch
 
 from .errors import MaAgiqaError
-from .images import as_picture_list
+from .images import Picture, PictureError, PictureInput, as_picture_list, path_text
+from .score_loop import picture_groups, score_again
 from .scorer import Pictures, Prompts, Scorer, ScorerInfo, as_scores, check_score_options, resolve_prompts
 
 
@@ -56,17 +58,39 @@ class EnsembleScorer:
     ) -> torch.Tensor:
         """Scores pictures; see `Scorer.score`.
 
-        A picture that any member scores NaN is NaN and left out of its group.
+        A picture that any member scores NaN is NaN and left out of its group. Files are decoded once for all members,
+        a few at a time; only members that are relative and no ensembles read them again, all of them at once.
         """
         check_score_options(batch_size, on_error)
         pictures = as_picture_list(images)
         texts = resolve_prompts(prompts, len(pictures), self.info.needs_prompt)
         given = images if isinstance(images, torch.Tensor) and images.ndim == 4 else pictures
-        columns = [
-            as_scores(member.score(given, texts, batch_size, on_error), len(pictures), member.info.name)
+        has_files = any(path_text(picture) is not None for picture in pictures)
+        scorers = {id(scorer): scorer for scorer in self._scorers()}
+        apart = {key: scorer for key, scorer in scorers.items() if has_files and not scorer.info.relative}
+        scored = _scored_in_groups(list(apart.values()), pictures, texts, batch_size, on_error)
+        columns = dict(zip(apart, scored, strict=True))
+        for key, scorer in scorers.items():
+            if key not in apart:
+                returned = scorer.score(given, texts, batch_size, on_error)
+                columns[key] = as_scores(returned, len(pictures), scorer.info.name)
+        return self._combined(columns, texts)
+
+    def _scorers(self) -> Iterator[Scorer]:
+        """Those that look at pictures: the members, of members that are ensembles theirs."""
+        for member, _ in self._members:
+            if isinstance(member, EnsembleScorer):
+                yield from member._scorers()
+            else:
+                yield member
+
+    def _combined(self, columns: dict[int, torch.Tensor], texts: list[str] | None) -> torch.Tensor:
+        """(N,) float32 from the scores (N,) of each of `_scorers`, by its id."""
+        own = [
+            member._combined(columns, texts) if isinstance(member, EnsembleScorer) else columns[id(member)]
             for member, _ in self._members
         ]
-        scores = torch.stack(columns, dim=1).double()  # (N, members)
+        scores = torch.stack(own, dim=1).double()  # (N, members)
         valid = ~scores.isnan().any(dim=1)
         if self._combine == "calibrated":
             for column, (member, _) in enumerate(self._members):
@@ -78,6 +102,59 @@ class EnsembleScorer:
         weights = torch.tensor([weight for _, weight in self._members], dtype=torch.float64)
         combined = scores @ (weights / weights.sum())
         return combined.masked_fill(~valid, math.nan).float()
+
+
+def _scored_in_groups(
+    scorers: Sequence[Scorer],
+    pictures: Sequence[PictureInput],
+    texts: list[str] | None,
+    batch_size: int | None,
+    on_error: str,
+) -> list[torch.Tensor]:
+    """The scores (N,) of each scorer, none of which is relative; a group is decoded once and then forgotten.
+
+    Raises:
+        PictureError: A picture cannot be read or scored, and `on_error` is "raise".
+    """
+    columns = [torch.full((len(pictures),), math.nan) for _ in scorers]
+    for group in picture_groups(pictures) if scorers else ():
+        readable = [picture for picture in group if picture.error is None]
+        rows = [picture.index for picture in readable]
+        opened = [_opened(picture, pictures[picture.index]) for picture in readable]
+        prompts = [texts[row] for row in rows] if texts else None
+        for scorer, column in zip(scorers, columns, strict=True):
+            if opened:
+                returned = scorer.score(opened, prompts, batch_size, "nan")
+                column[rows] = as_scores(returned, len(rows), scorer.info.name)
+        if on_error == "raise":
+            _raise_first(group, dict(zip(rows, opened, strict=True)), scorers, columns, texts)
+    return columns
+
+
+def _opened(picture: Picture, given: PictureInput) -> PictureInput:
+    """A file's pixels, as every kind of scorer takes them; anything else as it was given."""
+    if picture.path is None or picture.pixels is None:
+        return given
+    return PIL.Image.fromarray(picture.pixels.movedim(0, -1).numpy())
+
+
+def _raise_first(
+    group: Sequence[Picture],
+    opened: dict[int, PictureInput],
+    scorers: Sequence[Scorer],
+    columns: Sequence[torch.Tensor],
+    texts: list[str] | None,
+) -> None:
+    """Raises for the first picture without a score, if there is one; its scorer is asked again for the reason."""
+    for picture in group:
+        index = picture.index
+        if picture.error is not None:
+            raise PictureError(index, picture.path, picture.error)
+        failed = next((s for s, column in zip(scorers, columns, strict=True) if column[index].isnan()), None)
+        if failed is not None:
+            outcome = score_again(failed, opened[index], texts[index] if texts else None)
+            reason = outcome if isinstance(outcome, str) else f"{failed.info.name} has no finite score for it"
+            raise PictureError(index, picture.path, reason)
 
 
 def _ensemble_info(members: tuple[tuple[Scorer, float], ...], combine: str) -> ScorerInfo:

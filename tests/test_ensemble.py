@@ -11,9 +11,12 @@ import pytest
 import scipy.stats
 import torch
 
+from ma_agiqa_core import callable_scorer as callable_module
+from ma_agiqa_core import images as images_module
 from ma_agiqa_core.callable_scorer import CallableScorer
 from ma_agiqa_core.ensemble import EnsembleScorer
-from ma_agiqa_core.images import PictureError
+from ma_agiqa_core.images import PictureError, read_picture
+from ma_agiqa_core.score_loop import PICTURES_AT_ONCE
 from ma_agiqa_core.scorer import Scorer
 
 QUANTILES = {"a": (0.0, 1.0, 4.0), "b": (10.0, 20.0, 25.0, 50.0)}
@@ -109,6 +112,111 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ensemble.score(files)
     assert raised.value.reason == "no such file"
     assert ensemble.score(files, on_error="nan").isnan().tolist() == [True, False]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are decoded, as they are."""
+    names: list[str] = []
+
+    def counted(path: Path) -> PIL.Image.Image:
+        names.append(Path(path).name)
+        return read_picture(path)
+
+    for module in (images_module, callable_module):
+        monkeypatch.setattr(module, "read_picture", counted)
+    return names
+
+
+def brightness(name: str, **info: Any) -> CallableScorer:
+    """Goes by the pictures, which must be PIL images of a known size."""
+
+    def score(pictures: Sequence[PIL.Image.Image], _: object) -> list[float]:
+        assert all(picture.size == (3, 2) for picture in pictures)
+        return [float(np.asarray(picture).mean()) for picture in pictures]
+
+    return CallableScorer(score, name=name, high=255, **info)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """More than are decoded at a time."""
+    paths = [tmp_path / f"{number:02}.png" for number in range(37)]
+    for number, path in enumerate(paths):
+        PIL.Image.new("RGB", (3, 2), (7 * number % 256,) * 3).save(path)
+    return paths
+
+
+@pytest.mark.parametrize("combine", ["calibrated", "rank", "zscore"])
+def test_every_file_is_decoded_once(combine: str, files: list[Path], reads: list[str]) -> None:
+    members = [brightness(name, quantiles=(0, 255)) for name in "abc"]
+    if combine != "calibrated":
+        members = [*members[:2], EnsembleScorer([(members[2], 1), (members[0], 2)], combine="rank")]  # type: ignore[list-item]
+    ensemble = EnsembleScorer([(scorer, 1) for scorer in members], combine=combine)
+    scores = ensemble.score(files)
+    assert sorted(reads) == [path.name for path in files]
+    shades = np.array([7.0 * number % 256 for number in range(len(files))])
+    ranks = (scipy.stats.rankdata(shades) - 1) / 36
+    expected = {"calibrated": shades / 255, "rank": ranks}.get(combine)
+    if expected is not None:
+        np.testing.assert_allclose(scores, expected, atol=1e-6)
+    assert int(scores.argmax()) == int(shades.argmax())
+
+
+def test_no_more_than_a_group_of_files_is_held(files: list[Path]) -> None:
+    seen: list[int] = []
+
+    def count(pictures: Sequence[Any], _: object) -> list[float]:
+        seen.append(len(pictures))
+        return [0.0] * len(pictures)
+
+    EnsembleScorer([(CallableScorer(count, name="count"), 1)], combine="rank").score(files)
+    assert sum(seen) == len(files)
+    assert max(seen) <= PICTURES_AT_ONCE
+
+
+def test_a_relative_member_gets_all_files_at_once(files: list[Path]) -> None:
+    seen: list[int] = []
+
+    def place(pictures: Sequence[Any], _: object) -> list[float]:
+        seen.append(len(pictures))
+        return list(range(len(pictures)))
+
+    relative = CallableScorer(place, name="places", relative=True)
+    scores = EnsembleScorer([(relative, 1), (brightness("a"), 1)], combine="rank").score(files)
+    assert seen == [37]
+    assert scores.isfinite().all()
+
+
+@pytest.mark.parametrize("bad", [3, 35])
+def test_the_first_picture_that_fails_is_named(bad: int, files: list[Path]) -> None:
+    files[bad + 1].write_bytes(b"no picture")
+    shade = 7 * bad % 256
+
+    def score(pictures: Sequence[PIL.Image.Image], _: object) -> list[float]:
+        values = [float(np.asarray(picture).mean()) for picture in pictures]
+        return [math.inf if value == shade else value for value in values]
+
+    ensemble = EnsembleScorer([(brightness("a"), 1), (CallableScorer(score, name="fussy"), 1)], combine="rank")
+    with pytest.raises(PictureError, match="fussy has no finite score") as raised:
+        ensemble.score(files)
+    assert (raised.value.index, raised.value.path) == (bad, str(files[bad]))
+    files[bad].write_bytes(b"no picture either")
+    with pytest.raises(PictureError) as raised:
+        ensemble.score(files)
+    assert (raised.value.index, raised.value.path) == (bad, str(files[bad]))
+    assert ensemble.score(files, on_error="nan").isnan().nonzero().flatten().tolist() == [bad, bad + 1]
+
+
+def test_prompts_stay_with_their_files(files: list[Path]) -> None:
+    def score(pictures: Sequence[PIL.Image.Image], prompts: Any) -> list[float]:
+        pairs = zip(pictures, prompts, strict=True)
+        return [float(np.asarray(picture).mean() == 7 * int(prompt) % 256) for picture, prompt in pairs]
+
+    scorer = CallableScorer(score, name="pairs", needs_prompt=True, quantiles=(0, 1))
+    prompts = [str(number) for number in range(len(files))]
+    ensemble = EnsembleScorer([(scorer, 1), (brightness("b", quantiles=(-1e9, 1e9)), 1e-9)])
+    assert torch.allclose(ensemble.score([*files, files[0]], [*prompts, "0"]), torch.ones(38), atol=1e-6)
 
 
 def test_info() -> None:
