@@ -158,7 +158,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> MaAgiqa:
     metadata = _read_metadata(file)
     try:
         model = MaAgiqa(MaAgiqaConfig.from_dict(json.loads(metadata["config"])))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MaAgiqaError(f"Expected the config of a model in {str(file)!r}, got another: {error}") from error
     expected = model.state_dict()
     with _opened(file) as checkpoint:
@@ -194,7 +194,7 @@ def read_facts(path: str | os.PathLike[str]) -> CheckpointFacts:
             semantic_revision=semantic["revision"],
             questions={str(name): str(question) for name, question in semantic["questions"].items()},
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise MaAgiqaError(
             f"Expected the metadata of a ma-agiqa checkpoint in {str(file)!r}, got {error!r}. {_ADVICE}"
         ) from error

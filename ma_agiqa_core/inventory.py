@@ -95,7 +95,7 @@ def _scorer_file(file: Path, source: str, name: str) -> InstalledModel | None:
             return None
         needed = json.loads(metadata.get("ma_agiqa.semantic", "{}")).get("model")
         size, digest = file.stat().st_size, file_digest(file)
-    except (SafetensorError, OSError, ValueError, AttributeError) as error:
+    except (SafetensorError, OSError, ValueError, AttributeError, RecursionError) as error:
         logger.info("left out %s: %s", file, error)
         return None
     return InstalledModel(

@@ -183,6 +183,7 @@ def test_checkpoints_of_other_models_are_refused(tmp_path: Path) -> None:
         ("config", "{", r"Expected the config of a model in '.*', got another: Expecting property name"),
         ("config", "[]", r"got another: Expected the fields of a config, got \[\]"),
         ("config", '{"depth": 3}', "got another: Expected the fields of a config, got the unknown depth"),
+        ("config", "[" * 100_000, "got another: maximum recursion depth"),
         ("config", {"window_size": "4"}, "got another: Expected int as window_size, got '4'"),
         ("config", {"backbone": "resnet18"}, "got another: Expected a ViT, got 'resnet18'"),
         ("config", {"backbone_blocks": [0, 99]}, r"got another: Expected backbone_blocks below 12, .* got \(0, 99\)"),
@@ -215,6 +216,7 @@ def test_metadata_that_does_not_fit_is_refused_with_the_file(path: Path, name: s
     ("name", "value"),
     [
         ("low", "zero"),
+        ("quantiles", "[" * 100_000),
         ("low", "9e9"),
         ("quantiles", "[3, 1]"),
         ("quantiles", "5"),

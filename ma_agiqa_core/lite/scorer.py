@@ -76,7 +76,7 @@ class LiteScorer:
                 targets=() if target is None else (target,),
                 target=target,
             )
-        except (SafetensorError, OSError, ValueError, TypeError) as error:
+        except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
             raise MaAgiqaError(f"Expected a lite checkpoint, got {str(path)!r}: {error}") from error
         return cls(network, info)
 

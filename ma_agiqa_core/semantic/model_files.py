@@ -85,7 +85,7 @@ def read_json(path: Path) -> dict[str, Any]:
             f"Expected {path.name} in {str(path.parent)!r}, got {error.strerror or error}. "
             "Download the model's whole repository."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MaAgiqaError(f"Expected JSON in {str(path)!r}, got {error}. Download it again.") from error
     if not isinstance(content, dict):
         raise MaAgiqaError(f"Expected a JSON object in {str(path)!r}, got {type(content).__name__}.")

@@ -92,7 +92,7 @@ class StateFolder:
             if entry["format"] != FORMAT:
                 raise MaAgiqaError(f"format {entry['format']!r}")
             return SavedState(entry["identity"], Progress(**entry["progress"]), tensors)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise MaAgiqaError(f"Expected a state of training, got {str(self.file)!r}: {error}. {_ADVICE}") from error
 
     def write(self, identity: Mapping[str, Any], progress: Progress, tensors: Mapping[str, Tensor]) -> None:
