@@ -4,9 +4,12 @@ Files and PIL images can be broken, and then that picture alone carries an error
 the wrong layout, range or dtype are mistakes in the calling program: `ValueError`, whatever else happens.
 """
 
+import ctypes
 import io
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias, TypeGuard
 
@@ -49,6 +52,8 @@ _NO_SEQUENCES = (bytes, bytearray, memoryview, io.IOBase, Mapping, Set)  # itera
 
 ROUNDING_TOLERANCE = 1e-3
 """How far a float tensor may leave [0, 1] and still be clipped silently: rounding, not another range."""
+
+_BAND = 2**22  # pixels copied at a time; more than that is large
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +116,12 @@ def decode(image: PictureInput, index: int = 0) -> Picture:
     """
     path = path_text(image)
     try:
-        return Picture(index, path, _pixels(image, index), None)
+        picture = Picture(index, path, _pixels(image, index), None)
     except UnreadablePictureError as error:
         return Picture(index, path, None, str(error))
+    if path is not None and picture.width * picture.height > _BAND:
+        _return_freed_memory()
+    return picture
 
 
 def iterate_pictures(
@@ -169,10 +177,28 @@ def _pixels(image: object, index: int) -> torch.Tensor:
     if isinstance(image, np.ndarray):
         return _byte_pixels(image, where)
     if isinstance(image, PIL.Image.Image):
-        return _byte_pixels(np.array(to_rgb(load_image(image))), where)
+        return _byte_pixels(_as_array(to_rgb(load_image(image))), where)
     if isinstance(image, str | os.PathLike):
-        return _byte_pixels(np.array(read_picture(image)), where)
+        return _byte_pixels(_as_array(read_picture(image)), where)
     raise NotAPictureError(f"Expected a path, a PIL image, an array or a tensor{where}, got {type(image).__name__}.")
+
+
+def _as_array(rgb: PIL.Image.Image) -> np.ndarray:
+    """`np.array` of a large image needs three times its size on the way: band by band it does not."""
+    rows = max(_BAND // rgb.width, 1)
+    if rows >= rgb.height:
+        return np.array(rgb)
+    array = np.empty((rgb.height, rgb.width, 3), np.uint8)
+    for top in range(0, rgb.height, rows):
+        array[top : top + rows] = np.asarray(rgb.crop((0, top, rgb.width, min(top + rows, rgb.height))))
+    return array
+
+
+def _return_freed_memory() -> None:
+    """glibc keeps what a thread has freed for that thread: a decoded picture for each of them, if it is large."""
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _byte_pixels(array: np.ndarray, where: str) -> torch.Tensor:

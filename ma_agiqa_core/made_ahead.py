@@ -38,7 +38,11 @@ def made_ahead(
     room = _Room(most)
 
     def make_in_turn(place: int, item: Item) -> Made:
-        room.enter(place, weigh(item))
+        weight = 0.0
+        try:
+            weight = weigh(item)
+        finally:
+            room.enter(place, weight)
         return make(item)
 
     def next_made() -> Made:
@@ -59,7 +63,7 @@ def made_ahead(
 
 
 class _Room:
-    """What is held or being made: places are left in order, and the next one to be left is always let in.
+    """What is held or being made: places are entered and left in order, and the next one to be left is always let in.
 
     Threads take items in order, so that one always has the next place, and nothing waits for ever.
     """
@@ -67,7 +71,7 @@ class _Room:
     def __init__(self, most: float) -> None:
         self._most = most
         self._weights: dict[int, float] = {}
-        self._next = 0
+        self._entered = self._next = 0
         self._is_closed = False
         self._changed = threading.Condition()
 
@@ -78,12 +82,15 @@ class _Room:
             CancelledError: Nobody will ask any more.
         """
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._is_closed or place == self._next or sum(self._weights.values()) + weight <= self._most
-            )
+            self._changed.wait_for(lambda: self._is_closed or (place == self._entered and self._has_room(weight)))
             if self._is_closed:
                 raise CancelledError
             self._weights[place] = weight
+            self._entered += 1
+            self._changed.notify_all()
+
+    def _has_room(self, weight: float) -> bool:
+        return self._entered == self._next or sum(self._weights.values()) + weight <= self._most
 
     def leave(self) -> None:
         """The next one was asked for."""

@@ -322,3 +322,10 @@ def test_sequences_of_many_kinds(file: Path) -> None:
 def test_options_below_one_are_refused(option: str) -> None:
     with pytest.raises(ValueError, match=r"at least 1, got .*\b0\b"):
         iterate_pictures([], **{option: 0})
+
+
+def test_large_pictures_are_copied_in_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_BAND", 21)  # three rows of seven pixels, and one band of two
+    picture = decode(PIL.Image.fromarray(COLOURS))
+    assert picture.pixels is not None
+    np.testing.assert_array_equal(picture.pixels.movedim(0, -1).numpy(), COLOURS)
