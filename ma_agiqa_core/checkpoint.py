@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch import Tensor
 from .errors import MaAgiqaError, MissingFileError
 from .model import MaAgiqa, MaAgiqaConfig
 from .model.config import ALIGNMENT
+from .model.without_weights import without_weights
 from .published_checkpoint import convert_reference, listed, read_published
 from .semantic.questions import PROMPT, QUESTIONS, names_prompt, questions_for
 from .whole_file import replacing
@@ -157,15 +159,18 @@ def load_checkpoint(path: str | os.PathLike[str]) -> MaAgiqa:
     file = Path(path)
     metadata = _read_metadata(file)
     try:
-        model = MaAgiqa(MaAgiqaConfig.from_dict(json.loads(metadata["config"])))
+        model = without_weights(MaAgiqaConfig.from_dict(json.loads(metadata["config"])))
     except (ValueError, RecursionError) as error:
         raise MaAgiqaError(f"Expected the config of a model in {str(file)!r}, got another: {error}") from error
     expected = model.state_dict()
+    weights = {}
     with _opened(file) as checkpoint:
         names = checkpoint.keys()
         _check_names(set(names), set(expected), file)
         for name in names:
-            expected[name].copy_(_checked(checkpoint.get_tensor(name), name, expected[name], file))
+            tensor = _checked(checkpoint.get_tensor(name), name, expected[name], file)
+            weights[name] = tensor.to(torch.float32, copy=True)  # what safetensors gives may be the file itself
+    model.load_state_dict(weights, assign=True)
     return model.eval()
 
 
@@ -237,8 +242,8 @@ def convert_file(
         converted, config = convert_reference(state_dict)
     except MaAgiqaError as error:
         raise MaAgiqaError(f"{str(published)!r} cannot be converted: {error}") from error
-    model = MaAgiqa(config)
-    model.load_state_dict(converted)
+    model = without_weights(config)
+    model.load_state_dict(converted, assign=True)
     save_checkpoint(model, out, facts)
     return config
 
@@ -290,6 +295,7 @@ def _checked(tensor: Tensor, name: str, expected: Tensor, path: Path) -> Tensor:
             f"Expected {name} of shape {tuple(expected.shape)} in {str(path)!r}, got {tensor.dtype} "
             f"{tuple(tensor.shape)}. {_ADVICE}"
         )
-    if not tensor.isfinite().all():
+    low, high = tensor.aminmax()  # a NaN is both; much faster than to look at each value
+    if not (low.isfinite() and high.isfinite()):
         raise MaAgiqaError(f"Expected finite weights in {str(path)!r}, got NaN or infinity in {name}. {_ADVICE}")
     return tensor

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from .errors import MaAgiqaError, MissingFileError
-from .model import MaAgiqa, MaAgiqaConfig
+from .model import MaAgiqaConfig
+from .model.without_weights import without_weights
 from .refused_pickle import why_refused
 
 UNUSED = (
@@ -93,7 +94,7 @@ def convert_reference(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
         found = str(tuple(width.shape)) if isinstance(width, Tensor) else "none"
         raise MaAgiqaError(f"Expected {_WIDTH_KEY!r} (784, D) among {len(published)} entries, got {found}. {_ADVICE}")
     config = MaAgiqaConfig(semantic_dim=width.shape[1])
-    expected = {_published_name(name): tensor.shape for name, tensor in MaAgiqa(config).state_dict().items()}
+    expected = {_published_name(name): tensor.shape for name, tensor in without_weights(config).state_dict().items()}
     if unknown := [key for key in kept if key not in expected]:
         raise MaAgiqaError(f"Expected the tensors of MA-AGIQA, got {listed(unknown, 'unknown')}. {_ADVICE}")
     if missing := [key for key in expected if key not in kept]:
