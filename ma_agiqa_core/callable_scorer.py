@@ -8,6 +8,7 @@ import PIL.Image
 import torch
 
 from .errors import MaAgiqaError
+from .given_options import shown
 from .images import (
     PictureError,
     PictureInput,
@@ -48,6 +49,8 @@ class CallableScorer:
         quantiles: Sequence[float] = (),
         description: str = "",
     ) -> None:
+        if not callable(fn):
+            raise MaAgiqaError(f"Expected a function (images, prompts) -> scores, got {shown(fn)}.")
         self._fn = fn
         self.info = ScorerInfo(
             name, revision, low, high, trained_on, needs_prompt, relative, tuple(quantiles), description

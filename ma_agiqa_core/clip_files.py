@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from .errors import MaAgiqaError, MissingFileError, MissingPackageError
+from .given_options import expanded
 from .hub import hub_file, hub_folder, is_hub_id, split_hub_id
 from .semantic.chat_model_files import damaged_files, dtype_option, first_line
 from .semantic.model_files import has_model, read_json, weight_files
@@ -63,7 +64,7 @@ def find_clip(
         name = split_hub_id(str(model))[0]
         folder = hub_folder(str(model), has_model, revision=revision, local_files_only=local_files_only)
     else:
-        folder = Path(model).expanduser()
+        folder = expanded(model)
         name = folder.resolve().name
         if not folder.is_dir():
             raise MissingFileError(

@@ -11,6 +11,8 @@ import PIL.Image
 import torch
 
 from .errors import MaAgiqaError
+from .given_numbers import real_number
+from .given_options import shown
 from .images import Picture, PictureError, PictureInput, as_picture_list, path_text
 from .score_loop import picture_groups, score_again
 from .scorer import Pictures, Prompts, Scorer, ScorerInfo, as_scores, check_score_options, resolve_prompts
@@ -31,14 +33,14 @@ class EnsembleScorer:
     """
 
     def __init__(self, members: Iterable[tuple[Scorer, float]], combine: str = "calibrated") -> None:
-        members = tuple(members)
+        members = tuple(_member(member) for member in members)
         if not members:
             raise MaAgiqaError("Expected at least one (scorer, weight), got none.")
         if combine != "calibrated" and combine not in _IN_GROUP:
             raise MaAgiqaError(f"Expected combine 'calibrated', 'rank' or 'zscore', got {combine!r}.")
         for member, weight in members:
             if not (math.isfinite(weight) and weight > 0):
-                raise MaAgiqaError(f"Expected a finite weight above 0, got {weight} for {member.info.name}.")
+                raise MaAgiqaError(f"Expected a finite weight above 0, got {weight:g} for {member.info.name}.")
             if combine == "calibrated" and (member.info.relative or not member.info.quantiles):
                 lack = "is relative to its group" if member.info.relative else "has no quantiles"
                 raise MaAgiqaError(
@@ -102,6 +104,17 @@ class EnsembleScorer:
         weights = torch.tensor([weight for _, weight in self._members], dtype=torch.float64)
         combined = scores @ (weights / weights.sum())
         return combined.masked_fill(~valid, math.nan).float()
+
+
+def _member(given: object) -> tuple[Scorer, float]:
+    """A member as it was given, its weight as a float."""
+    pair = given if isinstance(given, tuple | list) and len(given) == 2 else (given, None)
+    scorer, weight = pair[0], real_number(pair[1])
+    if not isinstance(scorer, Scorer):
+        raise MaAgiqaError(f"Expected (scorer, weight) as a member, got {shown(given)}.")
+    if weight is None:
+        raise MaAgiqaError(f"Expected ({scorer.info.name}, weight) as a member, got the weight {shown(pair[1])}.")
+    return scorer, weight
 
 
 def _scored_in_groups(

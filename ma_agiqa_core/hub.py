@@ -8,6 +8,7 @@ import logging
 import re
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -23,7 +24,11 @@ _NEVER = ["*.h5", "*.msgpack", "*.onnx", "*.gguf", "*.tflite", "*.mlmodel", "ori
 
 def is_hub_id(model: object) -> bool:
     """Whether this has the form `owner/name` or `owner/name@revision` and is no path on this machine."""
-    return isinstance(model, str) and _HUB_ID.fullmatch(model) is not None and not Path(model).exists()
+    if not isinstance(model, str) or _HUB_ID.fullmatch(model) is None:
+        return False
+    with suppress(OSError):  # longer than any file's name
+        return not Path(model).exists()
+    return False
 
 
 def split_hub_id(model: str, revision: str | None = None) -> tuple[str, str | None]:

@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .errors import MaAgiqaError
+from .given_numbers import real_number, whole_number
+from .given_options import shown
 from .images import PictureInput, as_picture_list, decode, path_text
 from .score_loop import score_again
-from .scorer import Pictures, Prompts, Scorer, ScorerInfo, as_scores
+from .scorer import Pictures, Prompts, Scorer, ScorerInfo, as_scores, resolve_prompts
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ def rank(
         min_score: Keep none below.
 
     Raises:
-        ValueError: `top_k` below 1, `min_score` NaN or with a relative scorer, or malformed input; the
-            scorer did not return one number for each picture.
+        ValueError: `top_k` is no whole number or below 1, `min_score` is no number or with a relative scorer, or
+            malformed input; the scorer did not return one number for each picture.
     """
     _check_limits(top_k, min_score)
     info = scorer.info
@@ -66,6 +68,7 @@ def rank(
         check_has_scale(info, min_score)
     pictures = as_picture_list(images)
     given = images if hasattr(images, "shape") else pictures
+    prompts = resolve_prompts(prompts, len(pictures), info.needs_prompt)
     scores = as_scores(scorer.score(given, prompts=prompts, on_error="nan"), len(pictures), info.name)
     ranked = []
     for index, (picture, score) in enumerate(zip(pictures, scores.tolist(), strict=True)):
@@ -89,12 +92,11 @@ def check_has_scale(info: ScorerInfo, min_score: float) -> None:
         )
 
 
-def _why_not(scorer: Scorer, picture: PictureInput, prompts: Prompts, index: int) -> str:
+def _why_not(scorer: Scorer, picture: PictureInput, prompts: list[str] | None, index: int) -> str:
     """The reason for a score of NaN, asked for once more: of the file, else of the scorer."""
     if (reason := decode(picture, index).error) is not None:
         return reason
-    prompt = prompts if prompts is None or isinstance(prompts, str) else prompts[index]
-    outcome = score_again(scorer, picture, prompt)
+    outcome = score_again(scorer, picture, prompts[index] if prompts else None)
     return outcome if isinstance(outcome, str) else "the scorer returned NaN"
 
 
@@ -120,7 +122,10 @@ def order_by_score(
 
 
 def _check_limits(top_k: int | None, min_score: float | None) -> None:
-    if top_k is not None and top_k < 1:
-        raise MaAgiqaError(f"Expected top_k of at least 1, or None, got {top_k}.")
-    if min_score is not None and math.isnan(min_score):
-        raise MaAgiqaError("Expected a number as min_score, got NaN. Leave it out to keep all.")
+    if top_k is not None and ((count := whole_number(top_k)) is None or count < 1):
+        raise MaAgiqaError(f"Expected top_k of at least 1, or None, got {shown(top_k)}. Pass a whole number.")
+    if min_score is not None:
+        limit = real_number(min_score)
+        if limit is None or math.isnan(limit):
+            got = "NaN" if limit is not None else shown(min_score)
+            raise MaAgiqaError(f"Expected a number as min_score, got {got}. Leave it out to keep all.")

@@ -4,15 +4,18 @@ import bisect
 import math
 import os
 import re
+import stat
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 
 from .errors import MaAgiqaError, MissingFileError
+from .given_numbers import whole_number
+from .given_options import check_paths, dtype_advice, expanded, listed_prompts, shown
 from .images import PictureInput
 
 Pictures: TypeAlias = PictureInput | Sequence[PictureInput]
@@ -181,16 +184,13 @@ def load_scorer(
         FileNotFoundError: There is no such file or folder, or a Hub model is not here and cannot be downloaded.
         ValueError: An unknown model, a file that is no checkpoint, or an option that does not apply.
     """
-    unfit = {
-        "semantic": semantic,
-        "quantization": quantization,
-        "device_map": device_map,
-        "without": tuple(without) or None,
-    }
+    model = _as_named(model)
+    without = (without,) if isinstance(without, str) else tuple(without)
+    check_paths(semantic=semantic, cache=cache)
+    unfit = {"semantic": semantic, "quantization": quantization, "device_map": device_map, "without": without or None}
     if isinstance(model, str) and model.startswith(_CLIP):
-        return _of_target(
-            _load_clip(model.removeprefix(_CLIP), device, dtype, revision, local_files_only, unfit), target
-        )
+        folder = model.removeprefix(_CLIP).strip()
+        return _of_target(_load_clip(folder, device, dtype, revision, local_files_only, unfit), target)
     from .hub import hub_file, is_hub_id
     from .lite import LITE_WEIGHTS
 
@@ -227,6 +227,16 @@ def load_scorer(
     return _of_target(scorer, target)
 
 
+def _as_named(model: Any) -> str | Path:
+    """What the caller means: a path object that leads nowhere and spells a name is that name."""
+    if isinstance(model, str):
+        return model
+    if not isinstance(model, os.PathLike) or not isinstance(text := os.fspath(model), str):
+        raise MaAgiqaError(f"Expected a model by its name, path or Hub id, got {shown(model)}. {_LOADABLE}")
+    is_name = (text == "lite" or text.startswith(_CLIP)) and not os.path.lexists(text)
+    return PurePath(text).as_posix() if is_name else Path(text)
+
+
 def _of_target(scorer: Scorer, target: str | None) -> Scorer:
     if target is not None and target != scorer.info.target:
         raise MaAgiqaError(
@@ -242,7 +252,9 @@ def _load_lite(path: Path, device: str | torch.device, dtype: str | torch.dtype,
         if value is not None:
             raise MaAgiqaError(f"Expected no {option} for a lite scorer, got {value!r}. It has no semantic model.")
     if dtype not in ("auto", "float32", torch.float32):
-        raise MaAgiqaError(f"Expected dtype 'auto' or 'float32' for a lite scorer, got {str(dtype)!r}.")
+        raise MaAgiqaError(
+            f"Expected dtype 'auto' or 'float32' for a lite scorer, got {str(dtype)!r}.{dtype_advice(dtype)}"
+        )
     return LiteScorer.from_file(path, device=resolve_device(device))
 
 
@@ -254,7 +266,7 @@ def _load_clip(
     local_files_only: bool,
     unfit: dict[str, object],
 ) -> Scorer:
-    if not model.strip():
+    if not model:
         raise MaAgiqaError(
             f"Expected a folder or Hub id after {_CLIP!r}, got none. Use 'clip:openai/clip-vit-base-patch32'."
         )
@@ -274,13 +286,19 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     Raises:
         ValueError: No such device on this machine.
     """
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         return torch.device("cuda" if _count("cuda") else "mps" if _count("mps") else "cpu")
     try:
+        if not isinstance(device, str | torch.device):  # torch takes a number for a card, and which depends on it
+            raise TypeError
         resolved = torch.device(device)
     except (RuntimeError, TypeError):
-        raise MaAgiqaError(f"Expected a device such as 'auto', 'cpu' or 'cuda:0', got {device!r}.") from None
-    if resolved.type != "cpu" and (resolved.index or 0) >= (count := _count(resolved.type)):
+        number = whole_number(device)
+        advice = f" Use 'cuda:{number}' for a card." if number is not None and number >= 0 else ""
+        raise MaAgiqaError(
+            f"Expected a device such as 'auto', 'cpu' or 'cuda:0', got {shown(device)}.{advice}"
+        ) from None
+    if (resolved.index or 0) >= (count := _count(resolved.type)):
         raise MaAgiqaError(
             f"Expected a device of this machine, got {str(device)!r}; it has {count} of type {resolved.type!r}. "
             "Use 'auto' or 'cpu'."
@@ -296,19 +314,27 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
     Raises:
         ValueError: None of float32, bfloat16 and float16.
     """
-    if dtype == "auto":
+    if isinstance(dtype, str) and dtype == "auto":
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         return torch.float16 if device.type == "mps" else torch.float32
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     resolved = known.get(str(dtype).removeprefix("torch."))
     if resolved is None:
-        raise MaAgiqaError(f"Expected dtype 'auto', 'float32', 'bfloat16' or 'float16', got {str(dtype)!r}.")
+        raise MaAgiqaError(
+            f"Expected dtype 'auto', 'float32', 'bfloat16' or 'float16', got {str(dtype)!r}.{dtype_advice(dtype)}"
+        )
     return resolved
 
 
 def resolve_prompts(prompts: Prompts, count: int, needs_prompt: bool) -> list[str] | None:
     """One prompt per picture, or None where there are none.
+
+    Args:
+        prompts: A string for all, or one for each picture in a list, tuple, array, series or any other iterable with
+            an order.
+        count: Of the pictures.
+        needs_prompt: None and empty ones are refused.
 
     Raises:
         ValueError: Not one prompt for all or one for each, or a prompt is missing that the scorer needs.
@@ -316,12 +342,12 @@ def resolve_prompts(prompts: Prompts, count: int, needs_prompt: bool) -> list[st
     if prompts is None:
         texts = None
     else:
-        texts = [prompts] * count if isinstance(prompts, str) else list(prompts)
+        texts = [prompts] * count if isinstance(prompts, str) else listed_prompts(prompts)
         if len(texts) != count:
             raise MaAgiqaError(f"Expected one prompt, or one for each of {count} pictures, got {len(texts)}.")
         for index, text in enumerate(texts):
             if not isinstance(text, str):
-                raise MaAgiqaError(f"Expected a prompt for picture {index}, got {text!r}. Pass a string.")
+                raise MaAgiqaError(f"Expected a prompt for picture {index}, got {shown(text)}. Pass a string.")
         texts = [str.__str__(text) for text in texts]  # numpy.str_ and the like: tokenizers take no subclasses
     if needs_prompt and count:
         if texts is None:
@@ -344,12 +370,14 @@ def check_score_options(batch_size: int | None, on_error: str) -> None:
     """Refuses options that no scorer's `score` has.
 
     Raises:
-        ValueError: `batch_size` below 1, or an `on_error` that is neither "raise" nor "nan".
+        ValueError: `batch_size` is no whole number, or below 1; an `on_error` that is neither "raise" nor "nan".
     """
-    if batch_size is not None and batch_size < 1:
-        raise MaAgiqaError(f"Expected batch_size of at least 1, or None, got {batch_size}.")
-    if on_error not in ("raise", "nan"):
-        raise MaAgiqaError(f"Expected on_error 'raise' or 'nan', got {on_error!r}.")
+    if batch_size is not None and ((number := whole_number(batch_size)) is None or number < 1):
+        raise MaAgiqaError(
+            f"Expected a batch_size of at least 1, or None, got {shown(batch_size)}. Pass a whole number."
+        )
+    if not isinstance(on_error, str) or on_error not in ("raise", "nan"):
+        raise MaAgiqaError(f"Expected on_error 'raise' or 'nan', got {shown(on_error)}.")
 
 
 def as_scores(result: Any, count: int, name: str) -> torch.Tensor:
@@ -367,17 +395,37 @@ def as_scores(result: Any, count: int, name: str) -> torch.Tensor:
     return returned.reshape(count).to("cpu", torch.float32)
 
 
-def _checkpoint_path(model: str | os.PathLike[str]) -> Path:
-    path = Path(model).expanduser()
-    if path.is_dir():
-        if not (path / "model.safetensors").is_file():
-            raise MaAgiqaError(f"Expected a folder with model.safetensors, got {str(model)!r}. {_LOADABLE}")
-        return path / "model.safetensors"
-    if not path.exists():
+def _checkpoint_path(model: str | Path) -> Path:
+    if not str(model).strip():
+        raise MaAgiqaError(f"Expected a known model, got {str(model)!r}. {_LOADABLE}")
+    try:
+        path = expanded(model)
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
         if isinstance(model, str) and not _looks_like_path(model):
-            raise MaAgiqaError(f"Expected a known model, got {model!r}. {_LOADABLE}")
-        raise MissingFileError(f"Expected a checkpoint, got {str(model)!r}: no such file or folder.")
-    return path
+            raise MaAgiqaError(f"Expected a known model, got {shown(model)}. {_LOADABLE}{_meant(model)}") from None
+        raise MissingFileError(
+            f"Expected a checkpoint, got {str(model)!r}: no such file or folder.{_meant(str(model))}"
+        ) from None
+    except MaAgiqaError:
+        raise
+    except (OSError, ValueError) as error:  # may not be looked at, or can be no file's name
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise MaAgiqaError(f"Expected a checkpoint, got {shown(str(model), 300)}: {reason}. {_LOADABLE}") from error
+    if not is_folder:
+        return path
+    if not (path / "model.safetensors").is_file():
+        raise MaAgiqaError(f"Expected a folder with model.safetensors, got {str(model)!r}. {_LOADABLE}")
+    return path / "model.safetensors"
+
+
+def _meant(model: str) -> str:
+    """The name that this is nearly, as advice."""
+    text = model.strip()
+    if text.rstrip("/\\").replace("\\", "/").rpartition("/")[2].lower() == "lite":
+        return " Did you mean 'lite', which is carried in the package?"
+    family, colon, rest = text.partition(":")
+    return f" Did you mean '{_CLIP}{rest.strip()}'?" if colon and family.strip().lower() == _CLIP[:-1] else ""
 
 
 def _looks_like_path(model: str) -> bool:
@@ -407,6 +455,8 @@ def _checkpoint_kind(path: Path) -> str:
 
 
 def _count(backend: str) -> int:
+    if backend == "cpu":
+        return 1
     if backend == "mps":
         return int(torch.backends.mps.is_available())
     module = getattr(torch, backend, None)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ..errors import MaAgiqaError
+from ..given_options import expanded
 from ..preprocess import to_bytes
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class SemanticCache:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = expanded(folder)
 
     @staticmethod
     def key(pixels: Tensor, model_identity: str, question: str) -> str:

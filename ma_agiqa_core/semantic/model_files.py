@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MaAgiqaError, MissingFileError
 from ..file_digest import file_digest
+from ..given_options import expanded
 from ..hub import hub_folder, is_hub_id, split_hub_id
 from ..refused_pickle import why_refused
 
@@ -54,7 +55,7 @@ def model_folder(model: str | os.PathLike[str], *, revision: str | None = None, 
     """
     if is_hub_id(model):
         return hub_folder(str(model), _is_complete, revision=revision, local_files_only=local_files_only)
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     if not folder.is_dir():
         raise MissingFileError(
             f"Expected the folder of a language model, or a Hub id such as 'owner/name', got {str(model)!r}: "
@@ -69,7 +70,7 @@ def model_folder(model: str | os.PathLike[str], *, revision: str | None = None, 
 
 def display_name(model: str | os.PathLike[str]) -> str:
     """A short name for messages: the Hub id, or the folder's name."""
-    return split_hub_id(str(model))[0] if is_hub_id(model) else Path(model).expanduser().resolve().name
+    return split_hub_id(str(model))[0] if is_hub_id(model) else expanded(model).resolve().name
 
 
 def read_json(path: Path) -> dict[str, Any]:

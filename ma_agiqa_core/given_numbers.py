@@ -1,0 +1,48 @@
+"""Numbers as users give them, NumPy's and torch's among them, as Python's own; booleans and texts are no numbers."""
+
+import operator
+from numbers import Real
+from typing import Any
+
+from .errors import MaAgiqaError
+
+
+def whole_number(value: Any) -> int | None:
+    """An int, a NumPy integer, or a whole number in an array or tensor without dimensions, as an int.
+
+    Returns:
+        None for everything else, a float such as 4.0 among it.
+    """
+    if _is_boolean(value):
+        return None
+    try:
+        return operator.index(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def real_number(value: Any) -> float | None:
+    """Any real number, also in an array or tensor without dimensions, as a float; None for everything else."""
+    is_scalar = isinstance(value, Real) or (hasattr(value, "dtype") and getattr(value, "ndim", None) == 0)
+    if not is_scalar or _is_boolean(value):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def count_of(name: str, value: Any) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+        ValueError: It is none.
+    """
+    number = whole_number(value)
+    if number is None or number < 1:
+        raise MaAgiqaError(f"Expected {name} as a whole number of at least 1, got {value!r}.")
+    return number
+
+
+def _is_boolean(value: Any) -> bool:
+    return isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))
