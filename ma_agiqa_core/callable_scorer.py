@@ -7,6 +7,7 @@ from typing import Any
 import PIL.Image
 import torch
 
+from .caller_state import as_loaded
 from .errors import MaAgiqaError
 from .given_options import shown
 from .images import (
@@ -27,7 +28,8 @@ class CallableScorer:
 
     The function gets a list of pictures, files among them read as PIL RGB images and everything else
     as it was given, or the (B, 3, H, W) tensor where one was given; and a list of as many prompts, or
-    None. It returns that many numbers, higher is better, as a list, array or tensor.
+    None. It returns that many numbers, higher is better, as a list, array or tensor. It is the caller's own: other than
+    the scorers of this package it runs under whatever the caller has set in torch.
 
     Args:
         fn: The function.
@@ -73,7 +75,8 @@ class CallableScorer:
         check_score_options(batch_size, on_error)
         pictures = as_picture_list(images)
         texts = resolve_prompts(prompts, len(pictures), self.info.needs_prompt)
-        scores = torch.full((len(pictures),), math.nan)
+        with as_loaded(float32_by_default=False):  # no inference tensor
+            scores = torch.full((len(pictures),), math.nan, dtype=torch.float32, device="cpu")
         step = len(pictures) if batch_size is None or self.info.relative else batch_size
         for start in range(0, len(pictures), max(step, 1)):
             batch: list[PictureInput] | torch.Tensor

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .caller_state import as_loaded
 from .errors import MaAgiqaError, MissingFileError
 from .model import MaAgiqa, MaAgiqaConfig
 from .model.config import ALIGNMENT
@@ -113,6 +114,7 @@ class CheckpointFacts:
         return self.further.get(target, TargetScale(self.low, self.high))
 
 
+@as_loaded(float32_by_default=False)
 def save_checkpoint(model: MaAgiqa, path: str | os.PathLike[str], facts: CheckpointFacts | None = None) -> None:
     """Writes a model file, whole or not at all.
 
@@ -149,6 +151,7 @@ def save_checkpoint(model: MaAgiqa, path: str | os.PathLike[str], facts: Checkpo
         save_file(tensors, temporary, {f"ma_agiqa.{key}": value for key, value in metadata.items()})
 
 
+@as_loaded()
 def load_checkpoint(path: str | os.PathLike[str]) -> MaAgiqa:
     """The model of a file that `save_checkpoint` wrote: float32, on the CPU, in eval mode.
 
@@ -217,6 +220,7 @@ def agiqa_3k_facts() -> CheckpointFacts:
     )
 
 
+@as_loaded()
 def convert_file(
     published: str | os.PathLike[str], out: str | os.PathLike[str], *, trained_on: str | None = None
 ) -> MaAgiqaConfig:

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .batching import run_in_batches
+from .caller_state import as_loaded
 from .clip_files import ClipFiles, find_clip, load_clip, load_clip_processor
 from .errors import MaAgiqaError
 from .images import Picture, as_picture_list
@@ -100,6 +101,7 @@ class ClipScorer:
         return self._info
 
     @classmethod
+    @as_loaded()
     def from_pretrained(
         cls,
         model: str | os.PathLike[str],
@@ -135,6 +137,7 @@ class ClipScorer:
         network = load_clip(files, precision, where)
         return cls(network, processor, formula=_formula_of(files), name=files.name, revision=digits)
 
+    @as_loaded()
     def score(
         self,
         images: Pictures,

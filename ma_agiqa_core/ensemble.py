@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import PIL.Image
 import torch
 
+from .caller_state import as_loaded
 from .errors import MaAgiqaError
 from .given_numbers import real_number
 from .given_options import shown
@@ -86,6 +87,7 @@ class EnsembleScorer:
             else:
                 yield member
 
+    @as_loaded(float32_by_default=False)  # not around the members, which may be the caller's own
     def _combined(self, columns: dict[int, torch.Tensor], texts: list[str] | None) -> torch.Tensor:
         """(N,) float32 from the scores (N,) of each of `_scorers`, by its id."""
         own = [
@@ -198,7 +200,7 @@ def _ranks(scores: torch.Tensor) -> torch.Tensor:
     columns = scores.T.contiguous()  # (members, n)
     ordered = columns.sort(dim=1).values
     below, up_to = torch.searchsorted(ordered, columns), torch.searchsorted(ordered, columns, right=True)
-    return ((below + up_to - 1) / 2 / (len(scores) - 1)).T.double()
+    return ((below + up_to - 1).double() / 2 / (len(scores) - 1)).T
 
 
 def _zscores(scores: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .batching import run_in_batches
+from .caller_state import as_loaded
 from .checkpoint import CheckpointFacts, load_checkpoint, read_facts
 from .errors import MaAgiqaError, MissingFileError
 from .file_digest import file_digest
@@ -129,6 +130,7 @@ class MaAgiqaScorer:
         )
         return cls(model, info, extractor)
 
+    @as_loaded(float32_by_default=False)
     def score(
         self,
         images: Pictures,

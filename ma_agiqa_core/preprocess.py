@@ -21,6 +21,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from .caller_state import as_loaded
 from .errors import MaAgiqaError
 from .images import PictureError, PictureInput, as_picture_list, iterate_pictures
 
@@ -30,6 +31,7 @@ OPENAI_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 ROWS_AT_ONCE = 256  # of a tall picture, widened to a square
 
 
+@as_loaded(float32_by_default=False)
 def visual_pixels(
     images: PictureInput | Sequence[PictureInput], *, size: int = 224, device: str | torch.device = "cpu"
 ) -> Tensor:
@@ -58,7 +60,7 @@ def visual_pixels(
 def visual_pixels_of(pixels: Sequence[Tensor], size: int, device: str | torch.device) -> Tensor:
     """`visual_pixels` of decoded pictures: (3, H, W) RGB each, uint8 or float in [0, 1]."""
     if not pixels:
-        return torch.empty(0, 3, size, size, device=device)
+        return torch.empty(0, 3, size, size, dtype=torch.float32, device=device)
     resized = torch.stack([resize_cubic(to_bytes(picture).to(device), (size, size)) for picture in pixels])
     return normalised(resized)
 
@@ -108,14 +110,15 @@ def _interpolate(values_hwc: Tensor, dim: int, size: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # kept for calls outside it
 def _taps(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Which four source values each target value is made of, and how: (4, target) int64 and float32."""
-    centre = (torch.arange(target, dtype=torch.float64) + 0.5) * (source / target) - 0.5
+    centre = (torch.arange(target, dtype=torch.float64, device="cpu") + 0.5) * (source / target) - 0.5
     first = centre.floor()
     right = centre - first  # how far the centre is from its left neighbour
     left = 1 - right
     weights = torch.stack([_far_weight(right), _near_weight(right), _near_weight(left), _far_weight(left)])
-    places = (first.long() + torch.arange(-1, 3)[:, None]).clamp(0, source - 1)
+    places = (first.long() + torch.arange(-1, 3, device="cpu")[:, None]).clamp(0, source - 1)
     return places.to(device), weights.float().to(device)
 
 
@@ -193,7 +196,10 @@ class ClipPreprocessing:
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1, len(pictures)), thread_name_prefix="resize") as pool:
             squares = list(pool.map(self._square_bytes, pictures))
         pixels = torch.from_numpy(np.stack(squares)).to(device).movedim(-1, 1).contiguous().float().div_(255)
-        mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (self.image_mean, self.image_std))
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=device).view(3, 1, 1)
+            for values in (self.image_mean, self.image_std)
+        )
         return pixels.sub_(mean).div_(std).to(dtype)
 
     def _square_bytes(self, picture: Tensor) -> np.ndarray:

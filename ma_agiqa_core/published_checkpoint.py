@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .caller_state import as_loaded
 from .errors import MaAgiqaError, MissingFileError
 from .model import MaAgiqaConfig
 from .model.without_weights import without_weights
@@ -75,6 +76,7 @@ _REDUCE_KEYS = ("conv1.weight", "conv2.weight")  # 1x1 convolutions there, linea
 _ADVICE = "Use the authors' checkpoint (README, 'MA-AGIQA')."
 
 
+@as_loaded()
 def convert_reference(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], MaAgiqaConfig]:
     """The published state dict as `MaAgiqa(config)` loads it.
 
@@ -116,6 +118,7 @@ def convert_reference(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
     return converted, config
 
 
+@as_loaded()
 def read_published(path: Path) -> dict[str, Tensor]:
     """Reads a checkpoint as torch saves it. Only tensors and plain containers are accepted; nothing is executed.
 

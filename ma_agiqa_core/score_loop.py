@@ -48,7 +48,7 @@ def score_in_groups(
     Raises:
         PictureError: A picture has no score, and `on_error` is "raise".
     """
-    scores = torch.full((len(inputs),), torch.nan)
+    scores = torch.full((len(inputs),), torch.nan, dtype=torch.float32, device="cpu")
     for group in picture_groups(inputs):
         for picture, outcome in zip(group, score_group(group), strict=True):
             if isinstance(outcome, float):

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import torch
 
+from .caller_state import as_loaded
 from .errors import MaAgiqaError, MissingFileError
 from .given_numbers import whole_number
 from .given_options import check_paths, dtype_advice, expanded, listed_prompts, shown
@@ -144,6 +145,7 @@ class Scorer(Protocol):
         ...
 
 
+@as_loaded()
 def load_scorer(
     model: str | os.PathLike[str],
     *,
@@ -387,7 +389,8 @@ def as_scores(result: Any, count: int, name: str) -> torch.Tensor:
         ValueError: It is not `count` real numbers.
     """
     try:  # a copy, since torch takes no negative strides
-        returned = torch.as_tensor(result.copy() if isinstance(result, np.ndarray) else result).detach()
+        with as_loaded():  # numbers in a list get the default dtype
+            returned = torch.as_tensor(result.copy() if isinstance(result, np.ndarray) else result).detach()
     except (TypeError, ValueError, RuntimeError):
         raise MaAgiqaError(f"Expected {count} numbers from {name!r}, got {type(result).__name__}.") from None
     if returned.squeeze().ndim > 1 or returned.numel() != count or returned.is_complex():

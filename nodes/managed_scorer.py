@@ -16,6 +16,7 @@ from comfy.utils import ProgressBar
 from torch import Tensor
 
 from ..ma_agiqa_core.batching import is_out_of_memory
+from ..ma_agiqa_core.caller_state import as_loaded
 from ..ma_agiqa_core.images import PictureError, as_picture_list
 from ..ma_agiqa_core.score_progress import tick, watching
 from ..ma_agiqa_core.scorer import Scorer, check_score_options, resolve_prompts
@@ -63,7 +64,7 @@ class ManagedScorer:
         first = {key: row for row, key in reversed(list(enumerate(keys)))}  # equal pictures are scored once
         new = [row for row, key in enumerate(keys) if key is None or (key not in known and first[key] == row)]
         tick(self.passes * (len(pictures) - len(new)))
-        scores = torch.full((len(pictures),), math.nan)
+        scores = torch.full((len(pictures),), math.nan, dtype=torch.float32, device="cpu")
         if new:
             try:
                 scores[new] = self._compute(
@@ -74,13 +75,14 @@ class ManagedScorer:
         fresh = {keys[row]: scores[row].item() for row in new}
         self._memo.remember({key: score for key, score in fresh.items() if key is not None and math.isfinite(score)})
         known.update(fresh)
-        return torch.tensor([scores[row] if key is None else known[key] for row, key in enumerate(keys)])
+        every = [scores[row] if key is None else known[key] for row, key in enumerate(keys)]
+        return torch.tensor(every, dtype=torch.float32, device="cpu")
 
     def _compute(self, pictures: list[Any], texts: list[str] | None, batch_size: int | None, on_error: str) -> Tensor:
         sizes = [picture.shape[-2] * picture.shape[-1] for picture in pictures if isinstance(picture, Tensor)]
         work = self._scorer.work_bytes(sizes) if hasattr(self._scorer, "work_bytes") else 0
         # ComfyUI runs nodes in inference mode; weights that are loaded in it are tensors of another kind
-        with torch.inference_mode(False), torch.no_grad():
+        with as_loaded():
             self._networks.load(work)
             try:
                 return self._scorer.score(pictures, texts, batch_size, on_error)

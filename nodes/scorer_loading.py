@@ -35,11 +35,10 @@ def managed_scorer(model: str, semantic_model: str, precision: str, device: str,
     key = (file, *file_states(file), *(file_states(semantic) if semantic else ()), *settings)
     if (scorer := _loaded.get(key)) is None:
         options = {} if model == LITE else _options(file, semantic, precision, cache_vectors)
-        with torch.inference_mode(False):  # see `ManagedScorer`
-            try:
-                core = load_scorer(file, device="cpu", **options)
-            except ImportError as error:
-                raise RuntimeError(f"Expected all packages for {model!r}: {error} {install_advice(error)}") from error
+        try:
+            core = load_scorer(file, device="cpu", **options)
+        except ImportError as error:
+            raise RuntimeError(f"Expected all packages for {model!r}: {error} {install_advice(error)}") from error
         identity = f"{core.info.name}@{core.info.revision}:{','.join(map(str, settings))}"
         scorer = ManagedScorer(core, identity, torch.device("cpu") if device == "cpu" else None)
         _loaded[key] = scorer

@@ -153,7 +153,7 @@ class _Gate:
     ) -> torch.Tensor:
         """Puts the previews by; the numbers mean nothing."""
         self._previews = [as_pil(image) for image in images]
-        return torch.zeros(len(self._previews))
+        return torch.zeros(len(self._previews), dtype=torch.float32, device="cpu")
 
     def decide(self, stage: int, scores: Mapping[int, float]) -> list[int]:
         """The rows that go on, among those of this batch: none ends it."""

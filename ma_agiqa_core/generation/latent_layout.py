@@ -75,7 +75,7 @@ def scaled_for_vae(latents: Tensor, vae: Any, layout: str, pipeline: str) -> Ten
         return _two_by_two(_without_batch_norm(latents, vae))
     config = getattr(vae, "config", None) or {}
     mean, std = (
-        None if values is None else torch.tensor(values).view(1, -1, *[1] * (latents.ndim - 2)).to(latents)
+        None if values is None else latents.new_tensor(values).view(1, -1, *[1] * (latents.ndim - 2))
         for values in (config.get("latents_mean"), config.get("latents_std"))
     )
     if layout in ("qwen", "video"):  # mean and std alone, no scaling factor

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batching import is_out_of_memory, run_in_batches
+from ..caller_state import as_loaded
 from ..errors import MaAgiqaError, MissingFileError
 from ..hub import hub_folder, is_hub_id
 from .latent_layout import scaled_for_another, scaled_for_vae, unpacked
@@ -55,6 +56,7 @@ class Previewer:
         self.pipe = pipe
         self.family = family
         self._decoder: nn.Module | None = None  # None: the pipeline's own VAE, or the callable
+        self._is_ours = False  # loaded here; what the caller gave decodes as the caller has set torch
         self._callable: Callable[[Tensor], Tensor] | None = None
         if isinstance(preview, nn.Module) and hasattr(preview, "decode"):
             self._decoder = preview
@@ -115,7 +117,7 @@ class Previewer:
             scaled = scaled_for_vae(latents, decoder, layout, pipeline)
         else:
             scaled = scaled_for_another(latents, decoder, getattr(self.pipe, "vae", None), layout, pipeline)
-        with self._in_float32(decoder) if own else contextlib.nullcontext():
+        with self._in_float32(decoder) if own else as_loaded() if self._is_ours else contextlib.nullcontext():
             decoded = _decode(decoder, scaled)
         return (decoded / 2 + 0.5).clamp(0, 1)
 
@@ -138,6 +140,7 @@ class Previewer:
             return None
         return decoder
 
+    @as_loaded()
     def _load_tiny(self, preview: object, local_files_only: bool) -> nn.Module:
         from diffusers import AutoencoderTiny
 
@@ -160,6 +163,7 @@ class Previewer:
                 f"Expected an AutoencoderTiny in {folder}, got {kind}. Load it yourself and give the module as preview."
             )
         decoder: Any = AutoencoderTiny.from_pretrained(folder, local_files_only=True)
+        self._is_ours = True
         device = torch.device(self.pipe._execution_device)
         dtype = (
             torch.float32 if device.type == "cpu" else getattr(getattr(self.pipe, "vae", None), "dtype", torch.float32)

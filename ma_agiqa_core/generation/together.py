@@ -19,6 +19,8 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from ..caller_state import autocasts
+
 THREAD_NAME = "ma-agiqa batch"
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
@@ -164,8 +166,7 @@ class _Turn(Generic[Batch, Result]):
 
 def _surroundings() -> Callable[[], Any]:
     """What torch keeps per thread, as it is in this one: to be entered in another."""
-    device_type = "cuda" if torch.cuda.is_available() else "cpu"
-    casts = {kind: torch.get_autocast_dtype(kind) for kind in {device_type, "cpu"} if torch.is_autocast_enabled(kind)}
+    casts = autocasts()
     grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
     default_device = torch.get_default_device()
     stream = torch.cuda.current_stream() if torch.cuda.is_initialized() else None

@@ -89,7 +89,7 @@ class LiteNetwork(nn.Module):
         try:
             vectors = state["support_vectors.vectors"].shape[0]
             hidden = state["statistics_head.hidden.weight"].shape[0]
-            network = cls(vectors, hidden)
+            network = cls(vectors, hidden).float()  # whatever the default dtype is
             network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
         except (KeyError, RuntimeError) as error:
             reason = str(error).replace("\n", " ")[:300]

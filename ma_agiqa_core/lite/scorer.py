@@ -13,6 +13,7 @@ from safetensors.torch import load_file, safe_open
 from torch import Tensor
 
 from ..batching import is_out_of_memory
+from ..caller_state import as_loaded
 from ..errors import MaAgiqaError
 from ..file_digest import file_digest
 from ..images import Picture, PictureError, as_picture_list, iterate_pictures
@@ -80,6 +81,7 @@ class LiteScorer:
             raise MaAgiqaError(f"Expected a lite checkpoint, got {str(path)!r}: {error}") from error
         return cls(network, info)
 
+    @as_loaded(float32_by_default=False)
     def score(
         self,
         images: Pictures,
@@ -91,12 +93,13 @@ class LiteScorer:
 
         Raises:
             PictureError: A picture cannot be read and `on_error` is "raise".
-            ValueError: A malformed array or tensor, or a wrong option.
+            ValueError: A malformed array or tensor, a wrong option, or a network that is no longer float32.
         """
         check_score_options(batch_size, on_error)
         inputs = as_picture_list(images)
         resolve_prompts(prompts, len(inputs), needs_prompt=False)
-        scores = torch.full((len(inputs),), torch.nan)
+        self._check_precision()
+        scores = torch.full((len(inputs),), torch.nan, dtype=torch.float32, device="cpu")
         waiting = _Waiting(self._pixels_at_once, batch_size)
         for picture in iterate_pictures(inputs):
             if picture.error is None:
@@ -116,6 +119,14 @@ class LiteScorer:
     def work_bytes(self, sizes: Sequence[int]) -> int:
         """About how much memory a graphics card needs besides the weights, for pictures of so many pixels each."""
         return BYTES_PER_PIXEL * max(min(sum(sizes), PIXELS_AT_ONCE_ELSEWHERE), *sizes, 0)
+
+    def _check_precision(self) -> None:
+        for name, tensor in self.network.state_dict().items():
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                raise MaAgiqaError(
+                    f"Expected {self._info.name!r} in float32, the only precision that it computes in, got "
+                    f"{tensor.dtype} for {name}. Load it again, and leave .half() and the like out."
+                )
 
     @property
     def _device(self) -> torch.device:

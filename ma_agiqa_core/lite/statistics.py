@@ -134,9 +134,10 @@ def _pooled_moments(x: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)  # kept for calls outside it
 def _shape_table() -> tuple[Tensor, Tensor]:
     """The ratio E|x|² / Ex² of a generalised Gaussian, and the shape it belongs to (0.2 .. 10 as in BRISQUE)."""
-    shape = torch.linspace(0.2, 10.0, 4000, dtype=torch.float64)
+    shape = torch.linspace(0.2, 10.0, 4000, dtype=torch.float64, device="cpu")
     log_ratio = 2 * torch.lgamma(2 / shape) - torch.lgamma(1 / shape) - torch.lgamma(3 / shape)
     return log_ratio.exp().float(), shape.float()
 

@@ -50,7 +50,7 @@ class StudentNetwork(nn.Module):
         lite = {name.removeprefix("lite."): tensor for name, tensor in state.items() if name.startswith("lite.")}
         own = {name: tensor.float() for name, tensor in state.items() if not name.startswith("lite.")}
         try:
-            network = cls(LiteNetwork.from_state_dict(lite))
+            network = cls(LiteNetwork.from_state_dict(lite)).float()  # whatever the default dtype is
             network.load_state_dict(
                 {f"lite.{name}": tensor for name, tensor in network.lite.state_dict().items()} | own
             )

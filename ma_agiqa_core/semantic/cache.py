@@ -29,7 +29,7 @@ from ..preprocess import to_bytes
 logger = logging.getLogger(__name__)
 
 MAGIC = b"MAQASEM1"  # of the file's layout
-KEY_VERSION = "1"  # of what goes into a key, and how
+KEY_VERSION = "2"  # of what goes into a key, and how; under 1 the caller's autocast was in the vectors, unrecorded
 MOVE_ATTEMPTS, MOVE_PAUSE_S = 10, 0.01
 _HEADER = struct.Struct("<8sI")
 _CHECKSUM_BYTES = hashlib.sha256().digest_size

@@ -20,6 +20,7 @@ import PIL.Image
 import torch
 from torch import Tensor, nn
 
+from ..caller_state import as_loaded
 from ..errors import MaAgiqaError
 from ..own_lock import OwnLock
 from .chat_model_files import load_config, load_model, load_processor
@@ -120,6 +121,7 @@ class ChatModel:
     def hidden_size(self) -> int:
         return self._model.config.get_text_config().hidden_size
 
+    @as_loaded()
     def features(self, pictures: Sequence[Tensor], questions: Mapping[str, str]) -> dict[str, Tensor]:
         """The mean last hidden state over all positions, for every picture and question.
 

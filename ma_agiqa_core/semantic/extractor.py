@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batching import run_in_batches
+from ..caller_state import as_loaded
 from ..errors import MaAgiqaError, UnusableModelError
 from ..hub import commit_of
 from ..images import Picture, PictureError, as_picture_list
@@ -212,6 +213,7 @@ class SemanticExtractor:
         """Whether a question holds the prompt that a picture was generated from."""
         return any(map(names_prompt, self.questions.values()))
 
+    @as_loaded(float32_by_default=False)
     def extract(
         self,
         images: Pictures,
@@ -241,7 +243,10 @@ class SemanticExtractor:
         check_score_options(batch_size, on_error)
         inputs = as_picture_list(images)
         texts = resolve_prompts(prompts, len(inputs), self.needs_prompt)
-        result = {name: torch.full((len(inputs), self.hidden_size), torch.nan) for name in self.questions}
+        result = {
+            name: torch.full((len(inputs), self.hidden_size), torch.nan, dtype=torch.float32, device="cpu")
+            for name in self.questions
+        }
         for group in picture_groups(inputs):
             semantic = self.vectors(group, batch_size, texts and [texts[picture.index] for picture in group])
             for row, (picture, error) in enumerate(zip(group, semantic.errors, strict=True)):
@@ -251,6 +256,7 @@ class SemanticExtractor:
                     result[name][picture.index] = vectors[row]
         return result
 
+    @as_loaded(float32_by_default=False)
     def vectors(
         self,
         pictures: Sequence[Picture],
@@ -296,7 +302,7 @@ class SemanticExtractor:
             picture.error or fault or next((failures[key] for key in keys.values() if key in failures), None)
             for picture, keys, fault in zip(pictures, rows, unusable, strict=True)
         ]
-        nothing = torch.full((self.hidden_size,), torch.nan)
+        nothing = torch.full((self.hidden_size,), torch.nan, dtype=torch.float32, device="cpu")
         return SemanticVectors(
             {
                 name: torch.stack(
@@ -359,6 +365,7 @@ class SemanticExtractor:
         if self._cache is not None:
             self._cache.check_writable()  # before the model is loaded
         model = self.model
+        self._check_precision(model.network)
         if self._placement is not None:
             self._placement.before_use(model.network, self.quantization is not None)
 
@@ -376,6 +383,16 @@ class SemanticExtractor:
         )
         return [{name: answers[name][row] for name in questions} for row in range(len(pixels))]
 
+    def _check_precision(self, network: nn.Module) -> None:
+        """A vector is kept under the precision that it was made in; some weights may be of a higher one."""
+        found = {str(weights.dtype) for weights in network.parameters() if weights.is_floating_point()}
+        if self.quantization is None and str(self.dtype) not in found:
+            raise UnusableModelError(
+                f"Expected the language model {self.name!r} in {self.dtype}, as it was loaded, got "
+                f"{' and '.join(sorted(found))}. Load it with dtype={'/'.join(sorted(found)).replace('torch.', '')!r} "
+                "instead of changing it afterwards."
+            )
+
     def _failure(self, vectors: Mapping[str, Tensor]) -> str | None:
         """Why these vectors cannot be used, in one line."""
         for name, vector in vectors.items():
@@ -388,6 +405,7 @@ class SemanticExtractor:
                 return f"its {name} vector has {bad} values of {len(vector)} that are NaN or infinite. {fix}"
         return None
 
+    @as_loaded()
     def _load(self) -> SemanticModel:
         is_quantized = self.quantization is not None
         placement: dict[str, Any] = {

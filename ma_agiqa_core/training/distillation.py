@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from ..caller_state import as_loaded
 from ..errors import MaAgiqaError, MissingFileError
 from ..images import iterate_pictures
 from ..lite import LITE_WEIGHTS
@@ -99,6 +100,7 @@ def check_distillation(teacher: ScorerInfo, out: Path, pictures: int = FEWEST) -
         raise MissingFileError(f"Expected an existing folder for {out.name}, got {out.parent}. Create it first.")
 
 
+@as_loaded()
 def follow(
     teacher: ScorerInfo,
     pictures: Sequence[Path],

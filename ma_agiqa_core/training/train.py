@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
+from ..caller_state import as_loaded
 from ..images import PictureError
 from ..semantic.questions import questions_for
 from .batches import Batches
@@ -25,6 +26,7 @@ from .watch import Watch
 __all__ = ["TrainingResult", "train"]
 
 
+@as_loaded(learns=True)
 def train(
     settings: TrainingSettings,
     labelled: LabelledSet,

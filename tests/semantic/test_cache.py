@@ -158,7 +158,7 @@ class TestKeys:
     PIXELS = torch.arange(3 * 4 * 6, dtype=torch.uint8).view(3, 4, 6)
 
     def test_a_key_never_changes(self) -> None:
-        digest = hashlib.sha256(b"1 (4, 6, 3)\n" + bytes(self.PIXELS.permute(1, 2, 0).flatten().tolist()))
+        digest = hashlib.sha256(b"2 (4, 6, 3)\n" + bytes(self.PIXELS.permute(1, 2, 0).flatten().tolist()))
         for text in (b"owl@1", "Größe?".encode()):
             digest.update(struct.pack("<Q", len(text)) + text)
         assert SemanticCache.key(self.PIXELS, "owl@1", "Größe?") == digest.hexdigest()

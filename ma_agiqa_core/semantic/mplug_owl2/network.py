@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...caller_state import as_loaded
 from ...errors import MaAgiqaError
 from .abstractor import VisualAbstractor
 from .config import OwlConfig
@@ -94,7 +95,7 @@ class MplugOwl2(nn.Module):
             return None
         return published_key.removeprefix("model.")
 
-    @torch.no_grad()
+    @as_loaded(float32_by_default=False)
     def features(self, pixel_values: Tensor, prompts: Mapping[str, Sequence[int] | Tensor]) -> dict[str, Tensor]:
         """Asks every question about every picture.
 
@@ -171,7 +172,7 @@ class MplugOwl2(nn.Module):
 
     def _read_prefix(self, before: tuple[int, ...], device: torch.device) -> Prefix:
         if not before:
-            return Prefix((0,), (), torch.zeros(1, self.hidden_size, device=device))
+            return Prefix((0,), (), torch.zeros(1, self.hidden_size, dtype=torch.float32, device=device))
         nothing = Prefix((0,), (), torch.empty(0))
         packing = Packing(questions=1, pictures=1, image_tokens=0, text_tokens=len(before))
         x, keys_values = self._through_layers(self._embed([before], device)[0], packing, nothing, None)
