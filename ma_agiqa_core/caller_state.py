@@ -63,12 +63,15 @@ def autocasts() -> dict[str, torch.dtype]:
 
 @contextmanager
 def _without_autocast() -> Iterator[None]:
-    kinds = tuple(autocasts())
+    kinds, caches = tuple(autocasts()), torch.is_autocast_cache_enabled()
     try:
         for kind in kinds:
             torch.set_autocast_enabled(kind, False)
+        if kinds:  # an autocast of ours would leave what it cast to the caller's, and find weights of steps ago there
+            torch.set_autocast_cache_enabled(False)
         yield
     finally:
+        torch.set_autocast_cache_enabled(caches)
         for kind in kinds:
             torch.set_autocast_enabled(kind, True)
 

@@ -276,3 +276,20 @@ def test_mistakes_are_one_line(
     assert (code, out) == (2, "")
     assert message in err
     assert not (folder / "mine.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [lambda: torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode, lambda: torch.device("meta")],
+    ids=["autocast", "inference mode", "default device meta"],
+)
+def test_a_student_learns_the_same_whatever_the_caller_has_set(
+    pictures: list[Path], tmp_path: Path, state: Callable[[], Any]
+) -> None:
+    teacher = CallableScorer(brightness, name="brightness", low=0, high=5)
+    plain = distill(teacher, pictures[:FEWEST], tmp_path / "plain.safetensors")
+    with state():
+        inside = distill(teacher, pictures[:FEWEST], tmp_path / "inside.safetensors")
+    assert inside.held_out == plain.held_out
+    ours, theirs = load_file(inside.path), load_file(plain.path)
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []

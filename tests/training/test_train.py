@@ -487,3 +487,42 @@ def test_memory_is_flat_over_epochs(run_training: Run, tmp_path: Path) -> None:
     run_training(tmp_path, epochs=14, watch=Measured())
 
     assert max(Measured.resident[8:]) < 1.03 * max(Measured.resident[2:8])
+
+
+# --------------------------------------------------------------------------------- what the calling program has set
+@pytest.mark.parametrize(
+    "state",
+    [
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+        torch.inference_mode,
+        torch.no_grad,
+        lambda: torch.device("meta"),
+    ],
+    ids=["autocast", "inference mode", "no grad", "default device meta"],
+)
+def test_trains_the_same_whatever_the_caller_has_set(
+    whole: Path, run_training: Run, tmp_path: Path, state: Callable[[], Any]
+) -> None:
+    with state():
+        run_training(tmp_path / "run", ema=0.9)
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_trains_the_same_with_another_default_dtype(whole: Path, run_training: Run, tmp_path: Path) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        run_training(tmp_path / "run", ema=0.9)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_mixed_precision_is_its_own_and_not_the_callers(run_training: Run, tmp_path: Path) -> None:
+    run_training(tmp_path / "plain", epochs=1, mixed_precision="bf16")
+    with torch.autocast("cpu", dtype=torch.float16):
+        run_training(tmp_path / "inside", epochs=1, mixed_precision="bf16")
+    run_training(tmp_path / "exact", epochs=1)
+    plain, inside, exact = (weights(tmp_path / name) for name in ("plain", "inside", "exact"))
+    assert all(torch.equal(plain[name], inside[name]) for name in plain)
+    assert not all(torch.equal(plain[name], exact[name]) for name in plain)
