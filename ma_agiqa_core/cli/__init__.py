@@ -8,31 +8,27 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
+from typing import Any
 
 import click
 
 from ..errors import MaAgiqaError
 from . import evaluation, generation, models, scoring, train
 from .options import BUG, EXIT_CODES, INTERRUPTED, PROGRAM, SOME_FAILED, WRONG_USAGE, debug_option, notice
+from .streams import READER_LEFT, ReaderLeftError, end_as_reader_left, flush_streams, open_streams, writing_to_reader
 
 __all__ = ["BUG", "INTERRUPTED", "PROGRAM", "SOME_FAILED", "WRONG_USAGE", "cli", "main", "run"]
 
 
 def main() -> None:
     """The console command."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open to the end
-        # Any file name can be printed, whatever the terminal's encoding.
-        getattr(sys, name).reconfigure(errors="backslashreplace")
+    open_streams()
     code = run(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done; taking torch down takes a moment
+    flush_streams()
+    if code == READER_LEFT:
+        end_as_reader_left()
     if code == INTERRUPTED:  # an ordinary exit waits for threads that still decode and score
-        with suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 
@@ -40,9 +36,19 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Runs a command line and returns the exit code; a user's mistake becomes one line on stderr."""
     try:
+        with writing_to_reader():
+            return _run(arguments)
+    except ReaderLeftError:
+        return READER_LEFT
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
         return cli.main(list(arguments), PROGRAM, standalone_mode=False) or 0
     except click.Abort:  # Ctrl-C
         return INTERRUPTED
+    except ReaderLeftError:
+        raise
     except (click.ClickException, MaAgiqaError, OSError) as error:
         if "--debug" in arguments:
             traceback.print_exception(error)
@@ -63,7 +69,20 @@ def _message(error: Exception) -> str:
     return str(error)
 
 
+class _Commands(click.Group):
+    """Click makes its own end of a reader that left, exit code 1, unless it is told before."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with writing_to_reader():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with writing_to_reader():
+            return super().invoke(ctx)
+
+
 @click.group(
+    cls=_Commands,
     invoke_without_command=True,
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
