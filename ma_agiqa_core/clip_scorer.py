@@ -40,6 +40,7 @@ from .scorer import (
     resolve_dtype,
     resolve_prompts,
 )
+from .scorer_identity import precision_setting
 from .semantic.model_files import fingerprint
 
 logger = logging.getLogger(__name__)
@@ -250,6 +251,11 @@ class ClipScorer:
                 length,
                 text,
             )
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Its precision, for `scorer_identity`."""
+        return precision_setting(self._dtype)
 
     @property
     def networks(self) -> tuple[torch.nn.Module, ...]:

@@ -17,6 +17,7 @@ from .given_options import shown
 from .images import Picture, PictureError, PictureInput, as_picture_list, path_text
 from .score_loop import picture_groups, score_again
 from .scorer import Pictures, Prompts, Scorer, ScorerInfo, as_scores, check_score_options, resolve_prompts
+from .scorer_identity import scorer_identity, scorer_settings
 
 
 class EnsembleScorer:
@@ -51,6 +52,11 @@ class EnsembleScorer:
         self._members = members
         self._combine = combine
         self.info = _ensemble_info(self._members, combine)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What the revision does not say of its members, for `scorer_identity`."""
+        return tuple(f"({scorer_identity(member)})" for member, _ in self._members if scorer_settings(member))
 
     def score(
         self,

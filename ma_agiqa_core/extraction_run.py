@@ -1,14 +1,13 @@
-"""The loop behind `extract`: pictures decoded ahead, asked about in batches, their vectors into the cache."""
+"""The loop behind `extract`: pictures decoded ahead, asked about in groups, their vectors into the cache."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .images import Picture, path_text
+from .images import Picture, iterate_pictures, path_text
 from .records import path_key
-from .score_loop import picture_groups
-from .scoring_run import BATCH_SIZE, work_through
 from .semantic.extractor import SemanticExtractor
+from .work_groups import work_in_groups
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,12 @@ def extract_pictures(
     batch_size: int | None = None,
     prompts: Mapping[str, str] | None = None,
 ) -> Iterator[list[Extracted]]:
-    """Puts the semantic vectors of pictures into the extractor's cache, in order, a batch at a time.
+    """Puts the semantic vectors of pictures into the extractor's cache, in order, a group at a time.
 
     Args:
         extractor: Has a cache.
         paths: Of the pictures.
-        batch_size: Pictures at a time.
+        batch_size: Pictures at a time; None leaves it to the extractor.
         prompts: What they were generated from, by `path_key`, if the extractor's questions need it.
     """
 
@@ -39,4 +38,6 @@ def extract_pictures(
         errors = extractor.vectors(batch, batch_size, texts).errors
         return [Extracted(path_text(p.path) or "", error) for p, error in zip(batch, errors, strict=True)]
 
-    return work_through(picture_groups(paths, batch_size or BATCH_SIZE), extract)
+    return work_in_groups(
+        iterate_pictures(paths), extract, pixels_of=lambda picture: picture.width * picture.height, size=batch_size
+    )

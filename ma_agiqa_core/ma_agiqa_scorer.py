@@ -21,6 +21,7 @@ from .preprocess import visual_pixels_of
 from .score_loop import Outcome, outcomes, score_in_groups
 from .score_progress import tick
 from .scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_device, resolve_dtype, resolve_prompts
+from .scorer_identity import precision_setting
 from .semantic.extractor import SemanticExtractor, SemanticVectors
 from .semantic.questions import questions_for
 
@@ -183,6 +184,12 @@ class MaAgiqaScorer:
             scores = self.model(pixels.to(self._dtype), **vectors, target=self.info.target).float().cpu()
         tick(len(pictures))
         return scores
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Precision and language model, for `scorer_identity`."""
+        semantic = () if self.extractor is None else self.extractor.settings
+        return (*precision_setting(self._dtype), *semantic)
 
     @property
     def networks(self) -> tuple[torch.nn.Module, ...]:

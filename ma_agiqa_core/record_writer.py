@@ -4,18 +4,17 @@ Every batch is one write of whole lines. Parquet cannot be appended to: its reco
 journal beside it, which is what survives a kill, and the Parquet file appears complete when the run ends.
 """
 
-import hashlib
 import os
 import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .errors import MaAgiqaError, MissingFileError
+from .errors import MaAgiqaError
 from .records import (
     COLUMNS,
     CSV_HEADER,
@@ -25,21 +24,21 @@ from .records import (
     csv_line,
     import_parquet,
     json_line,
-    path_key,
     read_records,
 )
-from .whole_file import replacing
+from .resumed_records import ResumedRecords
+from .whole_file import check_can_write, replacing
 
 
 class RecordWriter(ABC):
     """Where records go. Leaving the `with` block keeps what was written, whatever was raised."""
 
-    def __init__(self, done: set[bytes]) -> None:
+    def __init__(self, done: ResumedRecords) -> None:
         self._done = done
 
     def holds(self, path: str | os.PathLike[str]) -> bool:
         """Whether the output this run resumes already holds the picture's score."""
-        return _key(path) in self._done
+        return Path(path) in self._done
 
     @abstractmethod
     def write(self, batch: Sequence[Record]) -> None:
@@ -60,25 +59,35 @@ def check_output(out: Path) -> None:
     """Refuses at once what `open_records` would refuse after the model is loaded.
 
     Raises:
-        ValueError: The name does not end in .csv, .jsonl or .parquet.
+        ValueError: The name does not end in .csv, .jsonl or .parquet, or the file cannot be written.
         FileNotFoundError: The folder does not exist.
         ImportError: Parquet without pyarrow.
     """
     if out.suffix.lower() not in READERS:
         raise MaAgiqaError(f"Expected an output ending in .csv, .jsonl or .parquet, got {out}.")
-    if not out.parent.is_dir():
-        raise MissingFileError(f"Expected an existing folder for {out.name}, got {out.parent}. Create it first.")
+    check_can_write(out)
     if out.suffix.lower() == ".parquet":
         import_parquet()
 
 
-def open_records(out: Path, identity: str, *, resume: bool = False) -> RecordWriter:
-    """Opens an output for this run's records.
+def open_records(
+    out: Path,
+    identity: str,
+    *,
+    resume: bool = False,
+    former: str | None = None,
+    pictures: Iterable[Path] = (),
+    prompt_of: Callable[[Path], str | None] = lambda picture: None,
+) -> RecordWriter:
+    """Opens an output for this run's records. Hold it by `only_writer` where other processes may write it.
 
     Args:
         out: A .csv, .jsonl or .parquet file, overwritten unless the run is resumed.
         identity: The `model` of this run's records.
         resume: Keep the scores the output holds; records with an error are dropped, to be tried again.
+        former: See `ResumedRecords`.
+        pictures: Of these a score is only kept if the picture's file and prompt are still what was scored.
+        prompt_of: Their prompts.
 
     Raises:
         ValueError: A resumed output is not one of ours, or another model or other settings made it. It stays
@@ -86,18 +95,27 @@ def open_records(out: Path, identity: str, *, resume: bool = False) -> RecordWri
     """
     out = out.resolve()  # a link stays a link
     check_output(out)
-    writer = _ParquetWriter if out.suffix.lower() == ".parquet" else _TextWriter
-    return writer(out, identity, resume, set())
+    is_parquet = out.suffix.lower() == ".parquet"
+    done = ResumedRecords(out, identity, former)
+    if resume:
+        for file in (out, _journal_of(out)) if is_parquet else (out,):
+            done.take(read_records(file) if file.exists() else ())
+        done.forget_changed(pictures, prompt_of)
+    return (_ParquetWriter if is_parquet else _TextWriter)(out, resume, done)
+
+
+def _journal_of(out: Path) -> Path:
+    return out.with_name(out.name + ".partial.jsonl")
 
 
 class _TextWriter(RecordWriter):
-    def __init__(self, out: Path, identity: str, resume: bool, done: set[bytes]) -> None:
+    def __init__(self, out: Path, resume: bool, done: ResumedRecords) -> None:
         super().__init__(done)
         self._encode = csv_line if out.suffix.lower() == ".csv" else json_line
         old = read_records(out) if resume and out.exists() else iter(())
         with replacing(out) as temporary, temporary.open("wb") as file:
             file.write(CSV_HEADER if self._encode is csv_line else b"")
-            file.writelines(self._encode(record) for record in _still_good(old, out, identity, done))
+            file.writelines(self._encode(record) for record in done.kept(old))
         self._file = out.open("ab")
 
     def write(self, batch: Sequence[Record]) -> None:
@@ -112,23 +130,23 @@ class _TextWriter(RecordWriter):
 class _ParquetWriter(RecordWriter):
     """Row groups go to a temporary file as they fill, so closing takes no time however many there are."""
 
-    def __init__(self, out: Path, identity: str, resume: bool, done: set[bytes]) -> None:
+    def __init__(self, out: Path, resume: bool, done: ResumedRecords) -> None:
         super().__init__(done)
         parquet = import_parquet()
         import pyarrow
 
         text, number, size = pyarrow.string(), pyarrow.float64(), pyarrow.int32()
-        types = (text, number, number, size, size, text, text)
-        self._schema = pyarrow.schema(list(zip(COLUMNS, types, strict=True)))
+        types = {"score": number, "percentile": number, "width": size, "height": size}
+        self._schema = pyarrow.schema([(column, types.get(column, text)) for column in COLUMNS])
         self._make_table = pyarrow.Table.from_pylist
         self._rows: list[Record] = []
-        self._journal_path = out.with_name(out.name + ".partial.jsonl")
+        self._journal_path = _journal_of(out)
         with ExitStack() as opened:
             temporary = opened.enter_context(replacing(out))
             self._file = opened.enter_context(parquet.ParquetWriter(temporary, self._schema))
             if resume and out.exists():
-                self._add(_still_good(read_records(out), out, identity, done))
-            self._journal = _TextWriter(self._journal_path, identity, resume, done)
+                self._add(done.kept(read_records(out)))
+            self._journal = _TextWriter(self._journal_path, resume, done)
             self._add(read_records(self._journal_path))
             self._opened = opened.pop_all()
         if not resume:
@@ -155,25 +173,6 @@ class _ParquetWriter(RecordWriter):
     def _flush(self) -> None:
         self._file.write_table(self._make_table([asdict(row) for row in self._rows], schema=self._schema))
         self._rows.clear()
-
-
-def _still_good(records: Iterable[Record], out: Path, identity: str, done: set[bytes]) -> Iterator[Record]:
-    """The records a resumed run need not make again, each picture once; their keys are added to `done`."""
-    for record in records:
-        if record.model != identity:
-            raise MaAgiqaError(
-                f"Expected {out.name} to hold scores of {identity}, as this run makes, got {record.model}. "
-                "Name another output, or leave out --resume to overwrite it."
-            )
-        key = _key(record.path)
-        if record.error is None and key not in done:
-            done.add(key)
-            yield record
-
-
-def _key(path: str | os.PathLike[str]) -> bytes:
-    """Sixteen bytes, for a set with a million paths in it."""
-    return hashlib.blake2b(path_key(path).encode(), digest_size=16).digest()
 
 
 @contextmanager

@@ -5,17 +5,20 @@ record is torn, and reading leaves it out.
 """
 
 import csv
-import io
 import json
 import os
-from collections.abc import Callable, Iterator
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .csv_cells import cell_text, csv_row
 from .errors import MaAgiqaError, MissingPackageError
 
 ROW_GROUP = 10_000  # records of a Parquet file held in memory at a time
+LONGEST_CELL = 2**31 - 1  # characters; csv stops at 131 072 of its own accord
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,9 @@ class Record:
         width: Pixels, as is `height`.
         model: What made the score: scorer, revision and every setting that changes scores.
         error: Why there is no score.
+        prompt: What the picture was scored with; None where the scorer needs none.
+        modified: When its file last changed, as `PictureState` says.
+        digest: Of its file, as `PictureState` says; None in outputs that were written before there was this column.
     """
 
     path: str
@@ -38,20 +44,51 @@ class Record:
     height: int | None
     model: str
     error: str | None
+    prompt: str | None = None
+    modified: str | None = None
+    digest: str | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(Record))
 CSV_HEADER = (",".join(COLUMNS) + "\n").encode()
+OLD_CSV_HEADER = (",".join(COLUMNS[: COLUMNS.index("prompt")]) + "\n").encode()  # with cells as they are
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def path_text(path: str | os.PathLike[str]) -> str:
-    r"""A path as valid Unicode: bytes that are none become `\xff` and the like."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""A path as valid Unicode, the same in every locale: bytes that are none become `\xff` and the like."""
+    name = os.fspath(path)
+    encoding = sys.getfilesystemencoding()
+    if encoding in ("utf-8", "ascii"):  # then text from elsewhere, joined to a path of the system, is understood, too
+        encoding = "utf-8"
+    try:
+        return name.encode(encoding, sys.getfilesystemencodeerrors()).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return valid_text(name)
+
+
+def valid_text(text: str) -> str:
+    """Text that can be written as UTF-8 and read again: half characters and NUL become escapes."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def path_from_text(text: str) -> str:
+    """The path that `path_text` made this text of, as this system writes it."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
 def path_key(path: str | os.PathLike[str]) -> str:
     """One spelling for all ways to write a picture's path."""
-    return os.path.abspath(path_text(path))  # noqa: PTH100 - resolve() would follow links
+    return text_key(path_text(path))
+
+
+def text_key(text: str) -> str:
+    """`path_key` of the path that `path_text` made this text of."""
+    if not os.path.isabs(text):  # noqa: PTH117 - a Path drops dots and slashes
+        text = os.path.join(path_text(os.getcwd()), text)  # noqa: PTH109, PTH118
+    spelled = os.path.normcase(os.path.abspath(text))  # noqa: PTH100 - resolve() would follow links
+    # A Mac takes both spellings of an accent for the same file and lists one of them.
+    return unicodedata.normalize("NFC", spelled) if sys.platform == "darwin" else spelled
 
 
 def read_records(out: Path) -> Iterator[Record]:
@@ -69,10 +106,8 @@ def read_records(out: Path) -> Iterator[Record]:
 
 
 def csv_line(record: Record) -> bytes:
-    """One row; a field with a newline in it is quoted."""
-    line = io.StringIO()
-    csv.writer(line).writerow(astuple(record))  # its \r\n makes it quote fields with either of the two
-    return (line.getvalue().removesuffix("\r\n") + "\n").encode()
+    """One row, as `csv_row` writes it."""
+    return csv_row(astuple(record))
 
 
 def json_line(record: Record) -> bytes:
@@ -85,21 +120,24 @@ def _read_csv(out: Path) -> Iterator[Record]:
 
     def watched_lines() -> Iterator[str]:
         nonlocal is_at_end
-        yield from _whole_lines(out, opening=CSV_HEADER)
+        yield from _whole_lines(out, openings=(CSV_HEADER, OLD_CSV_HEADER))
         is_at_end = True
 
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
     rows = csv.reader(watched_lines(), strict=True)
-    next(rows, None)
+    header = next(rows, list(COLUMNS))
+    is_old = len(header) < len(COLUMNS)
     try:
-        for path, score, percentile, width, height, model, error in rows:
+        for row in rows:
+            cells = dict(zip(header, row if is_old else map(cell_text, row), strict=True))
             yield Record(
-                path,
-                float(score) if score else None,
-                float(percentile) if percentile else None,
-                int(width) if width else None,
-                int(height) if height else None,
-                model,
-                error or None,
+                cells["path"],
+                float(cells["score"]) if cells["score"] else None,
+                float(cells["percentile"]) if cells["percentile"] else None,
+                int(cells["width"]) if cells["width"] else None,
+                int(cells["height"]) if cells["height"] else None,
+                cells["model"],
+                *(cells.get(name) or None for name in COLUMNS[COLUMNS.index("error") :]),
             )
     except csv.Error:
         if not is_at_end:  # else the last record is torn inside its quotes
@@ -107,7 +145,7 @@ def _read_csv(out: Path) -> Iterator[Record]:
 
 
 def _read_json_lines(out: Path) -> Iterator[Record]:
-    for line in _whole_lines(out, opening=b'{"path"'):
+    for line in _whole_lines(out, openings=(b'{"path"',)):
         yield Record(**json.loads(line))
 
 
@@ -125,13 +163,18 @@ READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
 }
 
 
-def _whole_lines(path: Path, *, opening: bytes) -> Iterator[str]:
-    """All lines but a torn last one. What opens otherwise is not ours, however little there is of it."""
+def _whole_lines(path: Path, *, openings: Sequence[bytes]) -> Iterator[str]:
+    """All lines but a torn last one. What opens otherwise is not ours, however little there is of it.
+
+    A byte order mark, and lines as Windows ends them, come of a program that opened and saved the file.
+    """
     with path.open("rb") as file:
-        start = file.read(len(opening))
-        if not opening.startswith(start):
+        begin = len(BYTE_ORDER_MARK) if file.read(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK else 0
+        file.seek(begin)
+        start = file.read(1 + max(map(len, openings))).replace(b"\r\n", b"\n")
+        if not any(start.startswith(opening) or opening.startswith(start) for opening in openings):
             raise MaAgiqaError(f"it starts with {start.decode(errors='replace')!r}")
-        file.seek(0)
+        file.seek(begin)
         for line in file:
             if line.endswith(b"\n"):
                 yield line.decode()

@@ -1,4 +1,4 @@
-"""The loop behind `score` and `rank`: pictures decoded ahead, scored in small batches, out as records.
+"""The loop behind `score` and `rank`: pictures decoded ahead, scored in groups, out as records.
 
 No picture ends a run: what cannot be read, has no prompt, does not fit into memory or makes the scorer
 stumble becomes a record with its error.
@@ -7,12 +7,11 @@ stumble becomes a record with its error.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,16 +19,16 @@ import torch
 from .batching import is_out_of_memory
 from .errors import MaAgiqaError, UnusableModelError
 from .images import Picture, iterate_pictures
+from .made_ahead import made_ahead
+from .picture_state import PictureState, picture_state
 from .prompt_file import read_prompts
-from .records import Record, path_key, path_text
+from .records import Record, path_key, path_text, valid_text
 from .score_loop import score_again
 from .scorer import NO_PROMPT, Scorer, load_scorer
+from .scorer_identity import scorer_identity
+from .work_groups import work_in_groups
 
-BATCH_SIZE = 8  # small, since a killed run loses the batch it was in
-BATCH_PIXELS = 2**25  # 33 megapixels, decoded 100 MB: large pictures come in smaller batches
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+READERS = 2  # threads that read files to tell them from others of the same name
 
 
 @dataclass(frozen=True)
@@ -56,15 +55,27 @@ class ScoringRun:
 
     Attributes:
         scorer: What scores.
-        identity: Scorer, revision and the settings that change scores: the `model` of every record.
+        identity: What was loaded, see `scorer_identity`: the `model` of every record.
         prompts: By `path_key`; None where the scorer looks at pictures alone.
-        batch_size: Pictures per batch.
+        batch_size: Pictures at a time; None leaves it to the scorer.
     """
 
     scorer: Scorer
     identity: str
     prompts: Mapping[str, str] | None
-    batch_size: int
+    batch_size: int | None
+
+    @property
+    def former_identity(self) -> str | None:
+        """The `model` of records from before each had its prompt: a digest of all prompts stood in it."""
+        if self.prompts is None:
+            return None
+        digest = hashlib.sha256(json.dumps(sorted(self.prompts.items())).encode()).hexdigest()
+        return f"{self.identity};prompts={digest[:16]}"
+
+    def prompt_of(self, path: Path) -> str | None:
+        """What a picture is scored with; empty where it has none, None where none is needed."""
+        return None if self.prompts is None else self.prompts.get(path_key(path), "").strip()
 
 
 def load(options: ScoringOptions, model: str | None = None) -> Scorer:
@@ -105,72 +116,55 @@ def prepare(options: ScoringOptions, known_prompts: Mapping[str, str] | None = N
         prompts = None
     elif not prompts:
         raise MaAgiqaError(f"Expected prompts for {scorer.info.name}, got none. Give --prompts FILE.")
-    identity = [f"{scorer.info.name}@{scorer.info.revision}"]
-    if options.target is not None and scorer.info.targets[0] != options.target:
-        identity.append(f"target={options.target}")
-    if options.semantic is not None:
-        identity.append(f"semantic={options.semantic}")
-    if options.dtype != "auto":
-        identity.append(f"dtype={options.dtype}")
-    if options.quantization is not None:
-        identity.append(f"quantization={options.quantization}")
-    if prompts is not None:
-        digest = hashlib.sha256(json.dumps(sorted(prompts.items())).encode()).hexdigest()
-        identity.append(f"prompts={digest[:16]}")
-    return ScoringRun(scorer, ";".join(identity), prompts, options.batch_size or BATCH_SIZE)
+    return ScoringRun(scorer, scorer_identity(scorer), prompts, options.batch_size)
+
+
+@dataclass(frozen=True)
+class _Sighted:
+    """A decoded picture, and what its file was just before."""
+
+    picture: Picture
+    state: PictureState | None
 
 
 def score_pictures(run: ScoringRun, paths: Iterable[Path]) -> Iterator[list[Record]]:
-    """Scores pictures in order, a batch at a time."""
-    return work_through(_batches(iterate_pictures(paths), run), lambda batch: _score_batch(run, batch))
+    """Scores pictures in order, a group at a time: see `work_in_groups`."""
+    return work_in_groups(
+        _sighted(paths),
+        lambda group: _score_group(run, group),
+        pixels_of=lambda sighted: sighted.picture.width * sighted.picture.height,
+        size=run.batch_size,
+        is_one_group=run.scorer.info.relative,  # it compares the pictures
+    )
 
 
-def work_through(batches: Iterable[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
-    """Works in a thread of its own: Ctrl-C reaches the caller at once, however long a batch takes."""
-    thread = ThreadPoolExecutor(1, thread_name_prefix="scorer")
-    try:
-        for batch in batches:
-            yield _interruptible(thread.submit(work, batch))
-    finally:
-        thread.shutdown(wait=False, cancel_futures=True)
+def _sighted(paths: Iterable[Path]) -> Iterator[_Sighted]:
+    states: deque[PictureState | None] = deque()
+
+    def noted() -> Iterator[Path]:
+        for path, state in made_ahead(paths, lambda path: (path, picture_state(path)), READERS):
+            states.append(state)
+            yield path
+
+    for picture in iterate_pictures(noted()):
+        yield _Sighted(picture, states.popleft())
 
 
-def _batches(pictures: Iterable[Picture], run: ScoringRun) -> Iterator[list[Picture]]:
-    batch: list[Picture] = []
-    pixels = 0
-    for picture in pictures:
-        batch.append(picture)
-        pixels += picture.width * picture.height
-        is_full = len(batch) >= run.batch_size or pixels >= BATCH_PIXELS
-        if is_full and not run.scorer.info.relative:  # a relative scorer judges the whole group at once
-            yield batch
-            batch, pixels = [], 0
-    if batch:
-        yield batch
-
-
-def _interruptible(future: Future[Result]) -> Result:
-    while not wait([future], timeout=0.2).done:  # without a timeout Windows lets no Ctrl-C through
-        pass
-    return future.result()
-
-
-def _score_batch(run: ScoringRun, batch: Sequence[Picture]) -> list[Record]:
-    prompts = None if run.prompts is None else [_prompt(run.prompts, picture) for picture in batch]
-    errors = [picture.error for picture in batch]
-    if prompts is not None:
-        errors = [error or (None if prompt else NO_PROMPT) for error, prompt in zip(errors, prompts, strict=True)]
-    is_ready = [error is None for error in errors]
-    images = [_as_array(picture.pixels) for picture in compress(batch, is_ready)]
-    outcomes = iter(_score_images(run.scorer, images, prompts and list(compress(prompts, is_ready))))
-    return [
-        _record(run, picture, next(outcomes) if error is None else error)
-        for picture, error in zip(batch, errors, strict=True)
+def _score_group(run: ScoringRun, group: Sequence[_Sighted]) -> list[Record]:
+    pictures = [sighted.picture for sighted in group]
+    prompts = [run.prompt_of(Path(picture.path or "")) for picture in pictures]
+    errors = [
+        picture.error or (NO_PROMPT if prompt == "" else None)
+        for picture, prompt in zip(pictures, prompts, strict=True)
     ]
-
-
-def _prompt(prompts: Mapping[str, str], picture: Picture) -> str:
-    return prompts.get(path_key(picture.path or ""), "").strip()
+    is_ready = [error is None for error in errors]
+    images = [_as_array(picture.pixels) for picture in compress(pictures, is_ready)]
+    texts = [prompt for prompt in compress(prompts, is_ready) if prompt is not None]
+    outcomes = iter(_score_images(run.scorer, images, texts or None, run.batch_size))
+    return [
+        _record(run, sighted, prompt, next(outcomes) if error is None else error)
+        for sighted, prompt, error in zip(group, prompts, errors, strict=True)
+    ]
 
 
 def _as_array(pixels: torch.Tensor | None) -> np.ndarray:
@@ -179,10 +173,12 @@ def _as_array(pixels: torch.Tensor | None) -> np.ndarray:
     return pixels.movedim(0, -1).numpy()
 
 
-def _score_images(scorer: Scorer, images: Sequence[np.ndarray], prompts: Sequence[str] | None) -> list[float | str]:
+def _score_images(
+    scorer: Scorer, images: Sequence[np.ndarray], prompts: Sequence[str] | None, batch_size: int | None
+) -> list[float | str]:
     """For each image its score, or the reason why there is none."""
-    batch_size = len(images)
-    while batch_size:
+    is_worth_trying = bool(images)
+    while is_worth_trying:
         try:
             scores = scorer.score(images, prompts, batch_size=batch_size, on_error="nan").tolist()
             return [
@@ -196,9 +192,10 @@ def _score_images(scorer: Scorer, images: Sequence[np.ndarray], prompts: Sequenc
                 return [_reason(error)]
             if scorer.info.relative:
                 raise
-            batch_size = batch_size // 2 if is_out_of_memory(error) else 0
+            batch_size = min(batch_size or len(images), len(images)) // 2
+            is_worth_trying = is_out_of_memory(error) and batch_size > 0
     alone = [slice(i, i + 1) for i in range(len(images))]
-    return [_score_images(scorer, images[i], None if prompts is None else prompts[i])[0] for i in alone]
+    return [_score_images(scorer, images[i], None if prompts is None else prompts[i], 1)[0] for i in alone]
 
 
 def _reason(error: Exception) -> str:
@@ -207,7 +204,8 @@ def _reason(error: Exception) -> str:
     return f"cannot be scored: {' '.join(str(error).split()) or type(error).__name__}"
 
 
-def _record(run: ScoringRun, picture: Picture, outcome: float | str) -> Record:
+def _record(run: ScoringRun, sighted: _Sighted, prompt: str | None, outcome: float | str) -> Record:
+    picture, state = sighted.picture, sighted.state
     if isinstance(outcome, float) and not math.isfinite(outcome):
         outcome = f"the scorer returned {outcome}"
     score = None if isinstance(outcome, str) else _significant(outcome)
@@ -220,7 +218,10 @@ def _record(run: ScoringRun, picture: Picture, outcome: float | str) -> Record:
         width=picture.width or None,
         height=picture.height or None,
         model=run.identity,
-        error=outcome.encode("utf-8", "backslashreplace").decode() if isinstance(outcome, str) else None,
+        error=valid_text(outcome) if isinstance(outcome, str) else None,
+        prompt=valid_text(prompt) if prompt else None,
+        modified=None if state is None else state.modified,
+        digest=None if state is None else state.digest,
     )
 
 

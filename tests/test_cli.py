@@ -3,15 +3,22 @@
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ma_agiqa_core.picture_state import PictureState, picture_state
 from ma_agiqa_core.records import read_records
 
 MakePicture = Callable[[Path, int], Path]
+
+
+def state_of(path: str) -> PictureState:
+    state = picture_state(path)
+    assert state is not None
+    return state
 
 
 def test_score_prints_an_aligned_table_and_a_summary(folder: Path, run: Any) -> None:
@@ -48,6 +55,8 @@ def test_score_json_is_all_there_is_on_stdout(folder: Path, run: Any) -> None:
         "height": 8,
         "model": "lite@1",
         "error": None,
+        "prompt": None,
+        **asdict(state_of("photos/a.png")),
     }
     broken = answer["records"][2]
     assert (broken["score"], broken["percentile"], broken["width"]) == (None, None, None)
@@ -63,11 +72,14 @@ def test_score_writes_records(folder: Path, run: Any, suffix: str) -> None:
     assert (code, printed) == (1, "")
     assert err.splitlines()[0] == "photos/broken.png: not a picture Pillow can read"
     assert err.splitlines()[-1] == f"Records: {out}"
-    assert [astuple(record) for record in read_records(out)] == [
+    assert [astuple(record)[:7] for record in read_records(out)] == [
         ("photos/a.png", 0.2, 20.0, 12, 8, "lite@1", None),
         ("photos/b.png", 0.8, 80.0, 12, 8, "lite@1", None),
         ("photos/broken.png", None, None, None, None, "lite@1", "not a picture Pillow can read"),
         ("photos/sub/c.png", 0.4, 40.0, 12, 8, "lite@1", None),
+    ]
+    assert [(record.prompt, record.modified, record.digest) for record in read_records(out)] == [
+        (None, *astuple(state_of(f"photos/{name}.png"))) for name in ("a", "b", "broken", "sub/c")
     ]
 
 
@@ -89,7 +101,6 @@ def test_resume_scores_what_is_missing_and_tries_errors_again(
 ) -> None:
     out = folder / f"scores{suffix}"
     run("score", "photos/a.png", "photos/broken.png", "--out", out)
-    make_picture(folder / "photos" / "a.png", 0)  # not looked at again
     make_picture(folder / "photos" / "broken.png", 255)
 
     code, printed, err = run("score", "photos", "--out", out, "--resume", "--json")
@@ -119,8 +130,8 @@ def test_resume_with_nothing_left_is_done(folder: Path, run: Any) -> None:
     assert Path("scores.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("options", [["--model", "lite@2"], ["--dtype", "float32"], ["--semantic", "other"]])
-def test_resume_refuses_other_settings(folder: Path, run: Any, options: list[str]) -> None:
+@pytest.mark.parametrize("options", [["--model", "lite@2"], ["--model", "lite@1b"]])
+def test_resume_refuses_another_scorer(folder: Path, run: Any, options: list[str]) -> None:
     run("score", "photos", "--out", "scores.csv")
     before = Path("scores.csv").read_bytes()
 

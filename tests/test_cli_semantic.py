@@ -26,6 +26,7 @@ def command(capsys, tmp_path, monkeypatch, make_picture):
 
 
 def test_extract_then_score_without_the_language_model(command, checkpoint, owl_folder, monkeypatch):
+    from ma_agiqa_core.semantic.model_files import fingerprint
     from ma_agiqa_core.semantic.published_mplug_owl2 import PublishedMplugOwl2
 
     code, out, err = command("extract", "photos", "--semantic", owl_folder, "--cache", "cache", "--device", "cpu")
@@ -40,7 +41,7 @@ def test_extract_then_score_without_the_language_model(command, checkpoint, owl_
     records = json.loads(out)["records"]
     assert [record["score"] is None for record in records] == [False, False, True, False]
     assert json.loads(out)["model"]["name"] == "tiny"
-    assert f"semantic={owl_folder}" in records[0]["model"]
+    assert f";semantic={owl_folder.name}@{fingerprint(owl_folder)[:12]};questions=" in records[0]["model"]
 
 
 def test_rank_with_a_language_model(command, checkpoint, owl_folder):

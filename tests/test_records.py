@@ -40,8 +40,11 @@ def test_other_programs_read_the_same(tmp_path: Path) -> None:
 
     with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
-    assert tuple(rows[0]) == ("path", "score", "percentile", "width", "height", "model", "error")
-    assert rows[1:] == [["" if value is None else str(value) for value in row] for row in expected]
+    assert tuple(rows[0][:7]) == ("path", "score", "percentile", "width", "height", "model", "error")
+    assert tuple(rows[0][7:]) == ("prompt", "modified", "digest")
+    cells = [["" if value is None else str(value) for value in row] for row in expected]
+    cells[3][0] = f"'{cells[3][0]}"  # it starts with a return
+    assert rows[1:] == cells
 
     lines = (tmp_path / "scores.jsonl").read_bytes().split(b"\n")
     assert [tuple(json.loads(line).values()) for line in lines[:-1]] == expected

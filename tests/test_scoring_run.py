@@ -21,7 +21,8 @@ def test_prompts_reach_their_pictures_and_missing_ones_are_errors(folder: Path, 
     assert records["photos/a.png"]["score"] == 4
     assert records["photos/sub/c.png"]["score"] == 12
     assert records["photos/b.png"]["error"] == "no prompt for this picture"
-    assert records["photos/a.png"]["model"].startswith("needs-prompt@1;prompts=")
+    assert records["photos/a.png"]["model"] == "needs-prompt@1"
+    assert [records[f"photos/{name}.png"]["prompt"] for name in ("a", "b", "sub/c")] == ["a, b", None, "twelve chars"]
 
 
 def test_a_picture_the_scorer_stumbles_over_does_not_end_the_run(

@@ -144,7 +144,7 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
     check_outputs(out, endings=(".safetensors",))
     if out.exists() and Path(options["model"]).exists() and out.samefile(options["model"]):
         raise MaAgiqaError(f"Expected another file than the teacher's, got {out} for both. It would be lost.")
-    total, all_listed = survey(images, None)
+    total, all_listed = survey(images)
     pictures = list(find_pictures(images))
 
     from ..scoring_run import ScoringOptions, prepare

@@ -32,6 +32,10 @@ def convert(published: Path, out: Path, trained_on: str | None) -> None:
 
     The pickle is read as data: nothing in it is executed.
     """
+    from ..whole_file import check_can_write
+
+    check_can_write(out)
+
     from ..checkpoint import convert_file, read_facts
 
     config = convert_file(published, out, trained_on=trained_on)
@@ -55,8 +59,10 @@ def extract(
     cache already are not asked about again: an interrupted run goes on where it was.
     """
     from ..folders import find_pictures
+    from ..whole_file import check_can_write_in
 
-    total, all_listed = survey(paths, None)
+    check_can_write_in(cache)
+    total, all_listed = survey(paths)
 
     from ..extraction_run import extract_pictures
     from ..prompt_file import read_prompts

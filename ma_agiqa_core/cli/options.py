@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..errors import MaAgiqaError, MissingFileError
+from ..errors import MaAgiqaError
 
 PROGRAM = "ma-agiqa"
 SOME_FAILED, WRONG_USAGE, BUG, INTERRUPTED = 1, 2, 70, 130
@@ -94,12 +94,11 @@ model_options = together(
 scoring_options = together(prompts_option, model_options)
 
 
-def survey(paths: Sequence[Path], report: Path | None, leave_out: Path | None = None) -> tuple[int, bool]:
+def survey(paths: Sequence[Path], leave_out: Path | None = None) -> tuple[int, bool]:
     """Counts the pictures and finds out what is wrong before a model is loaded.
 
     Args:
         paths: Files and folders.
-        report: Where to write one.
         leave_out: A folder whose pictures are not meant.
 
     Returns:
@@ -107,8 +106,6 @@ def survey(paths: Sequence[Path], report: Path | None, leave_out: Path | None = 
     """
     from ..folders import find_pictures
 
-    if report is not None and report.suffix.lower() not in (".html", ".htm"):
-        raise MaAgiqaError(f"Expected a report ending in .html, got {report}.")
     unlisted: list[OSError] = []
     total = sum(1 for _ in find_pictures(paths, on_error=unlisted.append, leave_out=leave_out))
     for error in unlisted:
@@ -153,12 +150,24 @@ def _why_not_read(suffix: str) -> str:
 
 
 def check_outputs(*files: Path | None, endings: Sequence[str]) -> None:
-    """Refuses outputs before the work that fills them: another ending, or a folder that does not exist."""
+    """Refuses outputs before the work that fills them: another ending, or what cannot be written."""
+    from ..whole_file import check_can_write
+
     for file in files:
         if file is not None and file.suffix.lower() not in endings:
             raise MaAgiqaError(f"Expected a file ending in {' or '.join(endings)}, got {file}.")
-        if file is not None and not file.parent.is_dir():
-            raise MissingFileError(f"Expected an existing folder for {file.name}, got {file.parent}. Create it first.")
+        if file is not None:
+            check_can_write(file)
+
+
+def check_report(report: Path | None) -> None:
+    """`check_outputs` of a report, whose folder is made with it."""
+    from ..whole_file import check_can_write
+
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        raise MaAgiqaError(f"Expected a report ending in .html, got {report}.")
+    if report is not None:
+        check_can_write(report, makes_folder=True)
 
 
 def notice(message: str) -> None:

@@ -15,6 +15,7 @@ from .options import (
     PATH,
     PROGRAM,
     SOME_FAILED,
+    check_report,
     debug_option,
     json_option,
     paths_argument,
@@ -43,6 +44,7 @@ def demo() -> int:
 
     folder = Path("ma-agiqa-demo")
     report = folder / "report.html"
+    check_report(report)
     scoring = prepare(ScoringOptions())
     ranking, records = rank_with_progress(scoring, write_demo_pictures(folder / "pictures"))
     click.echo(ranking_table(ranking, scoring.scorer.info, is_selection=False))
@@ -68,6 +70,7 @@ def score(
     many of the pictures the model was calibrated on score lower: better than 83 %.
     """
     from ..folders import find_pictures
+    from ..output_lock import only_writer
     from ..record_writer import check_output, open_records
     from ..records import read_records
 
@@ -75,19 +78,33 @@ def score(
         raise click.UsageError("Expected --out F beside --resume, got none.", click.get_current_context())
     if out is not None:
         check_output(out)
-    total, all_listed = survey(paths, report)
-
-    from ..scoring_run import ScoringOptions, prepare
-    from ..terminal import error_lines, json_records, score_lines, score_with_progress
-
-    scoring = prepare(ScoringOptions(**options))
-    info = scoring.scorer.info
-    if info.relative:
-        raise MaAgiqaError(f"Expected a scorer that judges each picture alone, got {info.name}. Use {PROGRAM} rank.")
-    say_missing_prompts(scoring.prompts, find_pictures(paths), options["prompts"])
+    check_report(report)
+    total, all_listed = survey(paths)
     records: list[Record] = []
     with ExitStack() as opened:
-        writer = None if out is None else open_records(out, scoring.identity, resume=resume)
+        if out is not None:
+            opened.enter_context(only_writer(out))
+
+        from ..scoring_run import ScoringOptions, prepare
+        from ..terminal import error_lines, json_records, score_lines, score_with_progress
+
+        scoring = prepare(ScoringOptions(**options))
+        info = scoring.scorer.info
+        if info.relative:
+            raise MaAgiqaError(
+                f"Expected a scorer that judges each picture alone, got {info.name}. Use {PROGRAM} rank."
+            )
+        say_missing_prompts(scoring.prompts, find_pictures(paths), options["prompts"])
+        writer = None
+        if out is not None:
+            writer = open_records(
+                out,
+                scoring.identity,
+                resume=resume,
+                former=scoring.former_identity,
+                pictures=find_pictures(paths),
+                prompt_of=scoring.prompt_of,
+            )
         show = json_records(info) if as_json else score_lines(info) if out is None else error_lines()
         outputs = [opened.enter_context(show)]
         pictures = find_pictures(paths)
@@ -131,12 +148,15 @@ def rank(
     copies of an earlier run.
     """
     from ..folders import copy_to_folder, find_pictures
+    from ..whole_file import check_can_write_in
 
     if min_score is not None and math.isnan(min_score):
         raise click.BadParameter("Expected a number, got nan.", param_hint="'--min-score'")
     if copy_best is not None:
         copy_best.mkdir(parents=True, exist_ok=True)
-    _, all_listed = survey(paths, report, leave_out=copy_best)
+        check_can_write_in(copy_best)
+    check_report(report)
+    _, all_listed = survey(paths, leave_out=copy_best)
     sources = list(find_pictures(paths, leave_out=copy_best))
 
     from ..scoring_run import ScoringOptions, prepare
@@ -176,10 +196,11 @@ def _judged(
 def _write_report(
     report: Path, scoring: "ScoringRun", judged: "Iterable[tuple[Record, bool | None]]", **settings: Any
 ) -> None:
+    from ..records import path_from_text
     from ..report import ReportEntry, write_report
 
     entries = (
-        ReportEntry(r.path, r.score, r.percentile, r.width or 0, r.height or 0, is_kept, r.error)
+        ReportEntry(path_from_text(r.path), r.score, r.percentile, r.width or 0, r.height or 0, is_kept, r.error)
         for r, is_kept in judged
     )
     write_report(report, entries, model=scoring.scorer.info, **settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -33,6 +35,7 @@ from ..scorer import (
     resolve_dtype,
     resolve_prompts,
 )
+from ..scorer_identity import precision_setting
 from .cache import SemanticCache
 from .model_files import (
     MPLUG_OWL2,
@@ -183,6 +186,17 @@ class SemanticExtractor:
     def revision(self) -> str:
         """The Hub's commit where it is known, else the fingerprint of the files."""
         return commit_of(self.folder) or self._fingerprint[:12]
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The model, its precision and quantization, and a digest of the questions, for `scorer_identity`."""
+        asked = json.dumps(sorted(self.questions.items())).encode()
+        return (
+            f"semantic={self.name}@{self.revision}{self._library}",
+            *(f"semantic-{setting}" for setting in precision_setting(self.dtype)),
+            *([f"quantization={self.quantization} by {self._quantized_by}"] if self.quantization else []),
+            f"questions={hashlib.sha256(asked).hexdigest()[:12]}",
+        )
 
     @cached_property
     def hidden_size(self) -> int:
