@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,14 +28,14 @@ def file_digest(path: Path) -> str:
 
         with suppress(OSError):
             folder = cached_assets_path("ma-agiqa", namespace="fingerprints")
-            remembered = folder / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.json"
+            remembered = folder / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}.json"
             with suppress(OSError, ValueError):
                 *known, digest = json.loads(remembered.read_text(encoding="utf-8"))
                 if known == state:
                     return digest
     digest = _sha256(path)
     if remembered is not None:
-        with suppress(OSError), replacing(remembered) as temporary:
+        with suppress(OSError), replacing(remembered, is_shared=True) as temporary:
             temporary.write_text(json.dumps([*state, digest]), encoding="utf-8")
     return digest
 

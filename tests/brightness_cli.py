@@ -14,7 +14,6 @@ from typing import Any
 
 from ma_agiqa_core import MaAgiqaError, cli, record_writer, scoring_run, terminal  # all before the fork
 from ma_agiqa_core.callable_scorer import CallableScorer
-from ma_agiqa_core.errors import MaAgiqaError
 
 assert record_writer
 assert terminal

@@ -1,6 +1,7 @@
 """What commands share: options and arguments, exit codes, the look at all pictures before a model is loaded."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,8 @@ Exit codes:
   1    some pictures could not be scored: each has its error, the others are done
   2    wrong usage, missing path or model, no pictures
   70   a bug in ma-agiqa: its traceback is shown
-  130  interrupted: what was scored is written"""
+  130  interrupted: what was scored is written
+  141  the reader of the output has left, as head does"""
 # What people keep beside pictures, or take for them, and why it is not read.
 NOT_READ = {
     ".3fr .arw .cr2 .cr3 .crw .dng .erf .iiq .kdc .mef .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw "
@@ -173,4 +175,5 @@ def check_report(report: Path | None) -> None:
 def notice(message: str) -> None:
     """One line on stderr, whatever is in the file names. Needs no other module: it may report a missing one."""
     one_line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
-    click.echo(f"{PROGRAM}: {one_line}", err=True)
+    with suppress(OSError):  # nobody reads it, or a full disk takes it: the exit code still says what happened
+        click.echo(f"{PROGRAM}: {one_line}", err=True)

@@ -115,6 +115,9 @@ def train(
     several sets, train one model with a head for each target. For several graphics cards or machines:
     accelerate launch -m ma_agiqa_core.cli train ...
     """
+    from ..whole_file import check_can_write_in
+
+    check_can_write_in(out)
     sets = take_labelled_sets(options, split)
 
     from ..training.joined_sets import joined

@@ -172,7 +172,7 @@ class CalibrationReport:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes `to_dict` as JSON; the file appears whole or not at all."""
-        with replacing(Path(path)) as temporary:
+        with replacing(Path(path), is_shared=True) as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def plot(self, path: str | os.PathLike[str]) -> None:
@@ -180,7 +180,7 @@ class CalibrationReport:
         from .calibration_plot import draw
 
         picture = draw(self)
-        with replacing(Path(path)) as temporary:
+        with replacing(Path(path), is_shared=True) as temporary:
             picture.save(temporary, format="PNG")
 
     def __str__(self) -> str:

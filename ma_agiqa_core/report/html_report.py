@@ -125,7 +125,7 @@ def write_report(
         ],
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+    with replacing(out, is_shared=True) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(_render(context))
 
 

@@ -248,6 +248,6 @@ def _save(
         "quantiles": json.dumps([float(f"{q:.7g}") for q in np.quantile(scores, np.linspace(0, 1, 101))]),
         "distilled": json.dumps(facts, allow_nan=False),
     }
-    with replacing(out) as temporary:
+    with replacing(out, is_shared=True) as temporary:
         tensors = {tensor_name: tensor.contiguous() for tensor_name, tensor in state.items()}
         save_file(tensors, temporary, {f"ma_agiqa.{key}": value for key, value in metadata.items()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from .. import metrics
 from ..checkpoint import CheckpointFacts, TargetScale
+from ..csv_cells import csv_row
 from ..hub import commit_of
 from ..semantic.extractor import SemanticExtractor
 from ..semantic.questions import questions_for
@@ -103,10 +103,9 @@ def write_predictions(
     path: Path, labelled: LabelledSet, split: Split, targets: Sequence[str], predictions: Any
 ) -> None:
     """predictions.csv: validation and test pictures, each target's label and prediction; both empty without a label."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
+    with replacing(path) as temporary, temporary.open("wb") as file:
         columns = [column for target in targets for column in (f"{target}_label", f"{target}_prediction")]
-        table.writerow(["name", "split", *columns])
+        file.write(csv_row(["name", "split", *columns]))
         for part in ("val", "test"):
             for row in getattr(split, part):
                 picture = labelled.pictures[row]
@@ -114,7 +113,7 @@ def write_predictions(
                 for column, target in enumerate(targets):
                     is_known = target in picture.scores
                     cells += [picture.scores[target], float(predictions[row, column])] if is_known else ["", ""]
-                table.writerow([picture.name, part, *cells])
+                file.write(csv_row([picture.name, part, *cells]))
 
 
 def checkpoint_facts(

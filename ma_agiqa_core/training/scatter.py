@@ -44,7 +44,7 @@ def draw_scatter(evaluations: Sequence[Evaluation], path: Path, *, model: str = 
     for axes, evaluation in zip(panels, evaluations, strict=True):
         _draw(axes, evaluation)
         axes.set_xlabel(f"predicted{f' by {model}' if model else ''}", parse_math=False)
-    with replacing(path) as temporary:
+    with replacing(path, is_shared=True) as temporary:
         figure.savefig(temporary, format=path.suffix.lower().removeprefix("."))
 
 
