@@ -4,8 +4,10 @@ import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ma_agiqa_core.csv_cells import cell_text, csv_row
@@ -75,3 +77,14 @@ def test_an_output_that_a_spreadsheet_saved_is_resumed(folder: Path, run: Any, n
     assert "0 of 1 pictures" in run("score", "photos", "--out", out, "--resume")[2]  # the broken one
     assert sorted(out.read_bytes().splitlines()) == sorted(saved.splitlines())
     assert not saved.startswith(b"\xef\xbb\xbf")
+
+
+def test_predictions_run_no_formulas(tmp_path: Path) -> None:
+    from ma_agiqa_core.training.results import write_predictions
+
+    pictures = [SimpleNamespace(name="=1.png", scores={"quality": -2.0})]
+    labelled, split = SimpleNamespace(pictures=pictures), SimpleNamespace(val=[0], test=[])
+    write_predictions(tmp_path / "p.csv", labelled, split, ["quality"], np.array([[-1.5]]))  # type: ignore[arg-type]
+
+    (row,) = csv.DictReader((tmp_path / "p.csv").open(encoding="utf-8"))
+    assert row == {"name": "'=1.png", "split": "val", "quality_label": "-2.0", "quality_prediction": "-1.5"}
