@@ -1,0 +1,1 @@
+"""What callers pass: numbers and options, checked and said in messages."""

@@ -1,0 +1,1 @@
+"""ComfyUI's data (latents, conditioning, segments of a sampling), without importing ComfyUI."""

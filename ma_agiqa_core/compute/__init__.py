@@ -1,0 +1,1 @@
+"""Where to compute, how many at a time, and how far it has come."""

@@ -1,0 +1,1 @@
+"""Best of N: requests, batches, processes, one at a time."""

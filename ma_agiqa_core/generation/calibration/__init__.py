@@ -1,0 +1,1 @@
+"""Where pruning pays: measured, replayed, reported."""

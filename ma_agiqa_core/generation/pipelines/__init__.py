@@ -1,0 +1,1 @@
+"""What is known about diffusers' pipelines and schedulers."""

@@ -1,0 +1,1 @@
+"""Dropping candidates in the middle of the loop."""

@@ -1,0 +1,1 @@
+"""Pictures with human scores: tables, published data sets, splits."""

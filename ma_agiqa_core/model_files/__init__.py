@@ -1,0 +1,1 @@
+"""Weights and configurations on this machine, and how they come here."""

@@ -1,0 +1,1 @@
+"""Every kind of picture in: files, folders, PIL images, arrays and tensors."""

@@ -1,0 +1,1 @@
+"""What is written about pictures: records, prompt tables, the PNG chunk."""

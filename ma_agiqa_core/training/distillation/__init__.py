@@ -1,0 +1,1 @@
+"""A small scorer that follows a big one."""

@@ -1,0 +1,1 @@
+"""Best-of-N sampling in ComfyUI."""

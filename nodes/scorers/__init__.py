@@ -1,0 +1,1 @@
+"""Scorers in ComfyUI: loading, memory, cache."""
