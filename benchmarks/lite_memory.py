@@ -13,7 +13,10 @@ import psutil
 import torch
 from PIL import Image, ImageOps
 
-from ma_agiqa_core import demo, folders, record_writer, scoring_run
+from ma_agiqa_core import demo
+from ma_agiqa_core.cli import scoring_run
+from ma_agiqa_core.pictures import folders
+from ma_agiqa_core.records import writer as record_writer
 
 SIZES = ((192, 192), (256, 256), (320, 224), (224, 320), (384, 256), (512, 512))  # width, height
 SAMPLE_EVERY = 500  # pictures

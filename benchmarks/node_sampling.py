@@ -108,7 +108,7 @@ def _child() -> None:
     torch.set_num_threads(1)
     tiny = _loaded("tiny_diffusion", ROOT / "tests" / "nodes" / "tiny_diffusion.py")
     _loaded("ma_agiqa_pack", ROOT / "__init__.py", package=ROOT)
-    sampling = importlib.import_module("ma_agiqa_pack.nodes.segmented_sampling")
+    sampling = importlib.import_module("ma_agiqa_pack.nodes.sampling.segmented_sampling")
     with torch.inference_mode():
         rows = [_one(name, sampling, tiny) for name in comfy.samplers.KSampler.SAMPLERS]
     print(_RESULT + json.dumps([asdict(row) for row in rows]))

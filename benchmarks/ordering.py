@@ -27,8 +27,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from ma_agiqa_core import Scorer, demo, load_scorer
-from ma_agiqa_core.lite.degradations import FAMILIES, TEST_LADDERS, Picture, to_bytes
-from ma_agiqa_core.lite.training_set import TEST_CONTENTS, UNSEEN_FAMILIES
+from ma_agiqa_core.scorers.lite.degradations import FAMILIES, TEST_LADDERS, Picture, to_bytes
+from ma_agiqa_core.scorers.lite.recipe.training_set import TEST_CONTENTS, UNSEEN_FAMILIES
 
 from .machine import machine
 from .niqe import Niqe

@@ -27,16 +27,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from ma_agiqa_core.labels.labelled_set import LabelledPicture, LabelledSet
+from ma_agiqa_core.labels.splits import Split
 from ma_agiqa_core.training.augmentation import augmented, generator
 from ma_agiqa_core.training.batches import Batches, TrainingData
-from ma_agiqa_core.training.labels import LabelledPicture, LabelledSet
 from ma_agiqa_core.training.losses import squared_error
 from ma_agiqa_core.training.network import TrainedNetwork, new_network, new_optimizer
-from ma_agiqa_core.training.pixels import TrainingPixels
+from ma_agiqa_core.training.picture_cache import TrainingPixels
+from ma_agiqa_core.training.progress import Watch
 from ma_agiqa_core.training.settings import PRESETS, TrainingSettings
-from ma_agiqa_core.training.splits import Split
 from ma_agiqa_core.training.train import train
-from ma_agiqa_core.training.watch import Watch
 
 from .machine import machine
 from .visual import PlainBranch

@@ -4,11 +4,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .callable_scorer import CallableScorer
-    from .ensemble import EnsembleScorer
     from .errors import MaAgiqaError, PictureError
     from .ranking import RankedPicture, Ranking, rank
-    from .scorer import Scorer, ScorerInfo, load_scorer
+    from .scorers.callable import CallableScorer
+    from .scorers.ensemble import EnsembleScorer
+    from .scorers.scorer import Scorer, ScorerInfo, load_scorer
 
     __version__: str
 
@@ -27,15 +27,15 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "CallableScorer": "callable_scorer",
-    "EnsembleScorer": "ensemble",
+    "CallableScorer": "scorers.callable",
+    "EnsembleScorer": "scorers.ensemble",
     "MaAgiqaError": "errors",
     "PictureError": "errors",
     "RankedPicture": "ranking",
     "Ranking": "ranking",
-    "Scorer": "scorer",
-    "ScorerInfo": "scorer",
-    "load_scorer": "scorer",
+    "Scorer": "scorers.scorer",
+    "ScorerInfo": "scorers.scorer",
+    "load_scorer": "scorers.scorer",
     "rank": "ranking",
 }
 

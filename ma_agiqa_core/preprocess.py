@@ -21,9 +21,9 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from .caller_state import as_loaded
+from .compute.caller_state import as_loaded
 from .errors import MaAgiqaError
-from .images import PictureError, PictureInput, as_picture_list, iterate_pictures
+from .pictures.inputs import PictureError, PictureInput, as_picture_list, iterate_pictures
 
 CUBIC_A = -0.75  # of OpenCV; Pillow has -0.5
 OPENAI_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # what a CLIP processor takes if its config has none

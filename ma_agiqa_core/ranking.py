@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .arguments.numbers import real_number, whole_number
+from .arguments.options import shown
 from .errors import MaAgiqaError
-from .given_numbers import real_number, whole_number
-from .given_options import shown
-from .images import PictureInput, as_picture_list, decode, path_text
-from .score_loop import score_again
-from .scorer import Pictures, Prompts, Scorer, ScorerInfo, as_scores, resolve_prompts
+from .pictures.inputs import PictureInput, as_picture_list, decode, path_text
+from .scorers.picture_scorer import score_again
+from .scorers.scorer import Pictures, Prompts, Scorer, ScorerInfo, as_scores, resolve_prompts
 
 
 @dataclass(frozen=True)

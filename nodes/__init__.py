@@ -7,7 +7,7 @@ import logging
 from importlib import import_module
 
 from .install_advice import install_advice
-from .model_folder import register
+from .scorers.model_folder import register
 
 _logger = logging.getLogger(__name__)
 

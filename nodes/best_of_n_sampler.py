@@ -3,13 +3,13 @@
 import comfy.samplers
 from comfy_api.latest import io
 
-from ..ma_agiqa_core.generation.segments import candidate_latents, choose, stages_of
-from ..ma_agiqa_core.score_progress import watching
-from .latent_decoding import PREVIEWS
-from .managed_scorer import one_scorer
-from .sampled_candidates import SampledCandidates
+from ..ma_agiqa_core.comfyui.segmented_best_of_n import candidate_latents, choose, stages_of
+from ..ma_agiqa_core.compute.progress import watching
+from .sampling.candidates import SampledCandidates
+from .sampling.decoding import PREVIEWS
+from .sampling.segmented_sampling import SamplerSettings
 from .schema import CATEGORY, Scorer, schema
-from .segmented_sampling import SamplerSettings
+from .scorers.managed_scorer import one_scorer
 
 _MOST = 64  # as many latents as ComfyUI's own nodes repeat and pick
 

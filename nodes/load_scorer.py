@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from .model_folder import FROM_CHECKPOINT, LITE, scorer_file, scorer_names, semantic_folder, semantic_names
 from .schema import CATEGORY, Scorer, schema
-from .scorer_loading import DEVICES, PRECISIONS, file_states, managed_scorer
+from .scorers.loading import DEVICES, PRECISIONS, file_states, managed_scorer
+from .scorers.model_folder import FROM_CHECKPOINT, LITE, scorer_file, scorer_names, semantic_folder, semantic_names
 
 
 class LoadScorer(io.ComfyNode):

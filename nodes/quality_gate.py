@@ -2,10 +2,10 @@
 
 from comfy_api.latest import io
 
-from ..ma_agiqa_core.selection import split_at
-from .given_scores import limit_for, scores_for
-from .pictures import as_image_output, flattened
+from ..ma_agiqa_core.comfyui.selection import split_at
 from .schema import CATEGORY, Scorer, schema
+from .sockets.images import as_image_output, flattened
+from .sockets.scores import limit_for, scores_for
 
 
 class QualityGate(io.ComfyNode):

@@ -2,12 +2,12 @@
 
 from comfy_api.latest import io
 
-from ..ma_agiqa_core.generation.picture_metadata import metadata_of_scores
-from ..ma_agiqa_core.selection import one_score_each
-from .managed_scorer import one_scorer
-from .pictures import flattened, one
-from .saved_files import save_in_output
+from ..ma_agiqa_core.comfyui.selection import one_score_each
+from ..ma_agiqa_core.records.formats.png_metadata import metadata_of_scores
 from .schema import CATEGORY, Scorer, schema
+from .scorers.managed_scorer import one_scorer
+from .sockets.images import flattened, one
+from .sockets.saved_images import save_in_output
 
 
 class SaveScored(io.ComfyNode):

@@ -3,10 +3,10 @@
 from comfy_api.latest import io
 
 from ..ma_agiqa_core.report.score_table import score_table
-from .managed_scorer import one_scorer, scores_of
-from .pictures import flattened, prompts_for, unchanged
 from .schema import CATEGORY, Scorer, schema
-from .score_strip import score_strip
+from .scorers.managed_scorer import one_scorer, scores_of
+from .sockets.images import flattened, prompts_for, unchanged
+from .sockets.score_strip import score_strip
 
 
 class ScoreImages(io.ComfyNode):

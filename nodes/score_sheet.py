@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
+from ..ma_agiqa_core.comfyui.selection import one_score_each
 from ..ma_agiqa_core.report.contact_sheet import contact_sheet
-from ..ma_agiqa_core.selection import one_score_each
-from .managed_scorer import one_scorer
-from .pictures import as_pil, flattened, one
 from .schema import CATEGORY, Scorer, schema
+from .scorers.managed_scorer import one_scorer
+from .sockets.images import as_pil, flattened, one
 
 
 class ScoreSheet(io.ComfyNode):

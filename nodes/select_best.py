@@ -2,11 +2,11 @@
 
 from comfy_api.latest import io
 
-from ..ma_agiqa_core.selection import IF_NONE, select_best
-from .carried_along import as_latent_output, as_mask_output, latents_for, masks_for, skipped_if_empty
-from .given_scores import limit_for, scores_for
-from .pictures import as_image_output, flattened, one
+from ..ma_agiqa_core.comfyui.selection import IF_NONE, select_best
 from .schema import CATEGORY, Scorer, schema
+from .sockets.images import as_image_output, flattened, one
+from .sockets.latents_and_masks import as_latent_output, as_mask_output, latents_for, masks_for, skipped_if_empty
+from .sockets.scores import limit_for, scores_for
 
 
 class SelectBest(io.ComfyNode):

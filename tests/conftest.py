@@ -11,7 +11,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-HERE = Path(__file__).parent
+pytest_plugins = ["generation_fixtures", "semantic_fixtures", "training_fixtures"]  # in tests/support
+
 LoadModule = Callable[[Path], ModuleType]
 
 # A shell starts background jobs with Ctrl-C ignored, and children inherit that: the tests of Ctrl-C need it back.
@@ -58,13 +59,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_picture: Callab
 
 
 @pytest.fixture
-def brightness(monkeypatch: pytest.MonkeyPatch, load_module: LoadModule) -> ModuleType:
+def brightness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Scores by mean brightness in this process."""
-    module = load_module(HERE / "brightness_cli.py")
-    from ma_agiqa_core import scoring_run
+    import brightness_cli
 
-    monkeypatch.setattr(scoring_run, "load_scorer", module.load_scorer)
-    return module
+    from ma_agiqa_core.cli import scoring_run
+
+    monkeypatch.setattr(scoring_run, "load_scorer", brightness_cli.load_scorer)
+    return brightness_cli
 
 
 @pytest.fixture
@@ -81,14 +83,18 @@ def run(brightness: ModuleType, capsys: pytest.CaptureFixture[str]) -> Callable[
 
 
 @pytest.fixture(scope="session")
-def chromium_tools(load_module: LoadModule) -> ModuleType:
+def chromium_tools() -> ModuleType:
     """Opens a browser."""
-    return load_module(HERE / "chromium.py")
+    import chromium
+
+    return chromium
 
 
 @pytest.fixture(scope="session")
-def tiny_models(load_module: LoadModule) -> ModuleType:
-    return load_module(HERE / "tiny_models.py")
+def tiny_models() -> ModuleType:
+    import tiny_models
+
+    return tiny_models
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,7 @@ def test_a_bug_shows_its_traceback(
     def broken(*_: object, **__: object) -> None:
         raise bug
 
-    monkeypatch.setattr("ma_agiqa_core.folders.find_pictures", broken)
+    monkeypatch.setattr("ma_agiqa_core.pictures.folders.find_pictures", broken)
     assert cli.run(["score", "."]) == cli.BUG
     printed = capfd.readouterr().err
     assert "Traceback" in printed

@@ -8,12 +8,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from project_paths import FIXTURES
 from torch.nn.functional import interpolate
 
-from ma_agiqa_core.images import PictureError, PictureInput
+from ma_agiqa_core.pictures.inputs import PictureError, PictureInput
 from ma_agiqa_core.preprocess import ClipPreprocessing, resize_cubic, to_bytes, visual_pixels, visual_pixels_of
 
-FIXTURE = json.loads(Path(__file__).parent.joinpath("fixtures/ma_agiqa.json").read_text(encoding="utf-8"))
+FIXTURE = json.loads((FIXTURES / "ma_agiqa.json").read_text(encoding="utf-8"))
 PUBLISHED_CONFIG = {  # preprocessor_config.json of mPLUG-Owl2
     "crop_size": 448,
     "do_center_crop": True,

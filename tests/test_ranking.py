@@ -9,9 +9,9 @@ import PIL.Image
 import pytest
 import torch
 
-from ma_agiqa_core.callable_scorer import CallableScorer
 from ma_agiqa_core.ranking import RankedPicture, Ranking, order_by_score, rank
-from ma_agiqa_core.scorer import ScorerInfo
+from ma_agiqa_core.scorers.callable import CallableScorer
+from ma_agiqa_core.scorers.scorer import ScorerInfo
 
 
 def ranked(*scores: float) -> list[RankedPicture]:

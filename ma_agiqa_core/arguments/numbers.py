@@ -4,7 +4,7 @@ import operator
 from numbers import Real
 from typing import Any
 
-from .errors import MaAgiqaError
+from ..errors import MaAgiqaError
 
 
 def whole_number(value: Any) -> int | None:

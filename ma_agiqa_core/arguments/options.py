@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import MaAgiqaError
+from ..errors import MaAgiqaError
 
 _DTYPES_ELSEWHERE = {
     **dict.fromkeys(("half", "fp16", "f16"), "float16"),

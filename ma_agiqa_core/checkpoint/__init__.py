@@ -17,14 +17,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .caller_state import as_loaded
-from .errors import MaAgiqaError, MissingFileError
-from .model import MaAgiqa, MaAgiqaConfig
-from .model.config import ALIGNMENT
-from .model.without_weights import without_weights
-from .published_checkpoint import convert_reference, listed, read_published
-from .semantic.questions import PROMPT, QUESTIONS, names_prompt, questions_for
-from .whole_file import replacing
+from ..atomic_write import replacing
+from ..compute.caller_state import as_loaded
+from ..errors import MaAgiqaError, MissingFileError
+from ..model import MaAgiqa, MaAgiqaConfig
+from ..model.config import ALIGNMENT
+from ..model.without_weights import without_weights
+from ..semantic.questions import PROMPT, QUESTIONS, names_prompt, questions_for
+from .published import convert_reference, listed, read_published
 
 __all__ = [
     "CheckpointFacts",

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .caller_state import as_loaded
-from .errors import MaAgiqaError, MissingFileError
-from .model import MaAgiqaConfig
-from .model.without_weights import without_weights
-from .refused_pickle import why_refused
+from ..compute.caller_state import as_loaded
+from ..errors import MaAgiqaError, MissingFileError
+from ..model import MaAgiqaConfig
+from ..model.without_weights import without_weights
+from ..model_files.refused_pickle import why_refused
 
 UNUSED = (
     "vit.blocks.10.",

@@ -29,9 +29,9 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..scoring_run import ScoringRun
-    from ..training.evaluation import Evaluation
-    from ..training.labels import LabelledSet
+    from ..evaluation.evaluate import Evaluation
+    from ..labels.labelled_set import LabelledSet
+    from .scoring_run import ScoringRun
 
 _PARTS = ("train", "val", "test")
 
@@ -79,12 +79,12 @@ def evaluate(
     if split is not None:
         sets = [_part(labelled, split, part, seed) for labelled in sets]
 
-    from ..prompt_file import read_prompts
-    from ..records import path_key
-    from ..scoring_run import ScoringOptions, prepare
-    from ..terminal import model_facts
-    from ..training.evaluation_text import evaluation_text, latex_rows, markdown_rows
-    from ..training.scatter import draw_scatter
+    from ..evaluation.scatter_plot import draw_scatter
+    from ..evaluation.text import evaluation_text, latex_rows, markdown_rows
+    from ..records.formats import path_key
+    from ..records.prompts import read_prompts
+    from .scoring_run import ScoringOptions, prepare
+    from .terminal import model_facts
 
     prompts = {path_key(picture.path): picture.prompt for s in sets for picture in s.pictures if picture.prompt}
     if (file := options.pop("prompts")) is not None:
@@ -139,7 +139,7 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
     of the pictures is held out, and how well the student follows the teacher there is printed and written into the
     file. Some hundred pictures are a good start; it says little of pictures of another kind.
     """
-    from ..folders import find_pictures
+    from ..pictures.folders import find_pictures
 
     check_outputs(out, endings=(".safetensors",))
     if out.exists() and Path(options["model"]).exists() and out.samefile(options["model"]):
@@ -147,9 +147,9 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
     total, all_listed = survey(images)
     pictures = list(find_pictures(images))
 
-    from ..scoring_run import ScoringOptions, prepare
-    from ..terminal import going_through, model_facts
-    from ..training.distillation import check_distillation, distilled_text, follow
+    from ..training.distillation.distill import check_distillation, distilled_text, follow
+    from .scoring_run import ScoringOptions, prepare
+    from .terminal import going_through, model_facts
 
     scoring = prepare(ScoringOptions(**options))
     teacher = scoring.scorer.info
@@ -176,8 +176,8 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
 
 def _scores(scoring: ScoringRun, pictures: Sequence[Path], total: int) -> list[float]:
     """Of all pictures, with progress and a line for each error; NaN where there is none."""
-    from ..records import Record
-    from ..terminal import error_lines, score_with_progress
+    from ..records.formats import Record
+    from .terminal import error_lines, score_with_progress
 
     records: list[Record] = []
     with error_lines() as show:
@@ -186,7 +186,7 @@ def _scores(scoring: ScoringRun, pictures: Sequence[Path], total: int) -> list[f
 
 
 def _part(labelled: LabelledSet, split: str, part: str, seed: int) -> LabelledSet:
-    from ..training.splits import make_split
+    from ..labels.splits import make_split
 
     rows = getattr(make_split(labelled, split, seed), part)
     if not rows:
@@ -197,8 +197,8 @@ def _part(labelled: LabelledSet, split: str, part: str, seed: int) -> LabelledSe
 def _measured(
     scoring: ScoringRun, labelled: LabelledSet, target: str, prompts: Mapping[str, str], **bootstrap: int
 ) -> Evaluation:
-    from ..records import path_key
-    from ..training.evaluation import evaluate as measure
+    from ..evaluation.evaluate import evaluate as measure
+    from ..records.formats import path_key
 
     say_unlabelled(labelled)
     target = target if target in labelled.targets else labelled.targets[0]

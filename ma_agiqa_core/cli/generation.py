@@ -52,7 +52,7 @@ def calibrate(
     end, and a preview of each is scored on the way; the table says how well that foretells the winner, and
     which prune_at keeps the wanted share of what best-of-N gains. Twenty prompts like yours are a fair start.
     """
-    from ..prompt_file import read_prompt_lines
+    from ..records.prompts import read_prompt_lines
 
     check_outputs(out, endings=(".json",))
     check_outputs(plot, endings=(".png",))
@@ -60,12 +60,12 @@ def calibrate(
     names = {"steps": "num_inference_steps", "guidance": "guidance_scale", "width": "width", "height": "height"}
     given = {name: options.pop(option) for option, name in names.items()}
 
-    from ..batching import is_out_of_memory
-    from ..generation.calibration import Calibration
-    from ..generation.pipeline_files import load_pipeline
-    from ..scorer import resolve_device, resolve_dtype
-    from ..scoring_run import ScoringOptions, load
-    from ..terminal import calibrate_with_progress
+    from ..compute.batching import is_out_of_memory
+    from ..generation.calibration.measure import Calibration
+    from ..generation.pipelines.loading import load_pipeline
+    from ..scorers.scorer import resolve_device, resolve_dtype
+    from .scoring_run import ScoringOptions, load
+    from .terminal import calibrate_with_progress
 
     scoring = ScoringOptions(**options)
     device = resolve_device(scoring.device)

@@ -12,7 +12,7 @@ import click
 from .options import PATH, notice, together
 
 if TYPE_CHECKING:
-    from ..training.labels import LabelledSet
+    from ..labels.labelled_set import LabelledSet
 
 _Value = TypeVar("_Value")
 _NAMES = ("labels", "images", "score_columns", "datasets", "name_column", "prompt_column", "generator_column")
@@ -88,9 +88,9 @@ def read_labelled_sets(
         ValueError: Options that do not pair up, or labels that cannot be used.
         OSError: Files that are not there.
     """
-    from ..training.datasets import read_dataset
-    from ..training.labels import QUALITY, read_labels
-    from ..training.splits import split_column
+    from ..labels.datasets import read_dataset
+    from ..labels.labelled_set import QUALITY, read_labels
+    from ..labels.splits import split_column
 
     folders = _paired("--images", images, labels, may_be_none=bool(datasets))
     names = _paired("--dataset", datasets, labels, may_be_none=True)

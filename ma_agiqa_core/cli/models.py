@@ -32,7 +32,7 @@ def convert(published: Path, out: Path, trained_on: str | None) -> None:
 
     The pickle is read as data: nothing in it is executed.
     """
-    from ..whole_file import check_can_write
+    from ..atomic_write import check_can_write
 
     check_can_write(out)
 
@@ -58,17 +58,17 @@ def extract(
     Scoring with the same --semantic and --cache then costs no language model. Pictures that are in the
     cache already are not asked about again: an interrupted run goes on where it was.
     """
-    from ..folders import find_pictures
-    from ..whole_file import check_can_write_in
+    from ..atomic_write import check_can_write_in
+    from ..pictures.folders import find_pictures
 
     check_can_write_in(cache)
     total, all_listed = survey(paths)
 
-    from ..extraction_run import extract_pictures
-    from ..prompt_file import read_prompts
+    from ..records.prompts import read_prompts
     from ..semantic import SemanticExtractor
     from ..semantic.questions import questions_for
-    from ..terminal import extract_with_progress
+    from .extraction_run import extract_pictures
+    from .terminal import extract_with_progress
 
     texts = None if prompts is None else read_prompts(prompts)
     say_missing_prompts(texts, find_pictures(paths), prompts)
@@ -91,7 +91,7 @@ def models(paths: Sequence[Path], as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from ..inventory import installed_models
+    from ..scorers.installed import installed_models
 
     if missing := [path for path in paths if not path.exists()]:
         raise MaAgiqaError(f"Expected files or folders, got {missing[0]}: no such file or folder.")
@@ -99,6 +99,6 @@ def models(paths: Sequence[Path], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"models": [asdict(model) for model in found]}, indent=1))
         return
-    from ..terminal import model_list
+    from .terminal import model_list
 
     click.echo(model_list(found))

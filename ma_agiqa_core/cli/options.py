@@ -106,7 +106,7 @@ def survey(paths: Sequence[Path], leave_out: Path | None = None) -> tuple[int, b
     Returns:
         The number of pictures, and whether every folder could be listed.
     """
-    from ..folders import find_pictures
+    from ..pictures.folders import find_pictures
 
     unlisted: list[OSError] = []
     total = sum(1 for _ in find_pictures(paths, on_error=unlisted.append, leave_out=leave_out))
@@ -125,7 +125,7 @@ def survey(paths: Sequence[Path], leave_out: Path | None = None) -> tuple[int, b
 
 def say_missing_prompts(prompts: Mapping[str, str] | None, pictures: Iterable[Path], file: Path | None) -> None:
     """Says which pictures and which prompts of --prompts miss each other; nothing if there are none to be read."""
-    from ..prompt_file import missing_prompts
+    from ..records.prompts import missing_prompts
 
     if file is not None and prompts is not None and (said := missing_prompts(prompts, pictures, file)) is not None:
         notice(said)
@@ -133,7 +133,7 @@ def say_missing_prompts(prompts: Mapping[str, str] | None, pictures: Iterable[Pa
 
 def _other_files(paths: Sequence[Path]) -> str:
     """What lies where pictures were expected: at most five kinds, the most frequent first."""
-    from ..folders import count_other_files
+    from ..pictures.folders import count_other_files
 
     counts = count_other_files(paths).most_common()
     shown = [f"{count} {suffix or 'without an ending'}{_why_not_read(suffix)}" for suffix, count in counts[:5]]
@@ -143,7 +143,7 @@ def _other_files(paths: Sequence[Path]) -> str:
 
 
 def _why_not_read(suffix: str) -> str:
-    from ..plug_ins import PLUG_INS
+    from ..pictures.plug_ins import PLUG_INS
 
     for plug_in in PLUG_INS:
         if suffix in plug_in.suffixes:
@@ -153,7 +153,7 @@ def _why_not_read(suffix: str) -> str:
 
 def check_outputs(*files: Path | None, endings: Sequence[str]) -> None:
     """Refuses outputs before the work that fills them: another ending, or what cannot be written."""
-    from ..whole_file import check_can_write
+    from ..atomic_write import check_can_write
 
     for file in files:
         if file is not None and file.suffix.lower() not in endings:
@@ -164,7 +164,7 @@ def check_outputs(*files: Path | None, endings: Sequence[str]) -> None:
 
 def check_report(report: Path | None) -> None:
     """`check_outputs` of a report, whose folder is made with it."""
-    from ..whole_file import check_can_write
+    from ..atomic_write import check_can_write
 
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise MaAgiqaError(f"Expected a report ending in .html, got {report}.")

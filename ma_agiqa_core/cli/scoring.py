@@ -27,8 +27,8 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..ranking import Ranking
-    from ..records import Record
-    from ..scoring_run import ScoringRun
+    from ..records.formats import Record
+    from .scoring_run import ScoringRun
 
 
 @click.command()
@@ -39,8 +39,8 @@ def demo() -> int:
     All of it is carried in the package. The pictures and the report go to ./ma-agiqa-demo.
     """
     from ..demo import write_demo_pictures
-    from ..scoring_run import ScoringOptions, prepare
-    from ..terminal import rank_with_progress, ranking_table
+    from .scoring_run import ScoringOptions, prepare
+    from .terminal import rank_with_progress, ranking_table
 
     folder = Path("ma-agiqa-demo")
     report = folder / "report.html"
@@ -69,10 +69,10 @@ def score(
     One record per picture: path, score, percentile, width, height, model, error. The percentile says how
     many of the pictures the model was calibrated on score lower: better than 83 %.
     """
-    from ..folders import find_pictures
-    from ..output_lock import only_writer
-    from ..record_writer import check_output, open_records
-    from ..records import read_records
+    from ..pictures.folders import find_pictures
+    from ..records.formats import read_records
+    from ..records.output_lock import only_writer
+    from ..records.writer import check_output, open_records
 
     if resume and out is None:
         raise click.UsageError("Expected --out F beside --resume, got none.", click.get_current_context())
@@ -85,8 +85,8 @@ def score(
         if out is not None:
             opened.enter_context(only_writer(out))
 
-        from ..scoring_run import ScoringOptions, prepare
-        from ..terminal import error_lines, json_records, score_lines, score_with_progress
+        from .scoring_run import ScoringOptions, prepare
+        from .terminal import error_lines, json_records, score_lines, score_with_progress
 
         scoring = prepare(ScoringOptions(**options))
         info = scoring.scorer.info
@@ -147,8 +147,8 @@ def rank(
     never deleted, moved or overwritten. Pictures in the folder of --copy-best are not ranked: they are
     copies of an earlier run.
     """
-    from ..folders import copy_to_folder, find_pictures
-    from ..whole_file import check_can_write_in
+    from ..atomic_write import check_can_write_in
+    from ..pictures.folders import copy_to_folder, find_pictures
 
     if min_score is not None and math.isnan(min_score):
         raise click.BadParameter("Expected a number, got nan.", param_hint="'--min-score'")
@@ -159,8 +159,8 @@ def rank(
     _, all_listed = survey(paths, leave_out=copy_best)
     sources = list(find_pictures(paths, leave_out=copy_best))
 
-    from ..scoring_run import ScoringOptions, prepare
-    from ..terminal import rank_with_progress, ranking_json, ranking_table
+    from .scoring_run import ScoringOptions, prepare
+    from .terminal import rank_with_progress, ranking_json, ranking_table
 
     scoring = prepare(ScoringOptions(**options))
     info = scoring.scorer.info
@@ -196,7 +196,7 @@ def _judged(
 def _write_report(
     report: Path, scoring: "ScoringRun", judged: "Iterable[tuple[Record, bool | None]]", **settings: Any
 ) -> None:
-    from ..records import path_from_text
+    from ..records.formats import path_from_text
     from ..report import ReportEntry, write_report
 
     entries = (

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from .ranking import RankedPicture, Ranking, order_by_score
-from .records import Record
-from .report.decimals import decimals_for
-from .report.names import readable
-from .scorer import ScorerInfo
+from ..ranking import RankedPicture, Ranking, order_by_score
+from ..records.formats import Record
+from ..report.decimals import decimals_for
+from ..report.names import readable
+from ..scorers.scorer import ScorerInfo
 from .scoring_run import ScoringRun, score_pictures
 
 if TYPE_CHECKING:
+    from ..generation.calibration.measure import Calibration
+    from ..scorers.installed import InstalledModel
     from .extraction_run import Extracted
-    from .generation.calibration import Calibration
-    from .inventory import InstalledModel
 
 ERRORS_SHOWN = 10  # of those that the output holds anyway
 

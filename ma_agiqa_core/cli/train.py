@@ -115,14 +115,14 @@ def train(
     several sets, train one model with a head for each target. For several graphics cards or machines:
     accelerate launch -m ma_agiqa_core.cli train ...
     """
-    from ..whole_file import check_can_write_in
+    from ..atomic_write import check_can_write_in
 
     check_can_write_in(out)
     sets = take_labelled_sets(options, split)
 
-    from ..training.joined_sets import joined
+    from ..labels.joined import joined
+    from ..labels.splits import make_split
     from ..training.settings import preset as preset_settings
-    from ..training.splits import make_split
 
     settings = preset_settings(preset, **options, left_out=tuple(without))
     labelled, parts = joined(sets, [make_split(labelled, split, split_seed) for labelled in sets])

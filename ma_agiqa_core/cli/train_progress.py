@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from ..training.watch import Watch
+from ..training.progress import Watch
 
 if TYPE_CHECKING:
     from ..training.train import TrainingResult

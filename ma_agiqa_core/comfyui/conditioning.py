@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .errors import MaAgiqaError
+from ..errors import MaAgiqaError
 
 Conditioning = Sequence[Sequence[Any]]
 

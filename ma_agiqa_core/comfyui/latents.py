@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .errors import MaAgiqaError
+from ..errors import MaAgiqaError
 
 Latent = Mapping[str, Any]
 

@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .clip_files import MODEL_CLASSES
-from .semantic.model_files import complete_kind
+from ..model_files.transformers_folder import complete_kind
+from ..scorers.clip_files import MODEL_CLASSES
 
 CHECKPOINT = ".safetensors"
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from .pruning_rule import Scores
-from .segments import Chosen
+from ..generation.pruning.rule import Scores
+from .segmented_best_of_n import Chosen
 
 
 def run_log(

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import MaAgiqaError
-from ..latent_rows import Latent, latent_count, latent_rows
-from ..scorer import Pictures, Scorer
-from .finite_scores import finite_scores
-from .prune_schedule import PruneSchedule
-from .pruning_rule import PruningStep, call_of, kept_rows
+from ..generation.pruning.finite_scores import finite_scores
+from ..generation.pruning.rule import PruningStep, call_of, kept_rows
+from ..generation.pruning.schedule import PruneSchedule
+from ..scorers.scorer import Pictures, Scorer
+from .latents import Latent, latent_count, latent_rows
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from .errors import MaAgiqaError
-from .ranking import RankedPicture, order_by_score
+from ..errors import MaAgiqaError
+from ..ranking import RankedPicture, order_by_score
 
 IF_NONE = ("best", "block", "error")
 

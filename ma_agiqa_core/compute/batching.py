@@ -8,7 +8,7 @@ from typing import TypeVar, overload
 import torch
 from torch import Tensor
 
-from .errors import MaAgiqaError
+from ..errors import MaAgiqaError
 
 FIRST_SIZE = {"cuda": 8}
 FIRST_SIZE_ELSEWHERE = 4  # larger batches are no faster on a processor

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..lite import degradations
+from ..scorers.lite import degradations
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 

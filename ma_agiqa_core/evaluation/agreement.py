@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import metrics
 from ..metrics import Logistic, Scores
-from . import resampling
+from . import bootstrap as resampling
 
 RESAMPLES = 1000
 SEED = 20

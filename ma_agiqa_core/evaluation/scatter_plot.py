@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..atomic_write import replacing
 from ..errors import MaAgiqaError
-from ..whole_file import replacing
 from .agreement import Agreement
-from .evaluation import Evaluation
+from .evaluate import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..report.names import readable
 from .agreement import FIGURES, Agreement, Figure
-from .evaluation import Evaluation
+from .evaluate import Evaluation
 from .within_prompt import WithinPrompt
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}

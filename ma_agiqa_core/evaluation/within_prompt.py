@@ -15,7 +15,7 @@ import numpy as np
 from .. import metrics
 from ..metrics import Scores
 from .agreement import RESAMPLES, SEED, Figure
-from .resampling import draw_counts
+from .bootstrap import draw_counts
 
 
 @dataclass(frozen=True)

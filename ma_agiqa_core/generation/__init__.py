@@ -4,13 +4,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .best_of import BestOfN, best_of_n
-    from .calibration import calibrate
-    from .calibration_report import CalibrationReport
-    from .callback import QualityFilterCallback
-    from .families import UnsupportedPipelineError
-    from .modular import ModularQualityFilter
-    from .pruning_rule import PruningStep
+    from .best_of.best_of_n import BestOfN, best_of_n
+    from .calibration.measure import calibrate
+    from .calibration.report import CalibrationReport
+    from .pipelines.families import UnsupportedPipelineError
+    from .pruning.callback import QualityFilterCallback
+    from .pruning.modular import ModularQualityFilter
+    from .pruning.rule import PruningStep
 
 __all__ = [
     "BestOfN",
@@ -24,14 +24,14 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "BestOfN": "best_of",
-    "CalibrationReport": "calibration_report",
-    "ModularQualityFilter": "modular",
-    "PruningStep": "pruning_rule",
-    "QualityFilterCallback": "callback",
-    "UnsupportedPipelineError": "families",
-    "best_of_n": "best_of",
-    "calibrate": "calibration",
+    "BestOfN": "best_of.best_of_n",
+    "CalibrationReport": "calibration.report",
+    "ModularQualityFilter": "pruning.modular",
+    "PruningStep": "pruning.rule",
+    "QualityFilterCallback": "pruning.callback",
+    "UnsupportedPipelineError": "pipelines.families",
+    "best_of_n": "best_of.best_of_n",
+    "calibrate": "calibration.measure",
 }
 
 

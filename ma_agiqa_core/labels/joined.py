@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import MaAgiqaError
-from .labels import LabelledPicture, LabelledSet
+from .labelled_set import LabelledPicture, LabelledSet
 from .splits import Split
 
 

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import MaAgiqaError
-from ..folders import PICTURE_SUFFIXES, find_pictures
+from ..pictures.folders import PICTURE_SUFFIXES, find_pictures
 
 
 class PictureIndex:

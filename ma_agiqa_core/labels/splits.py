@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import MaAgiqaError
-from .labels import SHOWN, LabelledSet, counted_generators
+from .labelled_set import SHOWN, LabelledSet, counted_generators
 
 PUBLISHED_RATIO, PUBLISHED_SEED = "70/10/20", 20
 _PARTS = ("train", "val", "test")

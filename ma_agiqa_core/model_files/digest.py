@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from .whole_file import replacing
+from ..atomic_write import replacing
 
 LARGE = 2**24  # bytes; smaller files are read as fast as what is remembered is found
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from .errors import MaAgiqaError, MissingFileError
+from ..errors import MaAgiqaError, MissingFileError
 
 logger = logging.getLogger(__name__)
 

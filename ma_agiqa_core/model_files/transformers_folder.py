@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..arguments.options import expanded
 from ..errors import MaAgiqaError, MissingFileError
-from ..file_digest import file_digest
-from ..given_options import expanded
-from ..hub import hub_folder, is_hub_id, split_hub_id
-from ..refused_pickle import why_refused
+from .digest import file_digest
+from .hub import hub_folder, is_hub_id, split_hub_id
+from .refused_pickle import why_refused
 
 if TYPE_CHECKING:
     from torch import Tensor

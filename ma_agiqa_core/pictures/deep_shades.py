@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from .errors import UnreadablePictureError
+from ..errors import UnreadablePictureError
 
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 """PIL's modes of more than 8 bits."""

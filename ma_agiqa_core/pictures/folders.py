@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import MaAgiqaError, MissingFileError
+from ..errors import MaAgiqaError, MissingFileError
 from .plug_ins import PLUG_INS
 
 # What Pillow opens without a plug-in and people keep pictures in.

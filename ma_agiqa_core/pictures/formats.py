@@ -13,7 +13,7 @@ from typing import IO
 
 import PIL.Image
 
-from .errors import UnreadablePictureError
+from ..errors import UnreadablePictureError
 from .plug_ins import AVIF, HEIC, JPEG_XL, PlugIn
 
 # fmt: off

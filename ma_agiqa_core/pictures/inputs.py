@@ -17,9 +17,9 @@ import numpy as np
 import PIL.Image
 import torch
 
-from .errors import MaAgiqaError, NotAPictureError, PictureError
-from .made_ahead import made_ahead
-from .picture_files import (
+from ..errors import MaAgiqaError, NotAPictureError, PictureError
+from .prefetch import made_ahead
+from .reading import (
     MAX_PICTURE_PIXELS,
     PIXELS_AHEAD,
     UnreadablePictureError,

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO, TypeAlias
 
-from .errors import UnreadablePictureError
+from ..errors import UnreadablePictureError
 
 MOST_METADATA = 2**20
 """Bytes of one piece of metadata that are searched for the orientation, decompressed."""

@@ -18,9 +18,9 @@ from PIL import ExifTags, ImageCms
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from ..errors import UnreadablePictureError
 from .deep_shades import DEEP_MODES, eight_bit
-from .errors import UnreadablePictureError
-from .picture_formats import NOT_A_PICTURE, open_picture
+from .formats import NOT_A_PICTURE, open_picture
 from .pixel_parts import pixel_parts
 
 MAX_PICTURE_PIXELS = 178_956_970

@@ -14,8 +14,8 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..errors import MaAgiqaError, MissingPackageError
 from .csv_cells import cell_text, csv_row
-from .errors import MaAgiqaError, MissingPackageError
 
 ROW_GROUP = 10_000  # records of a Parquet file held in memory at a time
 LONGEST_CELL = 2**31 - 1  # characters; csv stops at 131 072 of its own accord

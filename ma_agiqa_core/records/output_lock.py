@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import MaAgiqaError, OutputExistsError
+from ..errors import MaAgiqaError, OutputExistsError
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from typing import Any
 import PIL.Image
 from PIL.PngImagePlugin import PngInfo
 
+from ..atomic_write import replacing
 from ..errors import MaAgiqaError
 from ..ranking import RankedPicture, order_by_score
-from ..scorer import ScorerInfo
-from ..whole_file import replacing
+from ..scorers.scorer import ScorerInfo
 
 CHUNK = "ma_agiqa"
 FORMAT = 1

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from .errors import MaAgiqaError
-from .records import path_key
-from .training.label_tables import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table, read_text
+from ..errors import MaAgiqaError
+from ..labels.tables import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table, read_text
+from .formats import path_key
 
 
 def read_prompts(file: Path) -> dict[str, str]:

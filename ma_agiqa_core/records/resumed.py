@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from .errors import MaAgiqaError
+from ..errors import MaAgiqaError
+from .formats import Record, path_key, text_key, valid_text
 from .picture_state import modified_at, picture_digest
-from .records import Record, path_key, text_key, valid_text
 
 _HALF = 8  # bytes of a stamp for each of its two hashes
 _UNKNOWN = b""  # the stamp of a record that says nothing of the picture's file

@@ -14,8 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .errors import MaAgiqaError
-from .records import (
+from ..atomic_write import check_can_write, replacing
+from ..errors import MaAgiqaError
+from .formats import (
     COLUMNS,
     CSV_HEADER,
     READERS,
@@ -26,8 +27,7 @@ from .records import (
     json_line,
     read_records,
 )
-from .resumed_records import ResumedRecords
-from .whole_file import check_can_write, replacing
+from .resumed import ResumedRecords
 
 
 class RecordWriter(ABC):

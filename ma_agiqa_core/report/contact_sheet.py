@@ -15,7 +15,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 from ..errors import MaAgiqaError
-from ..images import PictureError, PictureInput, as_picture_list, decode
+from ..pictures.inputs import PictureError, PictureInput, as_picture_list, decode
 from ..ranking import RankedPicture, order_by_score
 from .decimals import decimals_for
 

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
+from ..atomic_write import replacing
 from ..errors import MaAgiqaError
-from ..whole_file import replacing
 from .decimals import decimals_for
 from .histogram import make_histogram
 from .names import file_link, name_within, readable, shared_folder
 from .thumbnails import Thumbnail, make_thumbnails
 
 if TYPE_CHECKING:
-    from ..scorer import ScorerInfo
+    from ..scorers.scorer import ScorerInfo
 
 MODEL_FACTS = ("name", "revision", "low", "high", "trained_on", "description", "relative")
 

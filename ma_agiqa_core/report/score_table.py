@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from ..ranking import RankedPicture, order_by_score
-from ..scorer import ScorerInfo
+from ..scorers.scorer import ScorerInfo
 from .decimals import decimals_for
 
 _MEANING = {True: "scores compare these pictures with each other", False: "higher is better"}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ..made_ahead import made_ahead
-from ..picture_files import PIXELS_AHEAD, UnreadablePictureError, pixel_count, read_picture
+from ..pictures.prefetch import made_ahead
+from ..pictures.reading import PIXELS_AHEAD, UnreadablePictureError, pixel_count, read_picture
 
 # (at most this many pictures, longest side in pixels, JPEG quality): few pictures get large previews,
 # 2,000 take about 8 kB each.

@@ -7,10 +7,11 @@ from typing import Any
 import PIL.Image
 import torch
 
-from .caller_state import as_loaded
-from .errors import MaAgiqaError
-from .given_options import shown
-from .images import (
+from ..arguments.options import shown
+from ..compute.caller_state import as_loaded
+from ..compute.progress import tick
+from ..errors import MaAgiqaError
+from ..pictures.inputs import (
     PictureError,
     PictureInput,
     UnreadablePictureError,
@@ -19,7 +20,6 @@ from .images import (
     path_text,
     read_picture,
 )
-from .score_progress import tick
 from .scorer import Pictures, Prompts, ScorerInfo, as_scores, check_score_options, resolve_prompts
 
 

@@ -21,15 +21,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .batching import run_in_batches
-from .caller_state import as_loaded
+from ..compute.batching import run_in_batches
+from ..compute.caller_state import as_loaded
+from ..compute.own_lock import OwnLock
+from ..compute.progress import tick
+from ..errors import MaAgiqaError
+from ..model_files.transformers_folder import fingerprint
+from ..pictures.inputs import Picture, as_picture_list
+from ..preprocess import to_bytes
 from .clip_files import ClipFiles, find_clip, load_clip, load_clip_processor
-from .errors import MaAgiqaError
-from .images import Picture, as_picture_list
-from .own_lock import OwnLock
-from .preprocess import to_bytes
-from .score_loop import Outcome, outcomes, score_in_groups
-from .score_progress import tick
+from .identity import precision_setting
+from .picture_scorer import Outcome, outcomes, score_in_groups
 from .scorer import (
     Pictures,
     Prompts,
@@ -40,8 +42,6 @@ from .scorer import (
     resolve_dtype,
     resolve_prompts,
 )
-from .scorer_identity import precision_setting
-from .semantic.model_files import fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class ClipScorer:
             FileNotFoundError: The model is not on this machine and cannot be downloaded.
             ValueError: A file is missing or damaged, it is another kind of model, or an option is wrong.
         """
-        from .hub import is_hub_id
+        from ..model_files.hub import is_hub_id
 
         where = resolve_device(device)
         precision = torch.float32 if dtype == "auto" else resolve_dtype(dtype, where)

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from .errors import MaAgiqaError, MissingFileError, MissingPackageError
-from .given_options import expanded
-from .hub import hub_file, hub_folder, is_hub_id, split_hub_id
-from .semantic.chat_model_files import damaged_files, dtype_option, first_line
-from .semantic.model_files import has_model, read_json, weight_files
+from ..arguments.options import expanded
+from ..errors import MaAgiqaError, MissingFileError, MissingPackageError
+from ..model_files.hub import hub_file, hub_folder, is_hub_id, split_hub_id
+from ..model_files.transformers_folder import has_model, read_json, weight_files
+from ..semantic.chat_model_files import damaged_files, dtype_option, first_line
 
 MODEL_CLASSES = {"clip": "CLIPModel", "siglip": "SiglipModel"}  # by model_type; those of transformers 4.51
 PICKSCORE = "pickscore"  # in the name of a model, or of the one that it was tuned from

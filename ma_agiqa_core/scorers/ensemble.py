@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import PIL.Image
 import torch
 
-from .caller_state import as_loaded
-from .errors import MaAgiqaError
-from .given_numbers import real_number
-from .given_options import shown
-from .images import Picture, PictureError, PictureInput, as_picture_list, path_text
-from .score_loop import picture_groups, score_again
+from ..arguments.numbers import real_number
+from ..arguments.options import shown
+from ..compute.caller_state import as_loaded
+from ..errors import MaAgiqaError
+from ..pictures.inputs import Picture, PictureError, PictureInput, as_picture_list, path_text
+from .identity import scorer_identity, scorer_settings
+from .picture_scorer import picture_groups, score_again
 from .scorer import Pictures, Prompts, Scorer, ScorerInfo, as_scores, check_score_options, resolve_prompts
-from .scorer_identity import scorer_identity, scorer_settings
 
 
 class EnsembleScorer:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..model_files.digest import file_digest
+from ..model_files.transformers_folder import MPLUG_OWL2, complete_kind, fingerprint
 from .clip_files import MODEL_CLASSES
-from .file_digest import file_digest
-from .semantic.model_files import MPLUG_OWL2, complete_kind, fingerprint
 
 logger = logging.getLogger(__name__)
 

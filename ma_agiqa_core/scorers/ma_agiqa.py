@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .batching import run_in_batches
-from .caller_state import as_loaded
-from .checkpoint import CheckpointFacts, load_checkpoint, read_facts
-from .errors import MaAgiqaError, MissingFileError
-from .file_digest import file_digest
-from .images import Picture, as_picture_list
-from .model import MaAgiqa, MaAgiqaConfig
-from .preprocess import visual_pixels_of
-from .score_loop import Outcome, outcomes, score_in_groups
-from .score_progress import tick
+from ..checkpoint import CheckpointFacts, load_checkpoint, read_facts
+from ..compute.batching import run_in_batches
+from ..compute.caller_state import as_loaded
+from ..compute.progress import tick
+from ..errors import MaAgiqaError, MissingFileError
+from ..model import MaAgiqa, MaAgiqaConfig
+from ..model_files.digest import file_digest
+from ..pictures.inputs import Picture, as_picture_list
+from ..preprocess import visual_pixels_of
+from ..semantic.extractor import SemanticExtractor, SemanticVectors
+from ..semantic.questions import questions_for
+from .identity import precision_setting
+from .picture_scorer import Outcome, outcomes, score_in_groups
 from .scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_device, resolve_dtype, resolve_prompts
-from .scorer_identity import precision_setting
-from .semantic.extractor import SemanticExtractor, SemanticVectors
-from .semantic.questions import questions_for
 
 NO_SEMANTIC = "none"
 _DESCRIPTION = "MA-AGIQA (Wang et al. 2024): quality features of a vision transformer"

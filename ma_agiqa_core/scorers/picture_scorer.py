@@ -7,8 +7,8 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from .errors import MaAgiqaError
-from .images import Picture, PictureError, PictureInput, iterate_pictures
+from ..errors import MaAgiqaError
+from ..pictures.inputs import Picture, PictureError, PictureInput, iterate_pictures
 from .scorer import Scorer, as_scores
 
 PICTURES_AT_ONCE = 32  # decoded and in memory; how many of them a network sees at a time is found out

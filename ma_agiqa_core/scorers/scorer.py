@@ -13,11 +13,11 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import torch
 
-from .caller_state import as_loaded
-from .errors import MaAgiqaError, MissingFileError
-from .given_numbers import whole_number
-from .given_options import check_paths, dtype_advice, expanded, listed_prompts, shown
-from .images import PictureInput
+from ..arguments.numbers import whole_number
+from ..arguments.options import check_paths, dtype_advice, expanded, listed_prompts, shown
+from ..compute.caller_state import as_loaded
+from ..errors import MaAgiqaError, MissingFileError
+from ..pictures.inputs import PictureInput
 
 Pictures: TypeAlias = PictureInput | Sequence[PictureInput]
 """One picture, a sequence of pictures or, alone, one float tensor (B, 3, H, W) RGB in [0, 1]."""
@@ -193,7 +193,7 @@ def load_scorer(
     if isinstance(model, str) and model.startswith(_CLIP):
         folder = model.removeprefix(_CLIP).strip()
         return _of_target(_load_clip(folder, device, dtype, revision, local_files_only, unfit), target)
-    from .hub import hub_file, is_hub_id
+    from ..model_files.hub import hub_file, is_hub_id
     from .lite import LITE_WEIGHTS
 
     if model != "lite" and is_hub_id(model) and not _looks_like_path(str(model)):
@@ -206,7 +206,7 @@ def load_scorer(
     if kind == "lite":
         scorer = _load_lite(path, device, dtype, unfit)
     elif kind == "ma-agiqa":
-        from .ma_agiqa_scorer import MaAgiqaScorer
+        from .ma_agiqa import MaAgiqaScorer
 
         scorer = MaAgiqaScorer.from_file(
             path,
@@ -275,7 +275,7 @@ def _load_clip(
     for option, value in unfit.items():
         if value is not None:
             raise MaAgiqaError(f"Expected no {option} for '{_CLIP}{model}', got {value!r}. It has no semantic model.")
-    from .clip_scorer import ClipScorer
+    from .clip import ClipScorer
 
     return ClipScorer.from_pretrained(
         model, device=device, dtype=dtype, revision=revision, local_files_only=local_files_only

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments.options import expanded
 from ..errors import MaAgiqaError
-from ..given_options import expanded
 from ..preprocess import to_bytes
 
 logger = logging.getLogger(__name__)

@@ -20,9 +20,9 @@ import PIL.Image
 import torch
 from torch import Tensor, nn
 
-from ..caller_state import as_loaded
+from ..compute.caller_state import as_loaded
+from ..compute.own_lock import OwnLock
 from ..errors import MaAgiqaError
-from ..own_lock import OwnLock
 from .chat_model_files import load_config, load_model, load_processor
 from .placement import entry_device
 

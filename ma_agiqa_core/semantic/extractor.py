@@ -16,16 +16,26 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..batching import run_in_batches
-from ..caller_state import as_loaded
+from ..compute.batching import run_in_batches
+from ..compute.caller_state import as_loaded
+from ..compute.own_lock import OwnLock
+from ..compute.progress import tick
 from ..errors import MaAgiqaError, UnusableModelError
-from ..hub import commit_of
-from ..images import Picture, PictureError, as_picture_list
-from ..own_lock import OwnLock
+from ..model_files.hub import commit_of
+from ..model_files.transformers_folder import (
+    MPLUG_OWL2,
+    check_shards,
+    display_name,
+    fingerprint,
+    image_text_kind,
+    model_folder,
+    read_json,
+)
+from ..pictures.inputs import Picture, PictureError, as_picture_list
 from ..preprocess import to_bytes
-from ..score_loop import picture_groups
-from ..score_progress import tick
-from ..scorer import (
+from ..scorers.identity import precision_setting
+from ..scorers.picture_scorer import picture_groups
+from ..scorers.scorer import (
     NO_PROMPT,
     Pictures,
     Prompts,
@@ -35,18 +45,8 @@ from ..scorer import (
     resolve_dtype,
     resolve_prompts,
 )
-from ..scorer_identity import precision_setting
 from .cache import SemanticCache
-from .model_files import (
-    MPLUG_OWL2,
-    check_shards,
-    display_name,
-    fingerprint,
-    image_text_kind,
-    model_folder,
-    read_json,
-)
-from .open_questions import OpenQuestion, asked_together
+from .pending_questions import OpenQuestion, asked_together
 from .quantization import quantization_library
 from .questions import QUESTIONS, names_prompt, with_prompt
 

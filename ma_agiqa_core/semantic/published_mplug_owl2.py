@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ..errors import MaAgiqaError
+from ..model_files.transformers_folder import read_json
 from ..preprocess import ClipPreprocessing
-from .model_files import read_json
 from .mplug_owl2 import MplugOwl2
 from .mplug_owl2.config import OwlConfig
 from .placement import check_fits, device_of, dispatch, entry_device, plan_device_map

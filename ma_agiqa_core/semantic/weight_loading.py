@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import MaAgiqaError
-from .model_files import read_shard, weight_files
+from ..model_files.transformers_folder import read_shard, weight_files
 
 if TYPE_CHECKING:
     import torch

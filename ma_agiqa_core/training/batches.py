@@ -14,9 +14,9 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from ..made_ahead import made_ahead
+from ..pictures.prefetch import made_ahead
 from .augmentation import augmented, generator
-from .pixels import TrainingPixels
+from .picture_cache import TrainingPixels
 from .settings import TrainingSettings
 
 _ORDER, _AUGMENTATION = 1, 2  # which of the seed's streams of random numbers

@@ -19,18 +19,19 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from ..atomic_write import replacing
 from ..checkpoint import load_checkpoint, save_checkpoint
 from ..errors import MaAgiqaError
-from ..images import PictureError
+from ..labels.labelled_set import LabelledSet
+from ..labels.splits import Split
+from ..pictures.inputs import PictureError
 from ..semantic.extractor import SemanticExtractor
-from ..whole_file import replacing
 from .augmentation import torch_seed
 from .batches import Batch, Batches
-from .curves import plot_curves
-from .labels import LabelledSet
+from .curves_plot import plot_curves
 from .losses import rank_loss, squared_error
 from .network import TrainedNetwork, new_average, new_network, new_optimizer
-from .results import (
+from .outputs import (
     checkpoint_facts,
     final_figures,
     is_better,
@@ -40,11 +41,10 @@ from .results import (
     write_metrics,
     write_predictions,
 )
+from .progress import Watch
 from .run_identity import MODEL
 from .settings import TrainingSettings
-from .splits import Split
-from .training_state import Progress, SavedState, StateFolder, collect, disk_errors_explained, restore
-from .watch import Watch
+from .state import Progress, SavedState, StateFolder, collect, disk_errors_explained, restore
 
 _DROPOUT = 4  # which of the seed's streams of random numbers
 CHOSEN = "SRCC + PLCC of validation"

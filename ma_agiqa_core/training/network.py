@@ -12,11 +12,11 @@ from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..errors import MaAgiqaError
-from ..hub import hub_file
 from ..model import MaAgiqa, MaAgiqaConfig
+from ..model_files.hub import hub_file
 from ..preprocess import normalised
 from .augmentation import torch_seed
-from .cosine_patches import start_with_cosines
+from .dct_patch_init import start_with_cosines
 from .settings import TrainingSettings
 
 _WEIGHTS = 3  # which of the seed's streams of random numbers

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from .. import metrics
+from ..atomic_write import replacing
 from ..checkpoint import CheckpointFacts, TargetScale
-from ..csv_cells import csv_row
-from ..hub import commit_of
+from ..evaluation.agreement import agreement
+from ..labels.labelled_set import LabelledSet
+from ..labels.splits import Split
+from ..model_files.hub import commit_of
+from ..records.csv_cells import csv_row
 from ..semantic.extractor import SemanticExtractor
 from ..semantic.questions import questions_for
-from ..whole_file import replacing
-from .agreement import agreement
-from .labels import LabelledSet
-from .splits import Split
 
 DIGITS = 8  # of the figures in metrics.json
 QUANTILES = 101  # of scores, at 0, 1 .. 100 %

@@ -15,9 +15,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from ..images import PictureError, decode, iterate_pictures
+from ..atomic_write import replacing
+from ..pictures.inputs import PictureError, decode, iterate_pictures
 from ..preprocess import resize_cubic, to_bytes
-from ..whole_file import replacing
 
 KEPT_IN_MEMORY = 2**26  # bytes; 5461 pictures of 64 px, 445 of 224 px
 

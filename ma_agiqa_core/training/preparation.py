@@ -14,17 +14,17 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ..errors import MaAgiqaError
-from ..images import PictureError
-from ..scorer import resolve_device
+from ..labels.labelled_set import LabelledSet
+from ..labels.splits import Split
+from ..pictures.inputs import PictureError
+from ..scorers.scorer import resolve_device
 from ..semantic.extractor import SemanticExtractor
 from .batches import TrainingData
-from .labels import LabelledSet
-from .pixels import TrainingPixels
-from .results import label_matrix
+from .outputs import label_matrix
+from .picture_cache import TrainingPixels
+from .progress import Watch
+from .semantic_vectors import semantic_vectors
 from .settings import TrainingSettings
-from .splits import Split
-from .vectors import semantic_vectors
-from .watch import Watch
 
 
 def check_trainable(labelled: LabelledSet, split: Split) -> None:

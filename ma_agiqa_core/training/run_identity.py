@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MaAgiqaError, OutputExistsError
+from ..labels.labelled_set import LabelledSet
+from ..labels.splits import Split
 from ..semantic.extractor import SemanticExtractor
-from .labels import LabelledSet
 from .settings import TrainingSettings, differences
-from .splits import Split
-from .training_state import SavedState, StateFolder
+from .state import SavedState, StateFolder
 
 MODEL = "model.safetensors"
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ..errors import MaAgiqaError
-from ..score_loop import picture_groups
+from ..labels.labelled_set import ALIGNMENT, SHOWN, LabelledPicture
+from ..scorers.picture_scorer import picture_groups
 from ..semantic.extractor import SemanticExtractor
 from ..semantic.questions import names_prompt
-from .labels import ALIGNMENT, SHOWN, LabelledPicture
 
 
 def semantic_vectors(

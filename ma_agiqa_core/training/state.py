@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..atomic_write import replacing
 from ..errors import MaAgiqaError, OutputExistsError
-from ..whole_file import replacing
 
 FORMAT = "1"
 _KEY = "ma_agiqa.training"

@@ -9,19 +9,19 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
-from ..caller_state import as_loaded
-from ..images import PictureError
+from ..compute.caller_state import as_loaded
+from ..labels.labelled_set import LabelledSet
+from ..labels.splits import Split
+from ..pictures.inputs import PictureError
 from ..semantic.questions import questions_for
 from .batches import Batches
-from .labels import LabelledSet
+from .loop import TrainingResult, TrainingRun
 from .network import network_config
 from .preparation import check_trainable, opened_accelerator, opened_extractor, training_data
+from .progress import Watch
 from .run_identity import check_can_begin, run_identity
 from .settings import TrainingSettings
-from .splits import Split
-from .training_run import TrainingResult, TrainingRun
-from .training_state import StateFolder
-from .watch import Watch
+from .state import StateFolder
 
 __all__ = ["TrainingResult", "train"]
 

@@ -10,11 +10,11 @@ import torch
 from comfy.utils import ProgressBar
 from torch import Tensor
 
-from ..ma_agiqa_core.generation.segment_log import run_log
-from ..ma_agiqa_core.generation.segments import Chosen, Stage
-from ..ma_agiqa_core.latent_rows import latent_rows
-from .latent_decoding import PreviewDecoder, decoded
-from .pictures import flattened, for_core
+from ...ma_agiqa_core.comfyui.latents import latent_rows
+from ...ma_agiqa_core.comfyui.run_log import run_log
+from ...ma_agiqa_core.comfyui.segmented_best_of_n import Chosen, Stage
+from ..sockets.images import flattened, for_core
+from .decoding import PreviewDecoder, decoded
 from .segmented_sampling import RATIO, SamplerSettings, SegmentedSampling
 
 _REPLAY_ALONE = (

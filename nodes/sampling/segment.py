@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .played_back import PlayedBack
-from .remembered_noise import RememberedNoise
+from .brownian_noise import RememberedNoise
+from .model_replay import PlayedBack
 
 
 class _SegmentEnd(BaseException):

@@ -23,8 +23,8 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..ma_agiqa_core.conditioning_rows import conditioning_rows
-from .remembered_noise import RememberedNoise
+from ...ma_agiqa_core.comfyui.conditioning import conditioning_rows
+from .brownian_noise import RememberedNoise
 from .segment import Segment
 
 RATIO = "downscale_ratio_"  # begins what newer versions of ComfyUI write on an empty latent: how large it was made

@@ -7,8 +7,8 @@ from weakref import WeakValueDictionary
 
 import torch
 
-from ..ma_agiqa_core import load_scorer
-from .install_advice import install_advice
+from ...ma_agiqa_core import load_scorer
+from ..install_advice import install_advice
 from .managed_scorer import ManagedScorer
 from .model_folder import LITE, scorer_file, semantic_folder, vector_cache
 

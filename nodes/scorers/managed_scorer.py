@@ -15,14 +15,14 @@ from comfy import model_management
 from comfy.utils import ProgressBar
 from torch import Tensor
 
-from ..ma_agiqa_core.batching import is_out_of_memory
-from ..ma_agiqa_core.caller_state import as_loaded
-from ..ma_agiqa_core.images import PictureError, as_picture_list
-from ..ma_agiqa_core.score_progress import tick, watching
-from ..ma_agiqa_core.scorer import Scorer, check_score_options, resolve_prompts
-from .network_memory import LanguageModelMemory, ManagedNetworks
-from .pictures import for_core, one
-from .score_memo import ScoreMemo, picture_key
+from ...ma_agiqa_core.compute.batching import is_out_of_memory
+from ...ma_agiqa_core.compute.caller_state import as_loaded
+from ...ma_agiqa_core.compute.progress import tick, watching
+from ...ma_agiqa_core.pictures.inputs import PictureError, as_picture_list
+from ...ma_agiqa_core.scorers.scorer import Scorer, check_score_options, resolve_prompts
+from ..sockets.images import for_core, one
+from .memory import LanguageModelMemory, ManagedNetworks
+from .score_cache import ScoreMemo, picture_key
 
 logger = logging.getLogger(__name__)
 

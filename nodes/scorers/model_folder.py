@@ -5,7 +5,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..ma_agiqa_core.model_listing import scorer_path, scorers_in, semantic_models_in
+from ...ma_agiqa_core.comfyui.model_listing import scorer_path, scorers_in, semantic_models_in
 
 NAME = "ma_agiqa"
 LITE = "lite"

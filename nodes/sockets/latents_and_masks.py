@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..ma_agiqa_core.latent_rows import flattened_masks, latent_count, select_latents
-from .pictures import as_image_output
+from ...ma_agiqa_core.comfyui.latents import flattened_masks, latent_count, select_latents
+from .images import as_image_output
 
 
 def latents_for(latents: Any, count: int) -> list[dict[str, Any]] | None:

@@ -10,8 +10,8 @@ from comfy.cli_args import args
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ..ma_agiqa_core.generation.picture_metadata import PictureMetadata, save_picture
-from .pictures import as_pil
+from ...ma_agiqa_core.records.formats.png_metadata import PictureMetadata, save_picture
+from .images import as_pil
 
 COMPRESS_LEVEL = 4  # as Save Image
 

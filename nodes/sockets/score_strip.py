@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..ma_agiqa_core.report.contact_sheet import captioned_pictures
-from ..ma_agiqa_core.scorer import ScorerInfo
-from .pictures import as_pil
+from ...ma_agiqa_core.report.contact_sheet import captioned_pictures
+from ...ma_agiqa_core.scorers.scorer import ScorerInfo
+from .images import as_pil
 
 QUALITY = 85  # of JPEG: a strip is looked at and thrown away, and PNG would take longer than all the rest
 SIDE = 384  # pixels of a thumbnail's longest side

@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..ma_agiqa_core.selection import one_score_each
-from .managed_scorer import one_scorer, scores_of
-from .pictures import one, prompts_for
+from ...ma_agiqa_core.comfyui.selection import one_score_each
+from ..scorers.managed_scorer import one_scorer, scores_of
+from .images import one, prompts_for
 
 
 def scores_for(

@@ -12,7 +12,7 @@ from ma_agiqa_core import CallableScorer
 from ma_agiqa_core.errors import MaAgiqaError
 from ma_agiqa_core.generation import QualityFilterCallback, best_of_n, calibrate
 from ma_agiqa_core.generation.given_numbers import plain, real_number, whole_number
-from ma_agiqa_core.generation.picture_metadata import read_metadata
+from ma_agiqa_core.records.png_metadata import read_metadata
 
 BRIGHT = CallableScorer(
     lambda images, _: [float(np.asarray(image).mean()) for image in images], name="bright", high=255.0

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from project_paths import FIXTURES
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -19,8 +20,8 @@ from ma_agiqa_core.checkpoint import (
     read_facts,
     save_checkpoint,
 )
-from ma_agiqa_core.lite import LITE_WEIGHTS
 from ma_agiqa_core.model import MaAgiqa, MaAgiqaConfig
+from ma_agiqa_core.scorers.lite import LITE_WEIGHTS
 from ma_agiqa_core.semantic.questions import QUESTIONS
 
 CONFIG = MaAgiqaConfig(
@@ -263,7 +264,7 @@ def test_tensors_that_do_not_fit_are_refused_with_the_file(
 
 
 def test_published_file_becomes_a_model_file(tmp_path: Path) -> None:
-    fixture = json.loads((Path(__file__).parent / "fixtures" / "ma_agiqa.json").read_text(encoding="utf-8"))
+    fixture = json.loads((FIXTURES / "ma_agiqa.json").read_text(encoding="utf-8"))
     shapes = {key: entry["shape"] for key, entry in fixture["state_dict"].items()}
     shapes |= {key: [784, 8] for key in ("fc4096_784_a2.0.weight", "fc4096_784_b2.0.weight")}  # a narrow language model
     torch.save(

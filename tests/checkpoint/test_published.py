@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from project_paths import FIXTURES
 from torch import Tensor
 
+from ma_agiqa_core.checkpoint.published import convert_reference, read_published
 from ma_agiqa_core.model import MaAgiqa
-from ma_agiqa_core.published_checkpoint import convert_reference, read_published
 
-SHAPES = json.loads((Path(__file__).parent / "fixtures" / "ma_agiqa.json").read_text(encoding="utf-8"))["state_dict"]
+SHAPES = json.loads((FIXTURES / "ma_agiqa.json").read_text(encoding="utf-8"))["state_dict"]
 
 
 def published(**changes: Tensor | None) -> dict[str, Tensor]:

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from ma_agiqa_core import cli, load_scorer
-from ma_agiqa_core.generation import calibration, pipeline_files
-from ma_agiqa_core.generation.pipeline_files import load_pipeline
+from ma_agiqa_core.generation.calibration import measure as calibration
+from ma_agiqa_core.generation.pipelines import loading as pipeline_files
+from ma_agiqa_core.generation.pipelines.loading import load_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ma_agiqa_core.picture_state import PictureState, picture_state
-from ma_agiqa_core.records import read_records
+from ma_agiqa_core.records.formats import read_records
+from ma_agiqa_core.records.picture_state import PictureState, picture_state
 
 MakePicture = Callable[[Path, int], Path]
 

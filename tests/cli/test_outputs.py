@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ma_agiqa_core import cli
+from ma_agiqa_core.atomic_write import check_can_write, check_can_write_in, replacing
 from ma_agiqa_core.errors import MaAgiqaError
-from ma_agiqa_core.whole_file import check_can_write, check_can_write_in, replacing
 
 SCORING = [("score", "--out", "F.csv"), ("score", "--report", "F.html"), ("rank", "--report", "F.html")]
 OTHERS = [

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from project_paths import SUPPORT
 
 from ma_agiqa_core import cli
-from ma_agiqa_core.records import read_records
+from ma_agiqa_core.records.formats import read_records
 
 MakePicture = Callable[[Path, int], Path]
-SCRIPT = Path(__file__).with_name("brightness_cli.py")
+SCRIPT = SUPPORT / "brightness_cli.py"
 DEADLINE = 60.0
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and signals")
 
@@ -221,7 +222,7 @@ def installed_command() -> list[str]:
 
 @pytest.fixture
 def lite() -> None:
-    from ma_agiqa_core import lite
+    from ma_agiqa_core.scorers import lite
 
     if not (hasattr(lite, "LITE_WEIGHTS") and lite.LITE_WEIGHTS.exists()):
         pytest.skip("the weights of lite are not there")

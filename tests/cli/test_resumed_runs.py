@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ma_agiqa_core import cli
-from ma_agiqa_core.records import COLUMNS, read_records
+from ma_agiqa_core.records.formats import COLUMNS, read_records
 
 MakePicture = Callable[[Path, int], Path]
 FORMATS = (".csv", ".jsonl", ".parquet")
@@ -117,9 +117,9 @@ def test_outputs_without_the_newer_columns_are_resumed(folder: Path, run: Any, s
 
 
 def test_an_older_output_with_a_digest_of_all_prompts_is_resumed(folder: Path, run: Any) -> None:
-    from ma_agiqa_core.callable_scorer import CallableScorer
-    from ma_agiqa_core.prompt_file import read_prompts
-    from ma_agiqa_core.scoring_run import ScoringRun
+    from ma_agiqa_core.cli.scoring_run import ScoringRun
+    from ma_agiqa_core.records.prompts import read_prompts
+    from ma_agiqa_core.scorers.callable import CallableScorer
 
     prompts = folder / "prompts.csv"
     prompts.write_text("path,prompt\nphotos/a.png,one\nphotos/b.png,three\n")

@@ -26,7 +26,7 @@ def command(capsys, tmp_path, monkeypatch, make_picture):
 
 
 def test_extract_then_score_without_the_language_model(command, checkpoint, owl_folder, monkeypatch):
-    from ma_agiqa_core.semantic.model_files import fingerprint
+    from ma_agiqa_core.model_files.transformers_folder import fingerprint
     from ma_agiqa_core.semantic.published_mplug_owl2 import PublishedMplugOwl2
 
     code, out, err = command("extract", "photos", "--semantic", owl_folder, "--cache", "cache", "--device", "cpu")

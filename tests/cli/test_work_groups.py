@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from ma_agiqa_core import scoring_run, work_groups
-from ma_agiqa_core.scorer import ScorerInfo
-from ma_agiqa_core.scoring_run import ScoringRun, score_pictures
-from ma_agiqa_core.work_groups import GROUP_SECONDS, LARGEST_GROUP, Pace, work_in_groups
+from ma_agiqa_core.cli import scoring_run, work_groups
+from ma_agiqa_core.cli.scoring_run import ScoringRun, score_pictures
+from ma_agiqa_core.cli.work_groups import GROUP_SECONDS, LARGEST_GROUP, Pace, work_in_groups
+from ma_agiqa_core.scorers.scorer import ScorerInfo
 
 
 class Probe:
@@ -61,7 +61,7 @@ def test_large_pictures_come_in_smaller_groups(pictures: list[Path], monkeypatch
 
 
 def test_extraction_gets_large_groups_too(pictures: list[Path]) -> None:
-    from ma_agiqa_core.extraction_run import extract_pictures
+    from ma_agiqa_core.cli.extraction_run import extract_pictures
     from ma_agiqa_core.semantic.extractor import SemanticVectors
 
     given: list[int] = []

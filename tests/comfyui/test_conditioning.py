@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from ma_agiqa_core.conditioning_rows import conditioning_rows
+from ma_agiqa_core.comfyui.conditioning import conditioning_rows
 
 
 def numbered(*shape: int) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ma_agiqa_core.latent_rows import flattened_masks, latent_count, latent_rows, select_latents
+from ma_agiqa_core.comfyui.latents import flattened_masks, latent_count, latent_rows, select_latents
 
 
 def samples(count: int, *size: int, start: int = 0) -> torch.Tensor:

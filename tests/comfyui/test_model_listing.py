@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from ma_agiqa_core import load_scorer
-from ma_agiqa_core.model_listing import scorer_path, scorers_in, semantic_models_in
+from ma_agiqa_core.comfyui.model_listing import scorer_path, scorers_in, semantic_models_in
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ma_agiqa_core import CallableScorer
-from ma_agiqa_core.generation.segment_log import run_log
-from ma_agiqa_core.generation.segments import Stage, candidate_latents, choose, stages_of
+from ma_agiqa_core.comfyui.run_log import run_log
+from ma_agiqa_core.comfyui.segmented_best_of_n import Stage, candidate_latents, choose, stages_of
 
 
 def test_stops_from_a_text():

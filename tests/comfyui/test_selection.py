@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ma_agiqa_core.selection import Selection, one_score_each, select_best, split_at
+from ma_agiqa_core.comfyui.selection import Selection, one_score_each, select_best, split_at
 
 NAN = math.nan
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ma_agiqa_core.batching import is_out_of_memory, run_in_batches
+from ma_agiqa_core.compute.batching import is_out_of_memory, run_in_batches
 
 
 class Doubling:

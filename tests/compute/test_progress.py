@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ma_agiqa_core import CallableScorer, EnsembleScorer, load_scorer
-from ma_agiqa_core.score_progress import tick, watching
+from ma_agiqa_core.compute.progress import tick, watching
 
 
 @pytest.fixture

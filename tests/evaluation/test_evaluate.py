@@ -8,12 +8,12 @@ import pytest
 import scipy.stats
 
 from ma_agiqa_core import metrics
-from ma_agiqa_core.training.agreement import FIGURES, Agreement, agreement
-from ma_agiqa_core.training.evaluation import Evaluation, evaluate
-from ma_agiqa_core.training.evaluation_text import evaluation_text, latex_rows, markdown_rows
-from ma_agiqa_core.training.resampling import draw_counts, krcc_of_resamples, srcc_of_resamples
-from ma_agiqa_core.training.scatter import draw_scatter
-from ma_agiqa_core.training.within_prompt import within_prompt
+from ma_agiqa_core.evaluation.agreement import FIGURES, Agreement, agreement
+from ma_agiqa_core.evaluation.bootstrap import draw_counts, krcc_of_resamples, srcc_of_resamples
+from ma_agiqa_core.evaluation.evaluate import Evaluation, evaluate
+from ma_agiqa_core.evaluation.scatter_plot import draw_scatter
+from ma_agiqa_core.evaluation.text import evaluation_text, latex_rows, markdown_rows
+from ma_agiqa_core.evaluation.within_prompt import within_prompt
 
 
 def noisy_predictions(n: int, decimals: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -56,8 +56,8 @@ def test_every_resample_has_scipys_correlations() -> None:
 def test_large_sets_are_worked_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     predictions, labels = noisy_predictions(50)
     whole = agreement(predictions, labels, resamples=64)
-    monkeypatch.setattr("ma_agiqa_core.training.resampling._NUMBERS_AT_ONCE", 150)
-    monkeypatch.setattr("ma_agiqa_core.training.resampling._PAIRS_AT_ONCE", 350)
+    monkeypatch.setattr("ma_agiqa_core.evaluation.bootstrap._NUMBERS_AT_ONCE", 150)
+    monkeypatch.setattr("ma_agiqa_core.evaluation.bootstrap._PAIRS_AT_ONCE", 350)
     parts = agreement(predictions, labels, resamples=64)
     for name in FIGURES:
         assert getattr(parts, name) == pytest.approx(getattr(whole, name))

@@ -15,11 +15,11 @@ import torch
 from diffusers import AutoencoderTiny
 
 from ma_agiqa_core import CallableScorer, Scorer, load_scorer
-from ma_agiqa_core.caller_state import autocasts
+from ma_agiqa_core.compute.caller_state import autocasts
 from ma_agiqa_core.generation import QualityFilterCallback, best_of_n, calibrate
-from ma_agiqa_core.generation.families import family_of
-from ma_agiqa_core.generation.latent_layout import scaled_for_vae
-from ma_agiqa_core.generation.preview import Previewer
+from ma_agiqa_core.generation.pipelines.families import family_of
+from ma_agiqa_core.generation.pipelines.latents import scaled_for_vae
+from ma_agiqa_core.generation.preview.decoding import Previewer
 
 STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "autocast to bfloat16": lambda: torch.autocast("cpu", dtype=torch.bfloat16),

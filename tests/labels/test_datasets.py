@@ -10,11 +10,12 @@ import numpy as np
 import PIL.Image
 import pytest
 import scipy.io
+from project_paths import ROOT
 
-from ma_agiqa_core.training.datasets import AIGCIQA2023_GENERATORS, DATASETS, agiqa_3k, read_dataset
-from ma_agiqa_core.training.splits import make_split, split_by_column, split_by_ratio
+from ma_agiqa_core.labels.datasets import AIGCIQA2023_GENERATORS, DATASETS, agiqa_3k, read_dataset
+from ma_agiqa_core.labels.splits import make_split, split_by_column, split_by_ratio
 
-TRUE_TABLES = Path(__file__).resolve().parents[3] / "shared/labels"  # beside the repository
+TRUE_TABLES = ROOT.parent / "shared" / "labels"  # beside the repository
 needs_true_tables = pytest.mark.skipif(
     not TRUE_TABLES.is_dir(), reason=f"the true label tables are not in {TRUE_TABLES}"
 )

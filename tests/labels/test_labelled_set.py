@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from ma_agiqa_core import MaAgiqaError
-from ma_agiqa_core.training.labels import LabelledPicture, LabelledSet, read_labels, score_columns
+from ma_agiqa_core.labels.labelled_set import LabelledPicture, LabelledSet, read_labels, score_columns
 
 HEADER = "name,mos,prompt\n"
 

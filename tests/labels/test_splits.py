@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ma_agiqa_core.training.labels import LabelledPicture, LabelledSet
-from ma_agiqa_core.training.splits import (
+from ma_agiqa_core.labels.labelled_set import LabelledPicture, LabelledSet
+from ma_agiqa_core.labels.splits import (
     Split,
     make_split,
     split_by_column,

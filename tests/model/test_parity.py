@@ -3,18 +3,18 @@
 import json
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from project_paths import FIXTURES
 from torch import Tensor, nn
 
 from ma_agiqa_core.checkpoint import convert_reference
 from ma_agiqa_core.model import MaAgiqa
 
-FIXTURE = json.loads((Path(__file__).parents[1] / "fixtures" / "ma_agiqa.json").read_text(encoding="utf-8"))
+FIXTURE = json.loads((FIXTURES / "ma_agiqa.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

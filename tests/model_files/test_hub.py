@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ma_agiqa_core import hub
+from ma_agiqa_core.model_files import hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

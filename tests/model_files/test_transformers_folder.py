@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ma_agiqa_core.semantic.model_files import (
+from ma_agiqa_core.model_files.transformers_folder import (
     display_name,
     fingerprint,
     model_folder,
@@ -140,7 +140,7 @@ def test_the_fingerprint_follows_content_and_not_place(tmp_path, weights):
 def test_digests_of_large_files_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
     import huggingface_hub
 
-    from ma_agiqa_core import file_digest
+    from ma_agiqa_core.model_files import digest as file_digest
 
     def assets(library_name: str, namespace: str) -> Path:
         (folder := tmp_path / "assets" / library_name / namespace).mkdir(parents=True, exist_ok=True)

@@ -25,33 +25,36 @@ PACK = "ma_agiqa_pack"  # the name of the package that ComfyUI would make of the
 IS_REAL = os.environ.get("MA_AGIQA_TEST_NODES_AGAINST") == "comfyui"
 _OF_COMFYUI = ("comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview")
 
-LoadModule = Callable[[Path], ModuleType]
-
 collect_ignore = ["fakes"]
 
 
 @pytest.fixture(scope="session")
-def published_archive(load_module: LoadModule) -> ModuleType:
+def published_archive() -> ModuleType:
     """Which files the registry's archive holds; `copy_published(folder)` installs it there."""
-    return load_module(HERE / "published_archive.py")
+    import published_archive
+
+    return published_archive
 
 
 @pytest.fixture(scope="session")
-def front_end_tools(load_module: LoadModule) -> ModuleType:
+def front_end_tools() -> ModuleType:
     """ComfyUI's front end in a browser."""
-    return load_module(HERE / "front_end.py")
+    import front_end
+
+    return front_end
 
 
 @pytest.fixture(scope="session")
-def workflow_to_api(load_module: LoadModule) -> ModuleType:
+def workflow_to_api() -> ModuleType:
     """Makes prompts of workflows."""
-    return load_module(HERE / "workflow_to_api.py")
+    import workflow_to_api
+
+    return workflow_to_api
 
 
 @pytest.fixture(scope="session")
 def comfyui(
     tmp_path_factory: pytest.TempPathFactory,
-    load_module: LoadModule,
     tiny_models: ModuleType,
     tiny_checkpoint: ModuleType,
     published_archive: ModuleType,
@@ -72,8 +75,9 @@ def comfyui(
     broken.mkdir(parents=True)
     shutil.copy(ROOT / "__init__.py", broken)
     checkout = Path(os.environ["COMFYUI_PATH"]).resolve()
-    run_server = load_module(HERE / "comfyui_server.py").comfyui_server
-    with run_server(checkout, base, published_archive.copy_published) as server:
+    from comfyui_server import comfyui_server
+
+    with comfyui_server(checkout, base, published_archive.copy_published) as server:
         yield server
 
 
@@ -123,7 +127,7 @@ def pack(comfy_modules: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def pack_module(pack: ModuleType) -> Callable[[str], Any]:
-    """Imports a module of the pack: `pack_module("nodes.pictures")`, `pack_module("ma_agiqa_core")`."""
+    """Imports a module of the pack: `pack_module("nodes.sockets.images")`, `pack_module("ma_agiqa_core")`."""
     return lambda name: importlib.import_module(f"{PACK}.{name}")
 
 
@@ -157,15 +161,19 @@ def run_node(comfy_modules: str) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(load_module: LoadModule) -> ModuleType:
+def tiny_checkpoint() -> ModuleType:
     """Writes files that ComfyUI's own loaders take: a checkpoint, a TAESD."""
-    return load_module(HERE / "tiny_checkpoint.py")
+    import tiny_checkpoint
+
+    return tiny_checkpoint
 
 
 @pytest.fixture(scope="session")
-def tiny_diffusion(load_module: LoadModule, comfy_modules: str) -> ModuleType:
+def tiny_diffusion(comfy_modules: str) -> ModuleType:
     """A diffusion model of random numbers for ComfyUI's sampler, its conditioning and its VAE."""
-    return load_module(HERE / "tiny_diffusion.py")
+    import tiny_diffusion
+
+    return tiny_diffusion
 
 
 @pytest.fixture
@@ -190,7 +198,7 @@ def managed(pack_module: Callable[[str], Any]) -> Callable[..., Any]:
         core = pack_module("ma_agiqa_core")
         mean = lambda images, prompts: [float(image.mean()) for image in images]  # noqa: E731
         scorer = core.CallableScorer(fn or mean, **{"name": "mean", **info})
-        return pack_module("nodes.managed_scorer").ManagedScorer(scorer, identity=scorer.info.name)
+        return pack_module("nodes.scorers.managed_scorer").ManagedScorer(scorer, identity=scorer.info.name)
 
     return make
 

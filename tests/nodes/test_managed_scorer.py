@@ -9,7 +9,7 @@ import torch
 
 @pytest.fixture
 def scores_of(pack_module: Callable[[str], Any]) -> Callable[..., list[float]]:
-    return pack_module("nodes.managed_scorer").scores_of
+    return pack_module("nodes.scorers.managed_scorer").scores_of
 
 
 def test_scores_are_those_of_the_core_in_input_order(
@@ -59,7 +59,7 @@ def test_a_changed_picture_is_another_one(
 
 
 def test_the_memo_has_an_end(pack_module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    score_memo = pack_module("nodes.score_memo")
+    score_memo = pack_module("nodes.scorers.score_cache")
     monkeypatch.setattr(score_memo, "MOST_REMEMBERED", 3)
     memo = score_memo.ScoreMemo()
     memo.remember({"a": 1.0, "b": 2.0, "c": 3.0})
@@ -72,7 +72,7 @@ def test_a_picture_without_a_score_is_named_by_its_place(
     managed: Callable[..., Any], batch: torch.Tensor, pack_module: Callable[[str], Any]
 ) -> None:
     core = pack_module("ma_agiqa_core")
-    images = pack_module("ma_agiqa_core.images")
+    images = pack_module("ma_agiqa_core.pictures.inputs")
 
     class Picky:
         info = core.ScorerInfo("picky", "1", 0, 1, "")
@@ -83,8 +83,8 @@ def test_a_picture_without_a_score_is_named_by_its_place(
                     raise images.PictureError(index, None, "it is too bright")
             return torch.tensor([float("nan") if image.mean() > 0.8 else 0.5 for image in images_])
 
-    scorer = pack_module("nodes.managed_scorer").ManagedScorer(Picky(), "picky")
-    pictures = pack_module("nodes.pictures").for_core(list(batch))
+    scorer = pack_module("nodes.scorers.managed_scorer").ManagedScorer(Picky(), "picky")
+    pictures = pack_module("nodes.sockets.images").for_core(list(batch))
     scorer.score(pictures[:2])
     with pytest.raises(ValueError, match=r"^Picture 3 cannot be scored: it is too bright\.$"):
         scorer.score(pictures)
@@ -100,7 +100,7 @@ def test_where_memory_runs_out_everything_else_is_unloaded_and_one_at_a_time_is_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     freed: list[float] = []
-    memory = pack_module("nodes.network_memory").model_management
+    memory = pack_module("nodes.scorers.memory").model_management
     monkeypatch.setattr(memory, "free_memory", lambda needed, device, keep_loaded=(): freed.append(needed))
 
     def fn(images: Any, prompts: Any) -> list[float]:
@@ -116,13 +116,13 @@ def test_comfyuis_out_of_memory_is_the_cores(pack_module: Callable[[str], Any]) 
     from comfy import model_management
 
     error = model_management.OOM_EXCEPTION("CUDA out of memory. Tried to allocate 2.00 GiB.")
-    assert pack_module("ma_agiqa_core.batching").is_out_of_memory(error)
+    assert pack_module("ma_agiqa_core.compute.batching").is_out_of_memory(error)
 
 
 def test_lite_halves_its_batches_where_memory_runs_out(
     pack_module: Callable[[str], Any], scores_of: Callable[..., list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scorer = pack_module("nodes.scorer_loading").managed_scorer("lite", "from checkpoint", "auto", "cpu", True)
+    scorer = pack_module("nodes.scorers.loading").managed_scorer("lite", "from checkpoint", "auto", "cpu", True)
     network, sizes = scorer._scorer.network, []
     forward = network.forward
 
@@ -145,7 +145,7 @@ def test_the_interrupt_button_ends_scoring_within_one_picture(
 ) -> None:
     from comfy import model_management
 
-    scorer = pack_module("nodes.scorer_loading").managed_scorer("lite", "from checkpoint", "auto", "cpu", False)
+    scorer = pack_module("nodes.scorers.loading").managed_scorer("lite", "from checkpoint", "auto", "cpu", False)
     parts: list[int] = []
 
     def press(*_: Any) -> None:

@@ -14,7 +14,7 @@ CPU, CARD = torch.device("cpu"), torch.device("meta")
 
 @pytest.fixture
 def memory(pack_module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    memory = pack_module("nodes.network_memory")
+    memory = pack_module("nodes.scorers.memory")
     monkeypatch.setattr(memory, "WORTH_LEAVING", 1000)
     yield memory
     from comfy import model_management

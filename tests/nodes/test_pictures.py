@@ -9,7 +9,7 @@ import torch
 
 @pytest.fixture
 def pictures(pack_module: Callable[[str], Any]) -> Any:
-    return pack_module("nodes.pictures")
+    return pack_module("nodes.sockets.images")
 
 
 def test_flattened_batches_and_lists_in_input_order(pictures: Any, batch: torch.Tensor) -> None:

@@ -40,7 +40,7 @@ class Case:
         scheduler: str = "normal",
         steps: int = STEPS,
     ) -> None:
-        self.module = pack_module("nodes.segmented_sampling")
+        self.module = pack_module("nodes.sampling.segmented_sampling")
         self.model = tiny_diffusion.tiny_model(flow=flow)
         self.positive, self.negative = tiny_diffusion.conditioning(1, texts), tiny_diffusion.conditioning(2)
         self.settings = self.module.SamplerSettings(sampler, scheduler, steps, CFG, denoise, SEED)

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from ma_agiqa_core.picture_files import UnreadablePictureError, read_picture, to_rgb
+from ma_agiqa_core.pictures.reading import UnreadablePictureError, read_picture, to_rgb
 
 PHOTOMETRIC, MAX, S_MAX = 262, 281, 341
 RAMP = np.linspace(0, 1, 400).reshape(20, 20)

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from ma_agiqa_core.errors import MaAgiqaError
-from ma_agiqa_core.folders import PICTURE_SUFFIXES, copy_to_folder, count_other_files, find_pictures
+from ma_agiqa_core.pictures.folders import PICTURE_SUFFIXES, copy_to_folder, count_other_files, find_pictures
 
 
 def make(folder: Path, *names: str) -> None:

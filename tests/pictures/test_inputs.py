@@ -16,8 +16,8 @@ import PIL.Image
 import pytest
 import torch
 
-from ma_agiqa_core import images
-from ma_agiqa_core.images import PictureError, as_picture_list, decode, iterate_pictures
+from ma_agiqa_core.pictures import inputs as images
+from ma_agiqa_core.pictures.inputs import PictureError, as_picture_list, decode, iterate_pictures
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 

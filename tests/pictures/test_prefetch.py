@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from ma_agiqa_core import score_loop
-from ma_agiqa_core.made_ahead import made_ahead
+from ma_agiqa_core.pictures.prefetch import made_ahead
+from ma_agiqa_core.scorers import picture_scorer as score_loop
 
 
 def test_what_is_made_ahead_comes_in_order_and_fails_in_its_place() -> None:

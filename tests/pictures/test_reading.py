@@ -16,7 +16,7 @@ import PIL.Image
 import pytest
 from PIL import ExifTags, ImageCms
 
-from ma_agiqa_core.picture_files import UnreadablePictureError, load_image, read_picture, to_rgb
+from ma_agiqa_core.pictures.reading import UnreadablePictureError, load_image, read_picture, to_rgb
 
 PIL.Image.init()  # so that PIL.Image.SAVE is complete
 TOO_LARGE = "larger than 178 956 970 pixels (decompression bomb limit)"
@@ -312,7 +312,7 @@ def test_pillows_settings_stay_as_they_are(tmp_path: Path) -> None:
 import sys, warnings, PIL.Image, PIL.ImageFile, torch
 def state(): return PIL.Image.MAX_IMAGE_PIXELS, PIL.ImageFile.LOAD_TRUNCATED_IMAGES, warnings.filters[:]
 before = state()
-from ma_agiqa_core.images import read_picture
+from ma_agiqa_core.pictures.inputs import read_picture
 read_picture(sys.argv[1])
 assert state() == before
 """

@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 from PIL import PngImagePlugin
 
-from ma_agiqa_core.picture_files import UnreadablePictureError, load_image, read_picture
+from ma_agiqa_core.pictures.reading import UnreadablePictureError, load_image, read_picture
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 TURNED = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ma_agiqa_core.csv_cells import cell_text, csv_row
-from ma_agiqa_core.records import Record, csv_line, json_line, read_records
+from ma_agiqa_core.records.csv_cells import cell_text, csv_row
+from ma_agiqa_core.records.formats import Record, csv_line, json_line, read_records
 
 MakePicture = Callable[[Path, int], Path]
 FORMULAS = ["=1+2", "+1", "-x.png", "@SUM(1)", "\t=1", "\r=1", "\n=1", "  =1", "\u00a0@x", "＝1"]
@@ -80,7 +80,7 @@ def test_an_output_that_a_spreadsheet_saved_is_resumed(folder: Path, run: Any, n
 
 
 def test_predictions_run_no_formulas(tmp_path: Path) -> None:
-    from ma_agiqa_core.training.results import write_predictions
+    from ma_agiqa_core.training.outputs import write_predictions
 
     pictures = [SimpleNamespace(name="=1.png", scores={"quality": -2.0})]
     labelled, split = SimpleNamespace(pictures=pictures), SimpleNamespace(val=[0], test=[])

@@ -14,15 +14,15 @@ import filelock
 import pytest
 
 from ma_agiqa_core.errors import MaAgiqaError
-from ma_agiqa_core.output_lock import only_writer
-from ma_agiqa_core.records import read_records
+from ma_agiqa_core.records.formats import read_records
+from ma_agiqa_core.records.output_lock import only_writer
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 
 
 HOLDER = """
 import sys, pathlib
-from ma_agiqa_core.output_lock import only_writer
+from ma_agiqa_core.records.output_lock import only_writer
 with only_writer(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -8,14 +8,14 @@ import PIL.Image
 import pytest
 from PIL.PngImagePlugin import PngInfo
 
-from ma_agiqa_core.generation.picture_metadata import (
+from ma_agiqa_core.records.png_metadata import (
     PictureMetadata,
     add_metadata,
     metadata_of_scores,
     read_metadata,
     save_picture,
 )
-from ma_agiqa_core.scorer import ScorerInfo
+from ma_agiqa_core.scorers.scorer import ScorerInfo
 
 SCORED = PictureMetadata(0.5, 42.0, "lite", "abc", rank=1, index=3)
 MADE = PictureMetadata(

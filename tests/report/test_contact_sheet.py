@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 import torch
 
-from ma_agiqa_core.images import PictureError
+from ma_agiqa_core.pictures.inputs import PictureError
 from ma_agiqa_core.report import contact_sheet as module
 from ma_agiqa_core.report.contact_sheet import captioned_pictures, contact_sheet
 

@@ -9,8 +9,8 @@ import PIL.Image
 import pytest
 import torch
 
-from ma_agiqa_core.callable_scorer import CallableScorer
-from ma_agiqa_core.images import PictureError
+from ma_agiqa_core.pictures.inputs import PictureError
+from ma_agiqa_core.scorers.callable import CallableScorer
 
 RED = np.full((4, 4, 3), (255, 0, 0), np.uint8)
 

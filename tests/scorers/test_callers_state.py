@@ -13,19 +13,20 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ma_agiqa_core import CallableScorer, EnsembleScorer, Scorer, caller_state, load_scorer
-from ma_agiqa_core.caller_state import as_loaded, autocasts
+from ma_agiqa_core import CallableScorer, EnsembleScorer, Scorer, load_scorer
 from ma_agiqa_core.checkpoint import load_checkpoint, save_checkpoint
-from ma_agiqa_core.generation.together import run_together
-from ma_agiqa_core.lite import LITE_WEIGHTS, statistics
-from ma_agiqa_core.lite.network import LiteNetwork
-from ma_agiqa_core.lite.student import StudentNetwork
+from ma_agiqa_core.compute import caller_state
+from ma_agiqa_core.compute.caller_state import as_loaded, autocasts
+from ma_agiqa_core.generation.best_of.lockstep import run_together
 from ma_agiqa_core.metrics import srcc
 from ma_agiqa_core.preprocess import visual_pixels
-from ma_agiqa_core.scorer import as_scores
+from ma_agiqa_core.scorers.lite import LITE_WEIGHTS, statistics
+from ma_agiqa_core.scorers.lite.network import LiteNetwork
+from ma_agiqa_core.scorers.lite.student import StudentNetwork
+from ma_agiqa_core.scorers.scorer import as_scores
 from ma_agiqa_core.semantic import SemanticExtractor
 from ma_agiqa_core.semantic.cache import SemanticCache
-from ma_agiqa_core.training.distillation import distill
+from ma_agiqa_core.training.distillation.distill import distill
 
 State = Callable[[], AbstractContextManager[Any]]
 

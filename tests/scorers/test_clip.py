@@ -13,8 +13,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from ma_agiqa_core import EnsembleScorer, PictureError, Scorer, cli, clip_files, load_scorer, rank
-from ma_agiqa_core.clip_scorer import ClipScorer
+from ma_agiqa_core import EnsembleScorer, PictureError, Scorer, cli, load_scorer, rank
+from ma_agiqa_core.scorers import clip_files
+from ma_agiqa_core.scorers.clip import ClipScorer
 
 PROMPTS = ["a red cat", "two dogs", "a red cat", "", "the sea, seen from far above"]
 TEXTS = [prompt or "x" for prompt in PROMPTS]
@@ -115,7 +116,7 @@ def test_every_kind_of_picture_scores_alike(scorer, pictures, tmp_path):
 
 def test_a_long_prompt_is_cut_and_the_log_says_so_once(scorer, pictures, caplog):
     letters = LONG.replace(" ", "")
-    with caplog.at_level(logging.WARNING, logger="ma_agiqa_core.clip_scorer"):
+    with caplog.at_level(logging.WARNING, logger="ma_agiqa_core.scorers.clip"):
         scores = scorer.score(pictures, LONG)
         scorer.score(pictures[:1], LONG)
         scorer.score(pictures, "short")
@@ -298,7 +299,7 @@ def test_models_lists_it(clip_folder, tmp_path, monkeypatch, capsys):
 def test_a_hub_id_is_taken_from_this_machine_without_asking(clip_folder, pictures, tmp_path, monkeypatch):
     from huggingface_hub import constants
 
-    from ma_agiqa_core import hub
+    from ma_agiqa_core.model_files import hub
 
     cached = tmp_path / "models--owner--pickscore"
     shutil.copytree(clip_folder, cached / "snapshots" / ("d" * 40))

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_chat_models
 import torch
 
 from ma_agiqa_core import CallableScorer, EnsembleScorer, load_scorer
-from ma_agiqa_core.scorer import Scorer
+from ma_agiqa_core.scorers.scorer import Scorer
 from ma_agiqa_core.semantic.extractor import SemanticExtractor
 
 PROMPT = "a cat"
@@ -111,9 +112,8 @@ def test_a_pickle_leaves_out_the_language_model(owl_folder: Path, noise_pictures
     assert len(pickle.dumps(extractor)) < before + 1000
 
 
-def test_chat_models(load_module: Any, tmp_path: Path, noise_pictures: list[np.ndarray]) -> None:
-    here = Path(__file__).parent
-    load_module(here / "semantic/tiny_chat_models.py").FAMILIES["llava_onevision"][1](tmp_path / "chat")
+def test_chat_models(tmp_path: Path, noise_pictures: list[np.ndarray]) -> None:
+    tiny_chat_models.FAMILIES["llava_onevision"][1](tmp_path / "chat")
     extractor = SemanticExtractor(tmp_path / "chat", device="cpu")
     wanted = extractor.extract(noise_pictures)["coherence"]
     asked = {"question": "What is it?"}

@@ -11,13 +11,13 @@ import pytest
 import scipy.stats
 import torch
 
-from ma_agiqa_core import callable_scorer as callable_module
-from ma_agiqa_core import images as images_module
-from ma_agiqa_core.callable_scorer import CallableScorer
-from ma_agiqa_core.ensemble import EnsembleScorer
-from ma_agiqa_core.images import PictureError, read_picture
-from ma_agiqa_core.score_loop import PICTURES_AT_ONCE
-from ma_agiqa_core.scorer import Scorer
+from ma_agiqa_core.pictures import inputs as images_module
+from ma_agiqa_core.pictures.inputs import PictureError, read_picture
+from ma_agiqa_core.scorers import callable as callable_module
+from ma_agiqa_core.scorers.callable import CallableScorer
+from ma_agiqa_core.scorers.ensemble import EnsembleScorer
+from ma_agiqa_core.scorers.picture_scorer import PICTURES_AT_ONCE
+from ma_agiqa_core.scorers.scorer import Scorer
 
 QUANTILES = {"a": (0.0, 1.0, 4.0), "b": (10.0, 20.0, 25.0, 50.0)}
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from ma_agiqa_core.callable_scorer import CallableScorer
-from ma_agiqa_core.ensemble import EnsembleScorer
-from ma_agiqa_core.scorer import Scorer
-from ma_agiqa_core.scorer_identity import scorer_identity
+from ma_agiqa_core.scorers.callable import CallableScorer
+from ma_agiqa_core.scorers.ensemble import EnsembleScorer
+from ma_agiqa_core.scorers.identity import scorer_identity
+from ma_agiqa_core.scorers.scorer import Scorer
 
 
 def scorer(*settings: str, name: str = "one") -> Scorer:

@@ -10,8 +10,8 @@ import torch
 
 from ma_agiqa_core import PictureError, Scorer, load_scorer, rank
 from ma_agiqa_core.checkpoint import load_checkpoint, save_checkpoint
-from ma_agiqa_core.ma_agiqa_scorer import MaAgiqaScorer
 from ma_agiqa_core.preprocess import visual_pixels
+from ma_agiqa_core.scorers.ma_agiqa import MaAgiqaScorer
 from ma_agiqa_core.semantic import SemanticExtractor
 from ma_agiqa_core.semantic.published_mplug_owl2 import PublishedMplugOwl2
 

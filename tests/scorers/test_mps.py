@@ -10,21 +10,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_chat_models
+import tiny_pipelines
 import torch
 import torch.nn.functional as F
 
 from ma_agiqa_core import CallableScorer, EnsembleScorer, load_scorer, rank
-from ma_agiqa_core.scorer import Scorer
+from ma_agiqa_core.scorers.scorer import Scorer
 from ma_agiqa_core.semantic.extractor import SemanticExtractor
 from ma_agiqa_core.training.losses import rank_loss, squared_error
 
-HERE = Path(__file__).parent
 Load = Callable[[str], Scorer]
 
 
 @pytest.fixture(scope="module")
-def mps_rules(load_module: Callable[[Path], ModuleType]) -> Callable[[], AbstractContextManager[None]]:
-    return load_module(HERE / "mps_rules.py").mps_rules
+def mps_rules() -> Callable[[], AbstractContextManager[None]]:
+    from mps_rules import mps_rules
+
+    return mps_rules
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +106,7 @@ def test_float_pictures_that_lie_on_the_device(size: tuple[int, ...], mps_rules:
 
 
 def test_a_student_sees_the_same(mps_rules: Any) -> None:
-    from ma_agiqa_core.lite.student import StudentNetwork
+    from ma_agiqa_core.scorers.lite.student import StudentNetwork
 
     picture = torch.rand(1, 3, 213, 130, generator=torch.Generator().manual_seed(0))
     network = StudentNetwork(load_scorer("lite", device="cpu").network)  # type: ignore[attr-defined]
@@ -116,12 +119,10 @@ def test_a_student_sees_the_same(mps_rules: Any) -> None:
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "llava_onevision"])
-def test_chat_models(
-    family: str, load_module: Any, tmp_path: Path, noise_pictures: list[np.ndarray], mps_rules: Any
-) -> None:
+def test_chat_models(family: str, tmp_path: Path, noise_pictures: list[np.ndarray], mps_rules: Any) -> None:
     from ma_agiqa_core.semantic.chat_model import ChatModel
 
-    load_module(HERE / "semantic/tiny_chat_models.py").FAMILIES[family][1](tmp_path / family)
+    tiny_chat_models.FAMILIES[family][1](tmp_path / family)
     model = ChatModel.from_pretrained(tmp_path / family, device=torch.device("cpu"), dtype=torch.float32)
     pictures = [torch.from_numpy(picture).movedim(-1, 0) for picture in noise_pictures if min(picture.shape[:2]) > 28]
     questions = {"a": "Is it coherent?", "b": "What is it?"}
@@ -135,10 +136,10 @@ def test_chat_models(
 
 @pytest.mark.parametrize(("name", "layout"), [("sd", "plain"), ("flux", "flux"), ("qwen_image", "qwen")])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_previews(name: str, layout: str, load_module: Any, mps_rules: Any) -> None:
-    from ma_agiqa_core.generation.preview import Previewer
+def test_previews(name: str, layout: str, mps_rules: Any) -> None:
+    from ma_agiqa_core.generation.preview.decoding import Previewer
 
-    pipe = load_module(HERE / "generation/tiny_pipelines.py").pipeline(name)
+    pipe = tiny_pipelines.pipeline(name)
     family: Any = SimpleNamespace(name="tiny", layout=layout, tiny_decoder=None)
     channels = getattr(pipe.vae.config, "latent_channels", None) or pipe.vae.config.z_dim
     generator = torch.Generator().manual_seed(0)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ma_agiqa_core import lite
-from ma_agiqa_core.callable_scorer import CallableScorer
-from ma_agiqa_core.scorer import (
+from ma_agiqa_core.scorers import lite
+from ma_agiqa_core.scorers.callable import CallableScorer
+from ma_agiqa_core.scorers.scorer import (
     Scorer,
     ScorerInfo,
     check_score_options,

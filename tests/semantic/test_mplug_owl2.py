@@ -2,16 +2,16 @@
 
 import json
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from project_paths import FIXTURES
 
 from ma_agiqa_core.semantic.mplug_owl2 import MplugOwl2
 
-FIXTURE = json.loads(Path(__file__).parents[1].joinpath("fixtures/mplug_owl2.json").read_text(encoding="utf-8"))
+FIXTURE = json.loads((FIXTURES / "mplug_owl2.json").read_text(encoding="utf-8"))
 PROMPTS = {name: expected["input_ids"] for name, expected in FIXTURE["expected"].items()}
 
 

@@ -2,17 +2,15 @@
 
 import copy
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from project_paths import FIXTURES
 
 from ma_agiqa_core.semantic.mplug_owl2 import MplugOwl2
 
-CONFIG = json.loads(Path(__file__).parents[1].joinpath("fixtures/mplug_owl2.json").read_text(encoding="utf-8"))[
-    "config"
-]
+CONFIG = json.loads((FIXTURES / "mplug_owl2.json").read_text(encoding="utf-8"))["config"]
 VISION, ABSTRACTOR = ("visual_config", "visual_model"), ("visual_config", "visual_abstractor")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import accelerate
 import pytest
 import torch
+from project_paths import ROOT
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -79,7 +80,7 @@ def owl() -> MplugOwl2:
 @pytest.fixture(scope="module")
 def plain(load_module: Callable[[Path], ModuleType]) -> ModuleType:
     """benchmarks/plain_mplug_owl2.py, which shares no code with the package."""
-    return load_module(Path(__file__).parents[2] / "benchmarks/plain_mplug_owl2.py")
+    return load_module(ROOT / "benchmarks" / "plain_mplug_owl2.py")
 
 
 class Runs:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from ma_agiqa_core.generation.batch_shrink import BatchShrink
-from ma_agiqa_core.generation.families import check_exact, family_of
+from ma_agiqa_core.generation.pipelines.families import check_exact, family_of
+from ma_agiqa_core.generation.pruning.row_pruner import BatchShrink
 
 ROWS = 4
 LIMIT = 1e-4

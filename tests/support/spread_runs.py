@@ -1,30 +1,20 @@
 """Started by test_spread.py, alone and as two processes: runs best_of_n in several ways, prints what came of it."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tiny_pipelines
 import torch
 
 from ma_agiqa_core import CallableScorer, EnsembleScorer
 from ma_agiqa_core.generation import best_of_n
-from ma_agiqa_core.generation.spread import Processes
+from ma_agiqa_core.generation.best_of.processes import Processes
 
 CONTRAST = CallableScorer(lambda images, _: [float(np.std(image)) / 128 for image in images], name="contrast")
 BRIGHT = CallableScorer(lambda images, _: [float(np.mean(image)) / 255 for image in images], name="bright")
 BY_RANK = EnsembleScorer([(CONTRAST, 2.0), (BRIGHT, 1.0)], combine="rank")
-
-
-def tiny_pipelines() -> Any:
-    spec = importlib.util.spec_from_file_location("tiny_pipelines", Path(__file__).with_name("tiny_pipelines.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules["tiny_pipelines"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def outcome(pipe: Any, scorer: Any, side: int, **options: Any) -> dict[str, Any]:
@@ -48,8 +38,7 @@ def outcome(pipe: Any, scorer: Any, side: int, **options: Any) -> dict[str, Any]
 
 def main(folder: str) -> None:
     torch.set_num_threads(1)
-    tiny = tiny_pipelines()
-    pipe, processes = tiny.pipeline("sd"), Processes()
+    pipe, processes = tiny_pipelines.pipeline("sd"), Processes()
     calls: list[int] = []
 
     def fail_in_the_last(images: list[Any], _: object) -> list[float]:
@@ -67,10 +56,10 @@ def main(folder: str) -> None:
         "rounds": {"min_score": 5.0, "max_rounds": 2},
         "misspelt": {"n": 0},
     }
-    made = {name: outcome(pipe, CONTRAST, tiny.SIDE, **options) for name, options in runs.items()}
-    made["by rank"] = outcome(pipe, BY_RANK, tiny.SIDE)
-    made["failing"] = outcome(pipe, CallableScorer(fail_in_the_last, name="failing"), tiny.SIDE)
-    made["afterwards"] = outcome(pipe, CONTRAST, tiny.SIDE)
+    made = {name: outcome(pipe, CONTRAST, tiny_pipelines.SIDE, **options) for name, options in runs.items()}
+    made["by rank"] = outcome(pipe, BY_RANK, tiny_pipelines.SIDE)
+    made["failing"] = outcome(pipe, CallableScorer(fail_in_the_last, name="failing"), tiny_pipelines.SIDE)
+    made["afterwards"] = outcome(pipe, CONTRAST, tiny_pipelines.SIDE)
     print(json.dumps({"processes": processes.count, "made": made}))
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from project_paths import FIXTURES
 
 from ma_agiqa_core.semantic.questions import QUESTIONS, questions_for
 
-OWL = json.loads(Path(__file__).parent.joinpath("fixtures/mplug_owl2.json").read_text(encoding="utf-8"))
+OWL = json.loads((FIXTURES / "mplug_owl2.json").read_text(encoding="utf-8"))
 SHARDS = 3
 
 

@@ -11,8 +11,8 @@ import torch
 
 from ma_agiqa_core import load_scorer
 from ma_agiqa_core.checkpoint import load_checkpoint, save_checkpoint
-from ma_agiqa_core.ma_agiqa_scorer import MaAgiqaScorer
 from ma_agiqa_core.model import MaAgiqa, MaAgiqaConfig
+from ma_agiqa_core.scorers.ma_agiqa import MaAgiqaScorer
 from ma_agiqa_core.semantic.extractor import SemanticExtractor, SemanticVectors
 from ma_agiqa_core.training.train import TrainingResult
 

@@ -15,10 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ma_agiqa_core import CallableScorer, load_scorer
-from ma_agiqa_core.lite.student import KNOTS, PARTS, StudentNetwork
 from ma_agiqa_core.metrics import srcc
-from ma_agiqa_core.training.distillation import FEWEST, distill, distilled_text, follow
-from ma_agiqa_core.training.linear_student import fit_linear, matching_curve, normal_curves, normal_ranks
+from ma_agiqa_core.scorers.lite.student import KNOTS, PARTS, StudentNetwork
+from ma_agiqa_core.training.distillation.distill import FEWEST, distill, distilled_text, follow
+from ma_agiqa_core.training.distillation.ridge import fit_linear, matching_curve, normal_curves, normal_ranks
 
 COUNT = 110
 

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from ma_agiqa_core import MaAgiqaError, PictureError, cli, load_scorer
 from ma_agiqa_core.checkpoint import CheckpointFacts, TargetScale, load_checkpoint, read_facts, save_checkpoint
-from ma_agiqa_core.ma_agiqa_scorer import MaAgiqaScorer
+from ma_agiqa_core.labels.labelled_set import LabelledPicture
 from ma_agiqa_core.model import MaAgiqa, MaAgiqaConfig
 from ma_agiqa_core.preprocess import visual_pixels
+from ma_agiqa_core.scorers.ma_agiqa import MaAgiqaScorer
 from ma_agiqa_core.semantic import SemanticExtractor
 from ma_agiqa_core.semantic.published_mplug_owl2 import PublishedMplugOwl2
 from ma_agiqa_core.semantic.questions import ALIGNMENT_QUESTION, QUESTIONS, questions_for
-from ma_agiqa_core.training.labels import LabelledPicture
-from ma_agiqa_core.training.vectors import semantic_vectors
+from ma_agiqa_core.training.semantic_vectors import semantic_vectors
 
 TARGETS = ("quality", "alignment", "authenticity")
 PROMPTS = ["a cat", "a dog {asleep}", "a cat", "", "two birds"]

@@ -17,21 +17,23 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from project_paths import ROOT, SUPPORT
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ma_agiqa_core import load_scorer, metrics
 from ma_agiqa_core.checkpoint import read_facts
-from ma_agiqa_core.training import pixels, training_state
-from ma_agiqa_core.training.labels import LabelledSet, read_labels
+from ma_agiqa_core.labels.labelled_set import LabelledSet, read_labels
+from ma_agiqa_core.labels.splits import make_split
+from ma_agiqa_core.training import picture_cache as pixels
+from ma_agiqa_core.training import state as training_state
+from ma_agiqa_core.training.progress import Watch
 from ma_agiqa_core.training.settings import TrainingSettings
-from ma_agiqa_core.training.splits import make_split
+from ma_agiqa_core.training.state import StateFolder
 from ma_agiqa_core.training.train import TrainingResult
-from ma_agiqa_core.training.training_state import StateFolder
-from ma_agiqa_core.training.watch import Watch
 
 Run = Callable[..., TrainingResult]
-SCRIPT = Path(__file__).with_name("killed_runs.py")
+SCRIPT = SUPPORT / "killed_runs.py"
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="a child that is killed is forked")
 
 
@@ -72,7 +74,7 @@ def whole(finished: dict[str, Path], run_training: Run, tmp_path_factory: pytest
 @pytest.fixture(scope="module")
 def killed_runs() -> Iterator["subprocess.Popen[str]"]:
     """The process whose children train and are killed: see killed_runs.py."""
-    paths = os.pathsep.join(filter(None, [str(SCRIPT.parents[2]), os.environ.get("PYTHONPATH", "")]))
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     command = [sys.executable, str(SCRIPT)]
     environment = {**os.environ, "PYTHONPATH": paths}
     with subprocess.Popen(

@@ -15,22 +15,22 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ma_agiqa_core.images import PictureError
+from ma_agiqa_core.labels.joined import joined
+from ma_agiqa_core.labels.labelled_set import LabelledPicture, LabelledSet
+from ma_agiqa_core.labels.splits import Split
 from ma_agiqa_core.model import MaAgiqa
+from ma_agiqa_core.pictures.inputs import PictureError
 from ma_agiqa_core.preprocess import normalised, visual_pixels
 from ma_agiqa_core.training import network as network_module
 from ma_agiqa_core.training.augmentation import augmented, generator, torch_seed
 from ma_agiqa_core.training.batches import Batches, TrainingData
-from ma_agiqa_core.training.cosine_patches import start_with_cosines
-from ma_agiqa_core.training.curves import plot_curves
-from ma_agiqa_core.training.joined_sets import joined
-from ma_agiqa_core.training.labels import LabelledPicture, LabelledSet
+from ma_agiqa_core.training.curves_plot import plot_curves
+from ma_agiqa_core.training.dct_patch_init import start_with_cosines
 from ma_agiqa_core.training.losses import rank_loss, squared_error
 from ma_agiqa_core.training.network import new_network, new_optimizer
-from ma_agiqa_core.training.pixels import TrainingPixels
-from ma_agiqa_core.training.results import checkpoint_facts, is_better, selection_value
+from ma_agiqa_core.training.outputs import checkpoint_facts, is_better, selection_value
+from ma_agiqa_core.training.picture_cache import TrainingPixels
 from ma_agiqa_core.training.settings import PRESETS, TrainingSettings, differences, preset
-from ma_agiqa_core.training.splits import Split
 
 NAN = math.nan
 

@@ -12,14 +12,14 @@ import numpy as np
 import PIL.Image
 import torch
 
-from ..batching import is_out_of_memory
-from ..scorer import Prompts, Scorer
-from .callback import QualityFilterCallback
-from .denoiser_calls import counted
-from .finite_scores import finite_scores
-from .pruning_rule import PruningStep
-from .spread import Processes
-from .together import Ended, Pause, light_copy, run_together
+from ...compute.batching import is_out_of_memory
+from ...scorers.scorer import Prompts, Scorer
+from ..pipelines.evaluations import counted
+from ..pruning.callback import QualityFilterCallback
+from ..pruning.finite_scores import finite_scores
+from ..pruning.rule import PruningStep
+from .lockstep import Ended, Pause, light_copy, run_together
+from .processes import Processes
 
 logger = logging.getLogger(__name__)
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
-from ..errors import MaAgiqaError
-from ..scorer import Scorer
-from .candidates import BatchLimit, Request, as_pil, best, generate_together, group_scores
-from .given_numbers import plain
-from .picture_metadata import PictureMetadata, save_picture
-from .pruning_rule import PruningStep
-from .request_checks import (
+from ...errors import MaAgiqaError
+from ...records.png_metadata import PictureMetadata, save_picture
+from ...scorers.scorer import Scorer
+from ..given_numbers import plain
+from ..pipelines.rows_of_a_call import pictures_per_row, rows_argument
+from ..pruning.rule import PruningStep
+from .batches import BatchLimit, Request, as_pil, best, generate_together, group_scores
+from .processes import Processes
+from .request import (
     Options,
     argument_of,
     arguments_per_prompt,
@@ -25,9 +27,7 @@ from .request_checks import (
     found_preview,
     prompt_list,
 )
-from .rows_of_a_call import pictures_per_row, rows_argument
 from .sequential import generate_sequentially
-from .spread import Processes
 
 logger = logging.getLogger(__name__)
 

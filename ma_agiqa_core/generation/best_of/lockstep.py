@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from ..caller_state import autocasts
+from ...compute.caller_state import autocasts
 
 THREAD_NAME = "ma-agiqa batch"
 Batch = TypeVar("Batch")

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from ..errors import MaAgiqaError
-from ..scorer import Scorer
-from .callback_checks import finite_min_score
-from .families import SCHEDULERS, UnsupportedPipelineError, check_exact, draws_noise, family_of
-from .finite_scores import finite_scores
-from .given_numbers import count_of, whole_number
-from .preview import Previewer
-from .prune_schedule import PruneSchedule
-from .rows_of_a_call import PICTURES, ROWS_ARGUMENTS
+from ...errors import MaAgiqaError
+from ...scorers.scorer import Scorer
+from ..given_numbers import count_of, whole_number
+from ..pipelines.families import SCHEDULERS, UnsupportedPipelineError, check_exact, draws_noise, family_of
+from ..pipelines.rows_of_a_call import PICTURES, ROWS_ARGUMENTS
+from ..preview.decoding import Previewer
+from ..pruning.checks import finite_min_score
+from ..pruning.finite_scores import finite_scores
+from ..pruning.schedule import PruneSchedule
 
 _OURS = {
     "generator": "The seeds make the generators: use seed and n",

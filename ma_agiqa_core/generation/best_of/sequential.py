@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from ..scorer import Prompts, Scorer
-from .callback import QualityFilterCallback
-from .candidates import BatchLimit, Made, Request, as_pil
-from .denoiser_calls import counted
-from .pruning_rule import PruningStep, kept_by_stage
-from .spread import Processes
-from .together import BatchEnded
+from ...scorers.scorer import Prompts, Scorer
+from ..pipelines.evaluations import counted
+from ..pruning.callback import QualityFilterCallback
+from ..pruning.rule import PruningStep, kept_by_stage
+from .batches import BatchLimit, Made, Request, as_pil
+from .lockstep import BatchEnded
+from .processes import Processes
 
 
 def generate_sequentially(request: Request, candidates: Sequence[int], limit: BatchLimit, processes: Processes) -> Made:

@@ -18,22 +18,22 @@ import numpy as np
 import PIL.Image
 import torch
 
-from ..batching import is_out_of_memory
-from ..errors import MaAgiqaError
-from ..scorer import Scorer
-from .batch_shrink import BatchShrink
-from .calibration_checks import checked_fractions, checked_share, given_prompts
-from .calibration_report import CalibrationReport, Setting, make_report
-from .candidates import as_pil, pictures_of, repeated
-from .families import family_of
-from .finite_scores import finite_scores
-from .given_numbers import plain
-from .preview import Previewer
-from .pruning_rule import call_of
-from .pruning_schedules import Measured
-from .request_checks import Options, argument_of, check_pipeline, check_scorers
-from .rows_of_a_call import ONE_PICTURE_ARGUMENTS, pictures_per_row, rows_argument
-from .step_watch import StepWatch
+from ...compute.batching import is_out_of_memory
+from ...errors import MaAgiqaError
+from ...scorers.scorer import Scorer
+from ..best_of.batches import as_pil, pictures_of, repeated
+from ..best_of.request import Options, argument_of, check_pipeline, check_scorers
+from ..given_numbers import plain
+from ..pipelines.families import family_of
+from ..pipelines.rows_of_a_call import ONE_PICTURE_ARGUMENTS, pictures_per_row, rows_argument
+from ..preview.decoding import Previewer
+from ..preview.x0 import StepWatch
+from ..pruning.finite_scores import finite_scores
+from ..pruning.row_pruner import BatchShrink
+from ..pruning.rule import call_of
+from .checks import checked_fractions, checked_share, given_prompts
+from .replay import Measured
+from .report import CalibrationReport, Setting, make_report
 
 logger = logging.getLogger(__name__)
 

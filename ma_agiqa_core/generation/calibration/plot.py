@@ -12,7 +12,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 if TYPE_CHECKING:
-    from .calibration_report import CalibrationReport
+    from .report import CalibrationReport
 
 SIZE = (1400, 620)
 PANELS = ((90, 90, 650, 530), (790, 90, 1350, 530))  # left, top, right, bottom

@@ -175,7 +175,7 @@ def _telling(measured: Measured, fractions: Sequence[int]) -> list[int]:
     Among rankings that have nothing to do with each other, Spearman's correlation of n is 0 on average, and its
     variance 1 / (n - 1), ties or not (Kendall and Gibbons, Rank Correlation Methods, 1990).
     """
-    from ..metrics import srcc
+    from ...metrics import srcc
 
     prompts, n = measured.final.shape
     limit = NOISE_DEVIATIONS / math.sqrt(prompts * (n - 1))

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..whole_file import replacing
-from .pruning_schedules import LEAST_PROMPTS, Choice, Measured, Schedule, bootstrap_mean, choose
+from ...atomic_write import replacing
+from .replay import LEAST_PROMPTS, Choice, Measured, Schedule, bootstrap_mean, choose
 
 FORMAT = 1
 
@@ -177,14 +177,14 @@ class CalibrationReport:
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draws rank correlation by fraction, and the share of the gain by cost, as a PNG."""
-        from .calibration_plot import draw
+        from .plot import draw
 
         picture = draw(self)
         with replacing(Path(path), is_shared=True) as temporary:
             picture.save(temporary, format="PNG")
 
     def __str__(self) -> str:
-        from .calibration_text import text
+        from .text import text
 
         return text(self)
 
@@ -228,7 +228,7 @@ def make_report(
 def _fraction_result(
     measured: Measured, index: int, fraction: float, step: int, observed: np.ndarray | None
 ) -> FractionResult:
-    from ..metrics import srcc
+    from ...metrics import srcc
 
     pairs = zip(measured.previews[:, index], measured.final, strict=True)
     correlations = np.array([value for value in (srcc(*pair) for pair in pairs) if not math.isnan(value)])

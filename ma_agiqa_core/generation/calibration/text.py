@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..report.decimals import decimals_for
+from ...report.decimals import decimals_for
 
 if TYPE_CHECKING:
-    from .calibration_report import CalibrationReport
+    from .report import CalibrationReport
 
 FEW_PROMPTS = 20  # below, the intervals are too wide to tell one fraction from the next
 

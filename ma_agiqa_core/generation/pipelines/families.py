@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import MaAgiqaError
+from ...errors import MaAgiqaError
 
 _UNET_ARGUMENTS = frozenset({"encoder_hidden_states", "timestep", "timestep_cond", "added_cond_kwargs.image_embeds"})
 _SDXL_ARGUMENTS = _UNET_ARGUMENTS | {"added_cond_kwargs.text_embeds", "added_cond_kwargs.time_ids"}

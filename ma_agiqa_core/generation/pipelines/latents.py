@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import MaAgiqaError
+from ...errors import MaAgiqaError
 
 # These forget the VAE's shift_factor in decoding (diffusers 0.35 to 0.42): so must previews, to show what comes out.
 _WITHOUT_SHIFT = frozenset({"StableDiffusion3InpaintPipeline"})

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..batching import is_out_of_memory, run_in_batches
-from ..caller_state import as_loaded
-from ..errors import MaAgiqaError, MissingFileError
-from ..hub import hub_folder, is_hub_id
-from .latent_layout import scaled_for_another, scaled_for_vae, unpacked
+from ...compute.batching import is_out_of_memory, run_in_batches
+from ...compute.caller_state import as_loaded
+from ...errors import MaAgiqaError, MissingFileError
+from ...model_files.hub import hub_folder, is_hub_id
+from ..pipelines.latents import scaled_for_another, scaled_for_vae, unpacked
 
 if TYPE_CHECKING:
-    from .families import Family
+    from ..pipelines.families import Family
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import MaAgiqaError
+from ...errors import MaAgiqaError
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,12 @@ import torch
 from diffusers.callbacks import PipelineCallback
 from torch import Tensor
 
-from ..errors import MaAgiqaError, MisusedCallbackError
-from ..scorer import Scorer
-from .batch_shrink import BatchShrink, pipeline_frame
-from .callback_checks import (
+from ...errors import MaAgiqaError, MisusedCallbackError
+from ...scorers.scorer import Scorer
+from ..pipelines.families import Family, UnsupportedPipelineError, check_exact, family_of
+from ..preview.decoding import Preview, Previewer
+from ..preview.x0 import StepWatch
+from .checks import (
     check_attention_arguments,
     check_installed,
     check_options,
@@ -24,12 +26,10 @@ from .callback_checks import (
     prompts_of,
     row_texts,
 )
-from .families import Family, UnsupportedPipelineError, check_exact, family_of
 from .finite_scores import finite_scores
-from .preview import Preview, Previewer
-from .prune_schedule import PruneSchedule
-from .pruning_rule import PruningStep, call_of, is_out, kept_by_stage, kept_rows
-from .step_watch import StepWatch
+from .row_pruner import BatchShrink, pipeline_frame
+from .rule import PruningStep, call_of, is_out, kept_by_stage, kept_rows
+from .schedule import PruneSchedule
 
 _OUTSIDE = "Expected the callback inside its `with`, got a call outside. Write `with ... as callback:`."
 

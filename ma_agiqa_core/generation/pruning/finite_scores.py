@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from ..errors import MaAgiqaError
-from ..scorer import Pictures, Prompts, Scorer, as_scores
+from ...errors import MaAgiqaError
+from ...scorers.scorer import Pictures, Prompts, Scorer, as_scores
 
 
 def finite_scores(

@@ -18,12 +18,12 @@ from diffusers.modular_pipelines import LoopSequentialPipelineBlocks, ModularPip
 from diffusers.modular_pipelines.modular_pipeline_utils import InputParam
 from torch import Tensor
 
-from ..errors import MaAgiqaError
-from ..scorer import Scorer
-from .batch_shrink import BatchShrink, blended
+from ...errors import MaAgiqaError
+from ...scorers.scorer import Scorer
+from ..pipelines.families import FAMILIES, Family, UnsupportedPipelineError, check_exact
+from ..preview.decoding import Preview
 from .callback import QualityFilterCallback
-from .families import FAMILIES, Family, UnsupportedPipelineError, check_exact
-from .preview import Preview
+from .row_pruner import BatchShrink, blended
 
 _SDXL_ROWS = (
     "latents",

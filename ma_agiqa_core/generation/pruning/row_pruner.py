@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import MaAgiqaError
-from .families import Family
+from ...errors import MaAgiqaError
+from ..pipelines.families import Family
 
 _SAMPLE_NAMES = ("hidden_states", "sample")
 

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import MaAgiqaError
-from ..score_progress import tick
+from ...compute.progress import tick
+from ...errors import MaAgiqaError
 from . import statistics
 
 CROP = 192  # px, the size the crop network was trained on

@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open
 from torch import Tensor
 
-from ..batching import is_out_of_memory
-from ..caller_state import as_loaded
-from ..errors import MaAgiqaError
-from ..file_digest import file_digest
-from ..images import Picture, PictureError, as_picture_list, iterate_pictures
-from ..score_progress import tick
+from ...compute.batching import is_out_of_memory
+from ...compute.caller_state import as_loaded
+from ...compute.progress import tick
+from ...errors import MaAgiqaError
+from ...model_files.digest import file_digest
+from ...pictures.inputs import Picture, PictureError, as_picture_list, iterate_pictures
 from ..scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_prompts
 from .network import MIDDLE, LiteNetwork, on_scale
 from .student import StudentNetwork

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..errors import MaAgiqaError
+from ...errors import MaAgiqaError
 from . import statistics
 from .cells import cell_means
 from .network import CROP_FEATURES, LiteNetwork, Seen

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...caller_state import as_loaded
+from ...compute.caller_state import as_loaded
 from ...errors import MaAgiqaError
 from .abstractor import VisualAbstractor
 from .config import OwlConfig
 from .language import KeysValues, LanguageLayer, Packing, rotation_at
-from .prefixes import Prefix, PrefixCache
+from .prefix_cache import Prefix, PrefixCache
 from .vision import VisionModel
 
 IMAGE_TOKEN_ID = -200  # stands in a prompt where the picture belongs

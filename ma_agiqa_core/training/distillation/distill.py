@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from ..caller_state import as_loaded
-from ..errors import MaAgiqaError, MissingFileError
-from ..images import iterate_pictures
-from ..lite import LITE_WEIGHTS
-from ..lite.network import LiteNetwork
-from ..lite.student import PARTS, StudentNetwork
-from ..scorer import Prompts, Scorer, ScorerInfo
-from ..whole_file import replacing
-from .agreement import Agreement, agreement
-from .linear_student import LinearFit, fit_linear, matching_curve, normal_curves, normal_ranks
+from ...atomic_write import replacing
+from ...compute.caller_state import as_loaded
+from ...errors import MaAgiqaError, MissingFileError
+from ...evaluation.agreement import Agreement, agreement
+from ...pictures.inputs import iterate_pictures
+from ...scorers.lite import LITE_WEIGHTS
+from ...scorers.lite.network import LiteNetwork
+from ...scorers.lite.student import PARTS, StudentNetwork
+from ...scorers.scorer import Prompts, Scorer, ScorerInfo
+from .ridge import LinearFit, fit_linear, matching_curve, normal_curves, normal_ranks
 
 HELD_OUT = 0.2
 SEED = 20

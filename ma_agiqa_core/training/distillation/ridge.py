@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from ..lite.student import KNOTS
+from ...scorers.lite.student import KNOTS
 
 SCALES = (1.0, 0.3, 0.1, 0.0)  # of a part; 0 leaves it out
 SWEEPS = 2

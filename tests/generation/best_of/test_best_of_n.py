@@ -14,9 +14,9 @@ import torch
 
 from ma_agiqa_core import CallableScorer, EnsembleScorer
 from ma_agiqa_core.generation import BestOfN, best_of_n
-from ma_agiqa_core.generation.best_of import NoneGoodEnoughError
-from ma_agiqa_core.generation.picture_metadata import read_metadata
-from ma_agiqa_core.generation.together import THREAD_NAME
+from ma_agiqa_core.generation.best_of.best_of_n import NoneGoodEnoughError
+from ma_agiqa_core.generation.best_of.lockstep import THREAD_NAME
+from ma_agiqa_core.records.png_metadata import read_metadata
 
 FAMILIES = (
     *("sd", "sd_lcm", "lcm", "lcm_img2img", "sd_img2img", "sd_inpaint", "sd_inpaint_9", "sd_controlnet"),
@@ -371,7 +371,7 @@ def test_saved_pictures_of_several_prompts_have_their_numbers(pipe: Any, call: d
 def test_batches_are_halved_where_memory_runs_out(
     pipe: Any, call: dict[str, Any], prune_at: dict[float, int] | None, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ma_agiqa_core.generation import candidates
+    from ma_agiqa_core.generation.best_of import batches as candidates
 
     expected = best_of_n(pipe, CONTRAST, PROMPT, n=8, keep=2, prune_at=prune_at, **call)
     monkeypatch.setattr(candidates, "FIRST_BATCH_ELSEWHERE", 16)

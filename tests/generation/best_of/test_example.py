@@ -6,10 +6,11 @@ from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
+from project_paths import ROOT
 
-from ma_agiqa_core.generation.picture_metadata import read_metadata
+from ma_agiqa_core.records.png_metadata import read_metadata
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "best_of_n.py"
+EXAMPLE = ROOT / "examples" / "best_of_n.py"
 LOCAL = ["--preview", "vae", "--local-files-only", "--device", "cpu", "--steps", "4"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from ma_agiqa_core.generation.together import BatchEnded, Ended, Pause, light_copy, run_together
+from ma_agiqa_core.generation.best_of.lockstep import BatchEnded, Ended, Pause, light_copy, run_together
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +145,7 @@ def test_a_computing_batch_ends_at_its_next_step(monkeypatch: pytest.MonkeyPatch
             interrupted.wait(30)
             pause(None)
 
-    from ma_agiqa_core.generation import together
+    from ma_agiqa_core.generation.best_of import lockstep as together
 
     def interrupt(semaphore: threading.Semaphore, **_: Any) -> bool:
         started.wait(30)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from project_paths import ROOT, SUPPORT
 
-SCRIPT = Path(__file__).with_name("spread_runs.py")
+SCRIPT = SUPPORT / "spread_runs.py"
 RUNS = ["pruned", "two stages", "all finished", "sequential", "one candidate", "rounds", "by rank", "afterwards"]
 
 
 def start(folder: Path, **environment: str) -> "subprocess.Popen[str]":
-    paths = os.pathsep.join(filter(None, [str(SCRIPT.parents[2]), os.environ.get("PYTHONPATH", "")]))
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), str(folder)],
         env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},

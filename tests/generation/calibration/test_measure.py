@@ -10,8 +10,8 @@ import torch
 
 from ma_agiqa_core import CallableScorer, EnsembleScorer, load_scorer
 from ma_agiqa_core.generation import QualityFilterCallback
-from ma_agiqa_core.generation import calibration as calibration_module
-from ma_agiqa_core.generation.calibration import Calibration, calibrate
+from ma_agiqa_core.generation.calibration import measure as calibration_module
+from ma_agiqa_core.generation.calibration.measure import Calibration, calibrate
 
 PROMPTS = ["a red cube", "two cats"]
 SIZE: dict[str, Any] = {"height": 16, "width": 16}

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from ma_agiqa_core.generation.pruning_schedules import (
+from ma_agiqa_core.generation.calibration.replay import (
     Measured,
     Schedule,
     bootstrap_mean,

@@ -9,8 +9,8 @@ import PIL.Image
 import pytest
 from scipy.stats import spearmanr
 
-from ma_agiqa_core.generation.calibration_report import CalibrationReport, Setting, make_report
-from ma_agiqa_core.generation.pruning_schedules import Measured
+from ma_agiqa_core.generation.calibration.replay import Measured
+from ma_agiqa_core.generation.calibration.report import CalibrationReport, Setting, make_report
 
 FRACTIONS = {0.2: 4, 0.5: 10, 0.8: 16}
 

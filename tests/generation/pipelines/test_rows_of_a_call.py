@@ -15,9 +15,9 @@ import torch
 from ma_agiqa_core import CallableScorer
 from ma_agiqa_core.errors import MaAgiqaError
 from ma_agiqa_core.generation import QualityFilterCallback, UnsupportedPipelineError, best_of_n, calibrate
-from ma_agiqa_core.generation.families import FAMILIES
-from ma_agiqa_core.generation.request_checks import check_reproducible
-from ma_agiqa_core.generation.rows_of_a_call import rows_argument
+from ma_agiqa_core.generation.best_of.request import check_reproducible
+from ma_agiqa_core.generation.pipelines.families import FAMILIES
+from ma_agiqa_core.generation.pipelines.rows_of_a_call import rows_argument
 
 CONTRAST = CallableScorer(lambda images, _: [float(np.asarray(one).std()) / 128 for one in images], name="contrast")
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ma_agiqa_core.generation import preview as preview_module
-from ma_agiqa_core.generation.latent_layout import unpacked
-from ma_agiqa_core.generation.preview import Previewer
-from ma_agiqa_core.generation.step_watch import StepWatch
+from ma_agiqa_core.generation.pipelines.latents import unpacked
+from ma_agiqa_core.generation.preview import decoding as preview_module
+from ma_agiqa_core.generation.preview.decoding import Previewer
+from ma_agiqa_core.generation.preview.x0 import StepWatch
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

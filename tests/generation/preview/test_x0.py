@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ma_agiqa_core.generation.step_watch import WATCHED_SCHEDULERS, StepWatch
+from ma_agiqa_core.generation.preview.x0 import WATCHED_SCHEDULERS, StepWatch
 
 # warnings of diffusers' own
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -9,7 +9,7 @@ import torch
 
 from ma_agiqa_core import CallableScorer
 from ma_agiqa_core.generation import QualityFilterCallback
-from ma_agiqa_core.generation.families import family_of
+from ma_agiqa_core.generation.pipelines.families import family_of
 
 ROWS = 4
 BRIGHTNESS = CallableScorer(lambda pictures, prompts: pictures.mean((1, 2, 3)), name="brightness")

@@ -14,7 +14,7 @@ from ma_agiqa_core import CallableScorer
 from ma_agiqa_core.generation import UnsupportedPipelineError
 
 modular_pipelines = pytest.importorskip("diffusers.modular_pipelines")
-modular = pytest.importorskip("ma_agiqa_core.generation.modular")
+modular = pytest.importorskip("ma_agiqa_core.generation.pruning.modular")
 pytestmark = pytest.mark.skipif(
     tuple(int(part) for part in diffusers.__version__.split(".")[:2]) < (0, 36), reason="refused before diffusers 0.36"
 )

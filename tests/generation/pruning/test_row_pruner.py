@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from ma_agiqa_core.generation.batch_shrink import BatchShrink
-from ma_agiqa_core.generation.families import Family
+from ma_agiqa_core.generation.pipelines.families import Family
+from ma_agiqa_core.generation.pruning.row_pruner import BatchShrink
 
 FAMILY = Family(
     "toy",

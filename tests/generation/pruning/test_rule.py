@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from ma_agiqa_core.generation.pruning_rule import is_out, kept_by_stage, kept_rows
+from ma_agiqa_core.generation.pruning.rule import is_out, kept_by_stage, kept_rows
 
 
 def test_the_best_of_each_group_and_of_equal_ones_the_earlier():

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from ma_agiqa_core import CallableScorer
+from ma_agiqa_core.comfyui.segmented_best_of_n import stages_of
 from ma_agiqa_core.errors import MaAgiqaError
 from ma_agiqa_core.generation import QualityFilterCallback, best_of_n
-from ma_agiqa_core.generation.prune_schedule import PruneSchedule
-from ma_agiqa_core.generation.segments import stages_of
+from ma_agiqa_core.generation.pruning.schedule import PruneSchedule
 
 EQUAL = CallableScorer(lambda images, prompts: [0.5] * len(images), name="equal")
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from ma_agiqa_core.lite import degradations
-from ma_agiqa_core.lite.degradations import FAMILIES, TEST_LADDERS
+from ma_agiqa_core.scorers.lite import degradations
+from ma_agiqa_core.scorers.lite.degradations import FAMILIES, TEST_LADDERS
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import torch
 from scipy.spatial.distance import mahalanobis
 from torch import nn
 
-from ma_agiqa_core.lite import network, statistics
-from ma_agiqa_core.lite.train import fold_normalisation
+from ma_agiqa_core.scorers.lite import network, statistics
+from ma_agiqa_core.scorers.lite.recipe.train import fold_normalisation
 
 
 def random_network(seed: int = 0) -> network.LiteNetwork:

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from project_paths import ROOT
 from safetensors.torch import load_file, save_file
 
 from ma_agiqa_core import PictureError, Scorer, load_scorer
 from ma_agiqa_core.demo import PHOTOGRAPHS, write_demo_pictures
-from ma_agiqa_core.lite import LITE_WEIGHTS, LiteScorer
-from ma_agiqa_core.lite import scorer as lite_scorer
-from ma_agiqa_core.lite.degradations import TEST_LADDERS, to_bytes
+from ma_agiqa_core.scorers.lite import LITE_WEIGHTS, LiteScorer
+from ma_agiqa_core.scorers.lite import scorer as lite_scorer
+from ma_agiqa_core.scorers.lite.degradations import TEST_LADDERS, to_bytes
 
-DEMO = Path(lite_scorer.__file__).parents[1] / "demo"
+DEMO = ROOT / "ma_agiqa_core" / "demo"
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from ma_agiqa_core.lite import statistics
+from ma_agiqa_core.scorers.lite import statistics
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ma_agiqa_core.lite import train
-from ma_agiqa_core.lite.degradations import FAMILIES
-from ma_agiqa_core.lite.training_set import TEST_CONTENTS, UNSEEN_FAMILIES
+from ma_agiqa_core.scorers.lite.degradations import FAMILIES
+from ma_agiqa_core.scorers.lite.recipe import train
+from ma_agiqa_core.scorers.lite.recipe.training_set import TEST_CONTENTS, UNSEEN_FAMILIES
 
 
 def test_pairwise_loss_is_the_weighted_sum_over_ordered_pairs() -> None:

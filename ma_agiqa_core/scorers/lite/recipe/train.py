@@ -1,6 +1,6 @@
 """The recipe of the lite scorer: one command from clean pictures to `lite.safetensors`.
 
-    python -m ma_agiqa_core.lite.train --pictures DIR --wallpapers DIR --work DIR [--out lite.safetensors]
+    python -m ma_agiqa_core.scorers.lite.recipe.train --pictures DIR --wallpapers DIR --work DIR [--out F]
 
 Needs the extra `train`. Seeded; the crop network's training runs in bfloat16 and varies in the last digits between
 processors. Stages leave their results in the work folder, and a second run takes up where the first one stopped.
@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import statistics
-from .network import CROP, CropNetwork, LiteNetwork, PristineDistance
-from .scorer import on_scale
+from .. import statistics
+from ..network import CROP, CropNetwork, LiteNetwork, PristineDistance
+from ..scorer import on_scale
 from .training_set import TEST_CONTENTS, find_sources, make_samples
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Calibration:
 @click.option("--pictures", type=click.Path(path_type=Path), required=True, help="Folder: photographs/, generated/.")
 @click.option("--wallpapers", type=click.Path(path_type=Path), required=True, help="JPEGs of lomiri-wallpapers-16.04.")
 @click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder for what the stages leave.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).with_name("lite.safetensors"))
+@click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parents[1] / "lite.safetensors")
 @click.option("--processes", default=2, show_default=True)
 def main(pictures: Path, wallpapers: Path, work: Path, out: Path, processes: int) -> None:
     """Makes the weights of the lite scorer."""

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..errors import MissingFileError
-from ..picture_files import read_picture
-from .degradations import FAMILIES, Picture, jpeg, to_bytes
+from ....errors import MissingFileError
+from ....pictures.reading import read_picture
+from ..degradations import FAMILIES, Picture, jpeg, to_bytes
 
 SIDE = 320  # px of a training view
 LEVELS = 3  # copies of a view by one family

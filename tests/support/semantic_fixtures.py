@@ -2,23 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 
 @pytest.fixture(scope="session")
-def chat_folder(
-    load_module: Callable[[Path], ModuleType], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
+def chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a tiny model by its `model_type`, the same one in the whole session: copy it to change it."""
+    import tiny_chat_models
     import transformers
 
-    tiny = load_module(Path(__file__).with_name("tiny_chat_models.py"))
     made: dict[str, Path] = {}
 
     def folder(family: str) -> Path:
-        needed, save = tiny.FAMILIES[family]
+        needed, save = tiny_chat_models.FAMILIES[family]
         if not hasattr(transformers, needed):
             pytest.skip(f"transformers {transformers.__version__} has no {needed}")
         if family == "smolvlm":

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from ma_agiqa_core.labels.labelled_set import LabelledSet, read_labels
+from ma_agiqa_core.labels.splits import make_split
 from ma_agiqa_core.model import MaAgiqaConfig
-from ma_agiqa_core.training.labels import LabelledSet, read_labels
 from ma_agiqa_core.training.settings import TrainingSettings, preset
-from ma_agiqa_core.training.splits import make_split
 from ma_agiqa_core.training.train import TrainingResult, train
 
 SMALL = MaAgiqaConfig(
@@ -37,8 +37,10 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def made_up_set(load_module: Callable[[Path], ModuleType]) -> ModuleType:
-    return load_module(Path(__file__).with_name("made_up_set.py"))
+def made_up_set() -> ModuleType:
+    import made_up_set
+
+    return made_up_set
 
 
 @pytest.fixture(scope="session")

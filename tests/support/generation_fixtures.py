@@ -1,24 +1,24 @@
 """Fixtures: tiny random pipelines of every family that pruning knows, and calls of them in which rows are dropped."""
 
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-HERE = Path(__file__).parent
-LoadModule = Callable[[Path], ModuleType]
+
+@pytest.fixture(scope="session")
+def tiny_pipelines() -> ModuleType:
+    import tiny_pipelines
+
+    return tiny_pipelines
 
 
 @pytest.fixture(scope="session")
-def tiny_pipelines(load_module: LoadModule) -> ModuleType:
-    return load_module(HERE / "tiny_pipelines.py")
+def calls_module() -> ModuleType:
+    import pruned_calls
 
-
-@pytest.fixture(scope="session")
-def calls_module(load_module: LoadModule) -> ModuleType:
-    return load_module(HERE / "pruned_calls.py")
+    return pruned_calls
 
 
 @pytest.fixture(scope="session")

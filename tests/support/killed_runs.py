@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 
-from ma_agiqa_core.training import training_state
-from ma_agiqa_core.training.splits import make_split
+from ma_agiqa_core.labels.splits import make_split
+from ma_agiqa_core.training import state as training_state
+from ma_agiqa_core.training.progress import Watch
 from ma_agiqa_core.training.train import train
-from ma_agiqa_core.training.watch import Watch
 
 
 def die() -> None:
