@@ -1,4 +1,4 @@
-"""The commands of training/README.md as they stand there, on made-up sets of the same layout, in a tiny network."""
+"""The commands of docs/training.md as they stand there, on made-up sets of the same layout, in a tiny network."""
 
 import csv
 import json
@@ -15,13 +15,13 @@ import torch
 
 from ma_agiqa_core import cli
 
-README = Path(cli.__file__).parents[1] / "training" / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 COUNT = 40
 
 
 def commands() -> list[str]:
     """The lines that start with ma-agiqa, in order."""
-    blocks = re.findall(r"^```\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     return [line for block in blocks for line in block.splitlines() if line.startswith("ma-agiqa ")]
 
 
@@ -44,7 +44,7 @@ def write_table(path: Path, rows: list[dict[str, object]]) -> None:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, owl_folder: Path, tiny_models: ModuleType) -> Iterator[Path]:
     """A folder with the sets, small, the language model, small, and mine.csv with renders/."""
-    place = tmp_path_factory.mktemp("readme")
+    place = tmp_path_factory.mktemp("training")
     random = np.random.default_rng(0)
     (place / "mplug-owl2").symlink_to(owl_folder)
     prompts = [f"prompt {number // 2}" for number in range(COUNT)]
@@ -120,7 +120,7 @@ def test_every_command_runs_as_it_stands(
 
 
 def test_published_figures_are_those_of_the_reference() -> None:
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     for figure in (
         ".8939 / .9273",
         ".8709 / .9136",
