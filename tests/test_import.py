@@ -50,7 +50,7 @@ for name in ("comfy", "comfy_api", "folder_paths", "nodes"):
 import ma_agiqa_core
 for name in ma_agiqa_core.__all__:
     getattr(ma_agiqa_core, name)
-for module in ("images", "scorer", "ensemble", "ranking", "metrics"):
+for module in ("pictures.inputs", "scorers.scorer", "scorers.ensemble", "ranking", "metrics"):
     importlib.import_module(f"ma_agiqa_core.{module}")
 """)
 

@@ -34,5 +34,5 @@ def test_every_data_file_is_installed(settings: dict[str, Any]) -> None:
     patterns = settings["tool"]["setuptools"]["package-data"]["ma_agiqa_core"]
     files = [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*") if path.is_file()]
     data = [file for file in files if not file.endswith((".py", ".pyc"))]
-    assert "agiqa_3k.json" in data
+    assert "checkpoint/agiqa_3k.json" in data
     assert [file for file in data if not any(fnmatch.fnmatch(file, pattern) for pattern in patterns)] == []
