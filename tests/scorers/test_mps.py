@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -139,7 +140,7 @@ def test_chat_models(family: str, tmp_path: Path, noise_pictures: list[np.ndarra
 def test_previews(name: str, layout: str, mps_rules: Any) -> None:
     from ma_agiqa_core.generation.preview.decoding import Previewer
 
-    pipe = tiny_pipelines.pipeline(name)
+    pipe = copy.deepcopy(tiny_pipelines.pipeline(name))  # which others use as well
     family: Any = SimpleNamespace(name="tiny", layout=layout, tiny_decoder=None)
     channels = getattr(pipe.vae.config, "latent_channels", None) or pipe.vae.config.z_dim
     generator = torch.Generator().manual_seed(0)
