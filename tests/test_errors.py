@@ -69,3 +69,16 @@ def test_a_users_mistake_shows_one_line(capfd: pytest.CaptureFixture[str]) -> No
     printed = capfd.readouterr().err
     assert "Traceback" not in printed
     assert "nowhere" in printed
+
+
+@pytest.mark.parametrize("command", ["score", "rank"])
+@pytest.mark.parametrize("bug", [AttributeError("no such attribute"), KeyError("width"), TypeError("unhashable")])
+def test_a_bug_in_the_scorers_thread_shows_its_traceback(
+    command: str, bug: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise bug
+
+    monkeypatch.setattr("ma_agiqa_core.lite.LiteScorer.score", broken)
+    assert cli.run([command, str(folder / "photos"), "--device", "cpu"]) == cli.BUG
+    assert "Traceback" in capfd.readouterr().err

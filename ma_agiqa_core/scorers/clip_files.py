@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import torch
 
 from ..arguments.options import expanded
@@ -135,6 +136,11 @@ def load_clip_processor(files: ClipFiles) -> Any:
         raise MaAgiqaError(f"{wanted}, got {first_line(error)} {_FETCH}") from error
     if missing := [part for part in ("tokenizer", "image_processor") if getattr(processor, part, None) is None]:
         raise MaAgiqaError(f"{wanted}, got no {' and no '.join(missing)}. {_FETCH}")
+    try:  # wrong settings show themselves only in use
+        processor.image_processor(images=PIL.Image.new("RGB", (64, 64)), return_tensors="pt")
+        processor.tokenizer("a cat", truncation=True, max_length=int(processor.tokenizer.model_max_length))
+    except Exception as error:
+        raise MaAgiqaError(f"{wanted}, got settings that cannot be used: {first_line(error)} {_FETCH}") from error
     return processor
 
 

@@ -13,7 +13,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from ma_agiqa_core import EnsembleScorer, PictureError, Scorer, cli, load_scorer, rank
+from ma_agiqa_core import EnsembleScorer, MaAgiqaError, PictureError, Scorer, cli, load_scorer, rank
 from ma_agiqa_core.scorers import clip_files
 from ma_agiqa_core.scorers.clip import ClipScorer
 
@@ -267,6 +267,17 @@ def test_pickscore_without_a_tokenizer_takes_that_of_the_model_it_was_tuned_from
         load_scorer(f"clip:{folder}", device="cpu", local_files_only=True)
     monkeypatch.setattr(clip_files, "hub_file", lambda model, name, **_: clip_folder / name)
     torch.testing.assert_close(load_scorer(f"clip:{folder}", device="cpu").score(pictures, TEXTS), expected)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("preprocessor_config.json", "image_mean"), ("tokenizer_config.json", "model_max_length")]
+)
+def test_settings_that_cannot_be_used_are_refused_before_the_first_picture(tiny_models, tmp_path, file, name):
+    folder = tiny_models.write_clip(tmp_path / "clip")
+    settings = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**settings, name: "x"}))
+    with pytest.raises(MaAgiqaError, match=r"picture preprocessing in .*got settings that cannot be used"):
+        load_scorer(f"clip:{folder}", device="cpu")
 
 
 def test_rank_on_the_command_line(clip_folder, pictures, tmp_path, monkeypatch, capsys):
