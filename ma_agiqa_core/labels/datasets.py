@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..errors import MaAgiqaError, MissingFileError
+from ..records.tables import Table, read_lines, read_table
 from .labelled_set import ALIGNMENT, AUTHENTICITY, QUALITY, LabelledSet, labelled_set
-from .tables import Table, read_lines, read_table
 
 AGIQA_3K_SPLIT_FILES = {"train": "train.csv", "val": "validation.csv", "test": "test.csv"}
 AIGCIQA2023_GENERATORS = ("Controlnet", "DALLE", "Glide", "Lafite", "Stable-diffusion", "Unidiffuser")

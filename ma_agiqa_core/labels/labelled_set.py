@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import MaAgiqaError, MissingFileError
+from ..records.tables import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table
 from .picture_index import PictureIndex
-from .tables import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table
 
 logger = logging.getLogger(__name__)
 

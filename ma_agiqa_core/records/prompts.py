@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import MaAgiqaError
-from ..labels.tables import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table, read_text
 from .formats import path_key
+from .tables import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table, read_text
 
 
 def read_prompts(file: Path) -> dict[str, str]:
