@@ -122,9 +122,9 @@ def load(
 ) -> tuple[Any, Any, Any]:
     """The pipeline and the scorers, on the GPU of this process."""
     from ma_agiqa_core import EnsembleScorer, load_scorer
+    from ma_agiqa_core.compute.devices import resolve_device, resolve_dtype
     from ma_agiqa_core.generation.best_of.processes import Processes
     from ma_agiqa_core.generation.pipelines.loading import load_pipeline
-    from ma_agiqa_core.scorers.scorer import resolve_device, resolve_dtype
 
     processes = Processes()
     where = processes.device if processes.count > 1 and device == "auto" else resolve_device(device)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from .arguments.numbers import real_number, whole_number
 from .arguments.options import shown
 from .errors import MaAgiqaError
-from .pictures.inputs import PictureInput, as_picture_list, decode, path_text
+from .pictures.inputs import PictureInput, Pictures, as_picture_list, decode, path_text
+from .pictures.prompts import Prompts, resolve_prompts
 from .scorers.picture_scorer import score_again
-from .scorers.scorer import Pictures, Prompts, Scorer, ScorerInfo, as_scores, resolve_prompts
+from .scorers.scorer import Scorer, ScorerInfo, as_scores
 
 
 @dataclass(frozen=True)

@@ -44,5 +44,11 @@ def count_of(name: str, value: Any) -> int:
     return number
 
 
+def plain(value: Any) -> Any:
+    """A number of NumPy's or torch's as one of Python's, which JSON can hold; everything else as it is."""
+    is_scalar = hasattr(value, "dtype") and getattr(value, "ndim", None) == 0
+    return value.item() if is_scalar and hasattr(value, "item") else value
+
+
 def _is_boolean(value: Any) -> bool:
     return isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))

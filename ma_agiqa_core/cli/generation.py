@@ -61,9 +61,9 @@ def calibrate(
     given = {name: options.pop(option) for option, name in names.items()}
 
     from ..compute.batching import is_out_of_memory
+    from ..compute.devices import resolve_device, resolve_dtype
     from ..generation.calibration.measure import Calibration
     from ..generation.pipelines.loading import load_pipeline
-    from ..scorers.scorer import resolve_device, resolve_dtype
     from .scoring_run import ScoringOptions, load
     from .terminal import calibrate_with_progress
 

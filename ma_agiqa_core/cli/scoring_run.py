@@ -20,12 +20,13 @@ from ..compute.batching import is_out_of_memory
 from ..errors import MaAgiqaError, UnusableModelError
 from ..pictures.inputs import Picture, iterate_pictures
 from ..pictures.prefetch import made_ahead
+from ..pictures.prompts import NO_PROMPT
 from ..records.formats import Record, path_key, path_text, valid_text
 from ..records.picture_state import PictureState, picture_state
 from ..records.prompts import read_prompts
 from ..scorers.identity import scorer_identity
 from ..scorers.picture_scorer import score_again
-from ..scorers.scorer import NO_PROMPT, Scorer, load_scorer
+from ..scorers.scorer import Scorer, load_scorer
 from .work_groups import work_in_groups
 
 READERS = 2  # threads that read files to tell them from others of the same name

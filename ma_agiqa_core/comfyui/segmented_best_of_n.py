@@ -12,7 +12,8 @@ from ..errors import MaAgiqaError
 from ..generation.pruning.finite_scores import finite_scores
 from ..generation.pruning.rule import PruningStep, call_of, kept_rows
 from ..generation.pruning.schedule import PruneSchedule
-from ..scorers.scorer import Pictures, Scorer
+from ..pictures.inputs import Pictures
+from ..scorers.scorer import Scorer
 from .latents import Latent, latent_count, latent_rows
 
 

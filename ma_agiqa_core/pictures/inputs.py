@@ -8,7 +8,7 @@ import ctypes
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias, TypeGuard
@@ -35,6 +35,7 @@ __all__ = [
     "Picture",
     "PictureError",
     "PictureInput",
+    "Pictures",
     "UnreadablePictureError",
     "as_picture_list",
     "decode",
@@ -47,6 +48,9 @@ __all__ = [
 ]
 
 PictureInput: TypeAlias = str | os.PathLike[str] | PIL.Image.Image | np.ndarray | torch.Tensor
+
+Pictures: TypeAlias = PictureInput | Sequence[PictureInput]
+"""One picture, a sequence of pictures or, alone, one float tensor (B, 3, H, W) RGB in [0, 1]."""
 
 _NO_SEQUENCES = (bytes, bytearray, memoryview, io.IOBase, Mapping, Set)  # iterable, but not over pictures in order
 

@@ -14,13 +14,15 @@ from ..errors import MaAgiqaError
 from ..pictures.inputs import (
     PictureError,
     PictureInput,
+    Pictures,
     UnreadablePictureError,
     as_picture_list,
     load_image,
     path_text,
     read_picture,
 )
-from .scorer import Pictures, Prompts, ScorerInfo, as_scores, check_score_options, resolve_prompts
+from ..pictures.prompts import Prompts, check_score_options, resolve_prompts
+from .scorer import ScorerInfo, as_scores
 
 
 class CallableScorer:

@@ -23,25 +23,17 @@ from torch.nn import functional as F
 
 from ..compute.batching import run_in_batches
 from ..compute.caller_state import as_loaded
+from ..compute.devices import precision_setting, resolve_device, resolve_dtype
 from ..compute.own_lock import OwnLock
 from ..compute.progress import tick
 from ..errors import MaAgiqaError
 from ..model_files.transformers_folder import fingerprint
-from ..pictures.inputs import Picture, as_picture_list
+from ..pictures.inputs import Picture, Pictures, as_picture_list
+from ..pictures.prompts import Prompts, check_score_options, prompt_fault, resolve_prompts
 from ..preprocess import to_bytes
 from .clip_files import ClipFiles, find_clip, load_clip, load_clip_processor
-from .identity import precision_setting
 from .picture_scorer import Outcome, outcomes, score_in_groups
-from .scorer import (
-    Pictures,
-    Prompts,
-    ScorerInfo,
-    check_score_options,
-    prompt_fault,
-    resolve_device,
-    resolve_dtype,
-    resolve_prompts,
-)
+from .scorer import ScorerInfo
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,12 @@ from ..arguments.numbers import real_number
 from ..arguments.options import shown
 from ..compute.caller_state import as_loaded
 from ..errors import MaAgiqaError
-from ..pictures.inputs import Picture, PictureError, PictureInput, as_picture_list, path_text
+from ..pictures.groups import picture_groups
+from ..pictures.inputs import Picture, PictureError, PictureInput, Pictures, as_picture_list, path_text
+from ..pictures.prompts import Prompts, check_score_options, resolve_prompts
 from .identity import scorer_identity, scorer_settings
-from .picture_scorer import picture_groups, score_again
-from .scorer import Pictures, Prompts, Scorer, ScorerInfo, as_scores, check_score_options, resolve_prompts
+from .picture_scorer import score_again
+from .scorer import Scorer, ScorerInfo, as_scores
 
 
 class EnsembleScorer:

@@ -21,9 +21,3 @@ def scorer_identity(scorer: Scorer) -> str:
 def scorer_settings(scorer: Scorer) -> tuple[str, ...]:
     """The `settings` of a scorer that has any."""
     return tuple(getattr(scorer, "settings", ()))
-
-
-def precision_setting(dtype: object) -> tuple[str, ...]:
-    """A precision among `settings`; float32 goes without saying."""
-    name = str(dtype).removeprefix("torch.")
-    return () if name == "float32" else (f"dtype={name}",)

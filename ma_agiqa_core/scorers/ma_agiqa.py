@@ -13,17 +13,18 @@ from torch import Tensor
 from ..checkpoint import CheckpointFacts, load_checkpoint, read_facts
 from ..compute.batching import run_in_batches
 from ..compute.caller_state import as_loaded
+from ..compute.devices import precision_setting, resolve_device, resolve_dtype
 from ..compute.progress import tick
 from ..errors import MaAgiqaError, MissingFileError
 from ..model import MaAgiqa, MaAgiqaConfig
 from ..model_files.digest import file_digest
-from ..pictures.inputs import Picture, as_picture_list
+from ..pictures.inputs import Picture, Pictures, as_picture_list
+from ..pictures.prompts import Prompts, check_score_options, resolve_prompts
 from ..preprocess import visual_pixels_of
 from ..semantic.extractor import SemanticExtractor, SemanticVectors
 from ..semantic.questions import questions_for
-from .identity import precision_setting
 from .picture_scorer import Outcome, outcomes, score_in_groups
-from .scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_device, resolve_dtype, resolve_prompts
+from .scorer import ScorerInfo
 
 NO_SEMANTIC = "none"
 _DESCRIPTION = "MA-AGIQA (Wang et al. 2024): quality features of a vision transformer"

@@ -1,35 +1,19 @@
 """The loop of scorers that run a network: pictures decoded ahead, in groups, each with a score or a reason."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 import torch
 from torch import Tensor
 
 from ..errors import MaAgiqaError
-from ..pictures.inputs import Picture, PictureError, PictureInput, iterate_pictures
+from ..pictures.groups import picture_groups
+from ..pictures.inputs import Picture, PictureError, PictureInput
 from .scorer import Scorer, as_scores
-
-PICTURES_AT_ONCE = 32  # decoded and in memory; how many of them a network sees at a time is found out
-PIXELS_AT_ONCE = 2**26  # in memory at a time: 67 megapixels, 200 MB; the picture that reaches it is the last
 
 Outcome = float | str
 """A score, or the reason why there is none."""
-
-
-def picture_groups(images: Iterable[PictureInput], size: int = PICTURES_AT_ONCE) -> Iterator[list[Picture]]:
-    """Decoded pictures in order, `size` at a time, or as many as reach `PIXELS_AT_ONCE`."""
-    group: list[Picture] = []
-    pixels = 0
-    for picture in iterate_pictures(images):
-        group.append(picture)
-        pixels += picture.width * picture.height
-        if len(group) >= size or pixels >= PIXELS_AT_ONCE:
-            yield group
-            group, pixels = [], 0
-    if group:
-        yield group
 
 
 def score_in_groups(

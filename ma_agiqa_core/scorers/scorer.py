@@ -3,32 +3,21 @@
 import bisect
 import math
 import os
-import re
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
-from ..arguments.numbers import whole_number
-from ..arguments.options import check_paths, dtype_advice, expanded, listed_prompts, shown
+from ..arguments.options import check_paths, dtype_advice, expanded, shown
 from ..compute.caller_state import as_loaded
+from ..compute.devices import resolve_device
 from ..errors import MaAgiqaError, MissingFileError
-from ..pictures.inputs import PictureInput
-
-Pictures: TypeAlias = PictureInput | Sequence[PictureInput]
-"""One picture, a sequence of pictures or, alone, one float tensor (B, 3, H, W) RGB in [0, 1]."""
-
-Prompts: TypeAlias = str | Sequence[str] | None
-"""One prompt for all pictures, one for each, or none."""
-
-NO_PROMPT = "no prompt for this picture"
-"""The reason of a picture that has none, where one is needed."""
-
-_HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
+from ..pictures.inputs import Pictures
+from ..pictures.prompts import Prompts
 
 _LOADABLE = (
     "Loadable are 'lite', a .safetensors checkpoint (or a folder with model.safetensors), a Hub id such as "
@@ -282,106 +271,6 @@ def _load_clip(
     )
 
 
-def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """The device to compute on: "auto" is cuda (or ROCm), then mps, then cpu.
-
-    Raises:
-        ValueError: No such device on this machine.
-    """
-    if isinstance(device, str) and device == "auto":
-        return torch.device("cuda" if _count("cuda") else "mps" if _count("mps") else "cpu")
-    try:
-        if not isinstance(device, str | torch.device):  # torch takes a number for a card, and which depends on it
-            raise TypeError
-        resolved = torch.device(device)
-    except (RuntimeError, TypeError):
-        number = whole_number(device)
-        advice = f" Use 'cuda:{number}' for a card." if number is not None and number >= 0 else ""
-        raise MaAgiqaError(
-            f"Expected a device such as 'auto', 'cpu' or 'cuda:0', got {shown(device)}.{advice}"
-        ) from None
-    if (resolved.index or 0) >= (count := _count(resolved.type)):
-        raise MaAgiqaError(
-            f"Expected a device of this machine, got {str(device)!r}; it has {count} of type {resolved.type!r}. "
-            "Use 'auto' or 'cpu'."
-        )
-    return resolved
-
-
-def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """The precision to compute a large model in.
-
-    "auto" is bfloat16 on cuda (float16 on cards without it), float16 on mps and float32 on the CPU.
-
-    Raises:
-        ValueError: None of float32, bfloat16 and float16.
-    """
-    if isinstance(dtype, str) and dtype == "auto":
-        if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        return torch.float16 if device.type == "mps" else torch.float32
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    resolved = known.get(str(dtype).removeprefix("torch."))
-    if resolved is None:
-        raise MaAgiqaError(
-            f"Expected dtype 'auto', 'float32', 'bfloat16' or 'float16', got {str(dtype)!r}.{dtype_advice(dtype)}"
-        )
-    return resolved
-
-
-def resolve_prompts(prompts: Prompts, count: int, needs_prompt: bool) -> list[str] | None:
-    """One prompt per picture, or None where there are none.
-
-    Args:
-        prompts: A string for all, or one for each picture in a list, tuple, array, series or any other iterable with
-            an order.
-        count: Of the pictures.
-        needs_prompt: None and empty ones are refused.
-
-    Raises:
-        ValueError: Not one prompt for all or one for each, or a prompt is missing that the scorer needs.
-    """
-    if prompts is None:
-        texts = None
-    else:
-        texts = [prompts] * count if isinstance(prompts, str) else listed_prompts(prompts)
-        if len(texts) != count:
-            raise MaAgiqaError(f"Expected one prompt, or one for each of {count} pictures, got {len(texts)}.")
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise MaAgiqaError(f"Expected a prompt for picture {index}, got {shown(text)}. Pass a string.")
-        texts = [str.__str__(text) for text in texts]  # numpy.str_ and the like: tokenizers take no subclasses
-    if needs_prompt and count:
-        if texts is None:
-            raise MaAgiqaError("Expected prompts, got None. This scorer needs the prompt of every picture.")
-        if missing := [index for index, text in enumerate(texts) if not text.strip()]:
-            raise MaAgiqaError(f"Expected a prompt for picture {missing[0]}, got an empty one. This scorer needs it.")
-    return texts
-
-
-def prompt_fault(prompt: str) -> str | None:
-    """Why no tokenizer takes a prompt, as the reason of its picture; None if there is nothing wrong with it."""
-    if (half := _HALF_CHARACTER.search(prompt)) is None:
-        return None
-    return (
-        f"its prompt has half a character, {half[0]!a} at {half.start()}, as an emoji cut in two leaves: write it again"
-    )
-
-
-def check_score_options(batch_size: int | None, on_error: str) -> None:
-    """Refuses options that no scorer's `score` has.
-
-    Raises:
-        ValueError: `batch_size` is no whole number, or below 1; an `on_error` that is neither "raise" nor "nan".
-    """
-    if batch_size is not None and ((number := whole_number(batch_size)) is None or number < 1):
-        raise MaAgiqaError(
-            f"Expected a batch_size of at least 1, or None, got {shown(batch_size)}. Pass a whole number."
-        )
-    if not isinstance(on_error, str) or on_error not in ("raise", "nan"):
-        raise MaAgiqaError(f"Expected on_error 'raise' or 'nan', got {shown(on_error)}.")
-
-
 def as_scores(result: Any, count: int, name: str) -> torch.Tensor:
     """What a scorer returned as float32 (count,) on the CPU.
 
@@ -455,12 +344,3 @@ def _checkpoint_kind(path: Path) -> str:
             f"Expected ma_agiqa.format '1' in the metadata of {str(path)!r}, got {version!r}. {_LOADABLE}"
         )
     return metadata.get("ma_agiqa.kind", "")
-
-
-def _count(backend: str) -> int:
-    if backend == "cpu":
-        return 1
-    if backend == "mps":
-        return int(torch.backends.mps.is_available())
-    module = getattr(torch, backend, None)
-    return module.device_count() if module and hasattr(module, "device_count") else 0

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..compute.batching import run_in_batches
 from ..compute.caller_state import as_loaded
+from ..compute.devices import precision_setting, resolve_device, resolve_dtype
 from ..compute.own_lock import OwnLock
 from ..compute.progress import tick
 from ..errors import MaAgiqaError, UnusableModelError
@@ -31,20 +32,10 @@ from ..model_files.transformers_folder import (
     model_folder,
     read_json,
 )
-from ..pictures.inputs import Picture, PictureError, as_picture_list
+from ..pictures.groups import picture_groups
+from ..pictures.inputs import Picture, PictureError, Pictures, as_picture_list
+from ..pictures.prompts import NO_PROMPT, Prompts, check_score_options, prompt_fault, resolve_prompts
 from ..preprocess import to_bytes
-from ..scorers.identity import precision_setting
-from ..scorers.picture_scorer import picture_groups
-from ..scorers.scorer import (
-    NO_PROMPT,
-    Pictures,
-    Prompts,
-    check_score_options,
-    prompt_fault,
-    resolve_device,
-    resolve_dtype,
-    resolve_prompts,
-)
 from .cache import SemanticCache
 from .pending_questions import OpenQuestion, asked_together
 from .quantization import quantization_library

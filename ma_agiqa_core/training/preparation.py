@@ -13,11 +13,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from ..compute.devices import resolve_device
 from ..errors import MaAgiqaError
 from ..labels.labelled_set import LabelledSet
 from ..labels.splits import Split
 from ..pictures.inputs import PictureError
-from ..scorers.scorer import resolve_device
 from ..semantic.extractor import SemanticExtractor
 from .batches import TrainingData
 from .outputs import label_matrix

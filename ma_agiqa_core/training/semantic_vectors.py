@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import MaAgiqaError
 from ..labels.labelled_set import ALIGNMENT, SHOWN, LabelledPicture
-from ..scorers.picture_scorer import picture_groups
+from ..pictures.groups import picture_groups
 from ..semantic.extractor import SemanticExtractor
 from ..semantic.questions import names_prompt
 

@@ -19,7 +19,8 @@ from ...ma_agiqa_core.compute.batching import is_out_of_memory
 from ...ma_agiqa_core.compute.caller_state import as_loaded
 from ...ma_agiqa_core.compute.progress import tick, watching
 from ...ma_agiqa_core.pictures.inputs import PictureError, as_picture_list
-from ...ma_agiqa_core.scorers.scorer import Scorer, check_score_options, resolve_prompts
+from ...ma_agiqa_core.pictures.prompts import check_score_options, resolve_prompts
+from ...ma_agiqa_core.scorers.scorer import Scorer
 from ..sockets.images import for_core, one
 from .memory import LanguageModelMemory, ManagedNetworks
 from .score_cache import ScoreMemo, picture_key

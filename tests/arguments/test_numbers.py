@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from ma_agiqa_core import CallableScorer
+from ma_agiqa_core.arguments.numbers import plain, real_number, whole_number
 from ma_agiqa_core.errors import MaAgiqaError
 from ma_agiqa_core.generation import QualityFilterCallback, best_of_n, calibrate
-from ma_agiqa_core.generation.given_numbers import plain, real_number, whole_number
 from ma_agiqa_core.records.png_metadata import read_metadata
 
 BRIGHT = CallableScorer(

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from ma_agiqa_core import CallableScorer, EnsembleScorer, load_scorer, rank
+from ma_agiqa_core.compute.devices import resolve_device, resolve_dtype
 from ma_agiqa_core.errors import MaAgiqaError
-from ma_agiqa_core.scorers.scorer import check_score_options, resolve_device, resolve_dtype, resolve_prompts
+from ma_agiqa_core.pictures.prompts import check_score_options, resolve_prompts
 
 
 @pytest.fixture(autouse=True)

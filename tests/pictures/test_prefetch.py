@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
+from ma_agiqa_core.pictures import groups
 from ma_agiqa_core.pictures.prefetch import made_ahead
-from ma_agiqa_core.scorers import picture_scorer as score_loop
 
 
 def test_what_is_made_ahead_comes_in_order_and_fails_in_its_place() -> None:
@@ -64,9 +64,9 @@ def test_what_weighing_raises_comes_in_its_place() -> None:
 
 
 def test_groups_of_large_pictures_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score_loop, "PIXELS_AT_ONCE", 250)
+    monkeypatch.setattr(groups, "PIXELS_AT_ONCE", 250)
     sizes = [10, 10, 10, 10, 50, 1, 1, 1, 1]
     pictures = [np.zeros((size, size, 3), np.uint8) for size in sizes]
-    groups = list(score_loop.picture_groups(pictures, size=3))
-    assert [[picture.width for picture in group] for group in groups] == [[10, 10, 10], [10, 50], [1, 1, 1], [1]]
-    assert [picture.index for group in groups for picture in group] == list(range(9))
+    grouped = list(groups.picture_groups(pictures, size=3))
+    assert [[picture.width for picture in group] for group in grouped] == [[10, 10, 10], [10, 50], [1, 1, 1], [1]]
+    assert [picture.index for group in grouped for picture in group] == list(range(9))

@@ -12,11 +12,11 @@ import scipy.stats
 import torch
 
 from ma_agiqa_core.pictures import inputs as images_module
+from ma_agiqa_core.pictures.groups import PICTURES_AT_ONCE
 from ma_agiqa_core.pictures.inputs import PictureError, read_picture
 from ma_agiqa_core.scorers import callable as callable_module
 from ma_agiqa_core.scorers.callable import CallableScorer
 from ma_agiqa_core.scorers.ensemble import EnsembleScorer
-from ma_agiqa_core.scorers.picture_scorer import PICTURES_AT_ONCE
 from ma_agiqa_core.scorers.scorer import Scorer
 
 QUANTILES = {"a": (0.0, 1.0, 4.0), "b": (10.0, 20.0, 25.0, 50.0)}

@@ -10,16 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ma_agiqa_core.compute.devices import resolve_device
+from ma_agiqa_core.pictures.prompts import check_score_options, resolve_prompts
 from ma_agiqa_core.scorers import lite
 from ma_agiqa_core.scorers.callable import CallableScorer
-from ma_agiqa_core.scorers.scorer import (
-    Scorer,
-    ScorerInfo,
-    check_score_options,
-    load_scorer,
-    resolve_device,
-    resolve_prompts,
-)
+from ma_agiqa_core.scorers.scorer import Scorer, ScorerInfo, load_scorer
 
 
 def info(**changes: Any) -> ScorerInfo:

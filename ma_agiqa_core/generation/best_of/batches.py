@@ -13,7 +13,8 @@ import PIL.Image
 import torch
 
 from ...compute.batching import is_out_of_memory
-from ...scorers.scorer import Prompts, Scorer
+from ...pictures.prompts import Prompts
+from ...scorers.scorer import Scorer
 from ..pipelines.evaluations import counted
 from ..pruning.callback import QualityFilterCallback
 from ..pruning.finite_scores import finite_scores

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
+from ...arguments.numbers import plain
 from ...errors import MaAgiqaError
 from ...records.png_metadata import PictureMetadata, save_picture
 from ...scorers.scorer import Scorer
-from ..given_numbers import plain
 from ..pipelines.rows_of_a_call import pictures_per_row, rows_argument
 from ..pruning.rule import PruningStep
 from .batches import BatchLimit, Request, as_pil, best, generate_together, group_scores

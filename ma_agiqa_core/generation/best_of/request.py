@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+from ...arguments.numbers import count_of, whole_number
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
-from ..given_numbers import count_of, whole_number
 from ..pipelines.families import SCHEDULERS, UnsupportedPipelineError, check_exact, draws_noise, family_of
 from ..pipelines.rows_of_a_call import PICTURES, ROWS_ARGUMENTS
 from ..preview.decoding import Previewer

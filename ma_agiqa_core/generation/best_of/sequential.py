@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from ...scorers.scorer import Prompts, Scorer
+from ...pictures.prompts import Prompts
+from ...scorers.scorer import Scorer
 from ..pipelines.evaluations import counted
 from ..pruning.callback import QualityFilterCallback
 from ..pruning.rule import PruningStep, kept_by_stage

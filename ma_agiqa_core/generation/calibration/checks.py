@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...arguments.numbers import real_number
 from ...errors import MaAgiqaError
-from ..given_numbers import real_number
 
 
 def given_prompts(prompts: Any) -> tuple[str, ...]:

@@ -18,12 +18,12 @@ import numpy as np
 import PIL.Image
 import torch
 
+from ...arguments.numbers import plain
 from ...compute.batching import is_out_of_memory
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
 from ..best_of.batches import as_pil, pictures_of, repeated
 from ..best_of.request import Options, argument_of, check_pipeline, check_scorers
-from ..given_numbers import plain
 from ..pipelines.families import family_of
 from ..pipelines.rows_of_a_call import ONE_PICTURE_ARGUMENTS, pictures_per_row, rows_argument
 from ..preview.decoding import Previewer

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ...arguments.numbers import real_number
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
-from ..given_numbers import real_number
 from ..pipelines.families import Family, UnsupportedPipelineError, draws_noise
 
 _ATTENTION_ARGUMENTS = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")

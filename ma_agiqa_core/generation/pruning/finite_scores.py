@@ -4,7 +4,9 @@ import math
 from collections.abc import Sequence
 
 from ...errors import MaAgiqaError
-from ...scorers.scorer import Pictures, Prompts, Scorer, as_scores
+from ...pictures.inputs import Pictures
+from ...pictures.prompts import Prompts
+from ...scorers.scorer import Scorer, as_scores
 
 
 def finite_scores(

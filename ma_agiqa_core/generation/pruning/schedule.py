@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from ...arguments.numbers import real_number, whole_number
 from ...errors import MaAgiqaError
-from ..given_numbers import real_number, whole_number
 
 _STAGE = re.compile(r"(\d*\.?\d+)\s*:\s*(\d+)")
 

@@ -17,8 +17,9 @@ from ...compute.caller_state import as_loaded
 from ...compute.progress import tick
 from ...errors import MaAgiqaError
 from ...model_files.digest import file_digest
-from ...pictures.inputs import Picture, PictureError, as_picture_list, iterate_pictures
-from ..scorer import Pictures, Prompts, ScorerInfo, check_score_options, resolve_prompts
+from ...pictures.inputs import Picture, PictureError, Pictures, as_picture_list, iterate_pictures
+from ...pictures.prompts import Prompts, check_score_options, resolve_prompts
+from ..scorer import ScorerInfo
 from .network import MIDDLE, LiteNetwork, on_scale
 from .student import StudentNetwork
 

@@ -22,10 +22,11 @@ from ...compute.caller_state import as_loaded
 from ...errors import MaAgiqaError, MissingFileError
 from ...evaluation.agreement import Agreement, agreement
 from ...pictures.inputs import iterate_pictures
+from ...pictures.prompts import Prompts
 from ...scorers.lite import LITE_WEIGHTS
 from ...scorers.lite.network import LiteNetwork
 from ...scorers.lite.student import PARTS, StudentNetwork
-from ...scorers.scorer import Prompts, Scorer, ScorerInfo
+from ...scorers.scorer import Scorer, ScorerInfo
 from .ridge import LinearFit, fit_linear, matching_curve, normal_curves, normal_ranks
 
 HELD_OUT = 0.2
