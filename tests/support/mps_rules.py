@@ -116,7 +116,7 @@ def mps_rules() -> Iterator[None]:
         mock.patch("torch.mps.recommended_max_memory", return_value=8 * 2**30),
         mock.patch("torch.mps.driver_allocated_memory", return_value=0),
         mock.patch("torch.mps.empty_cache", return_value=None),
-        mock.patch("torch.inference_mode", torch.no_grad),
+        mock.patch("torch.inference_mode", lambda mode=True: torch.no_grad() if mode else torch.enable_grad()),
         _Functions(),
     ):
         yield
