@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from .ranking import RankedPicture, Ranking, rank
     from .scorers.callable import CallableScorer
     from .scorers.ensemble import EnsembleScorer
-    from .scorers.scorer import Scorer, ScorerInfo, load_scorer
+    from .scorers.load import load_scorer
+    from .scorers.scorer import Scorer, ScorerInfo
 
     __version__: str
 
@@ -35,7 +36,7 @@ _MODULE_OF = {
     "Ranking": "ranking",
     "Scorer": "scorers.scorer",
     "ScorerInfo": "scorers.scorer",
-    "load_scorer": "scorers.scorer",
+    "load_scorer": "scorers.load",
     "rank": "ranking",
 }
 

@@ -10,7 +10,7 @@ from .errors import MaAgiqaError
 from .pictures.inputs import PictureInput, Pictures, as_picture_list, decode, path_text
 from .pictures.prompts import Prompts, resolve_prompts
 from .scorers.picture_scorer import score_again
-from .scorers.scorer import Scorer, ScorerInfo, as_scores
+from .scorers.scorer import Scorer, as_scores
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def rank(
     _check_limits(top_k, min_score)
     info = scorer.info
     if min_score is not None:
-        check_has_scale(info, min_score)
+        info.require_scale(f"for min_score={min_score:g}", "Use top_k, or another scorer.")
     pictures = as_picture_list(images)
     given = images if hasattr(images, "shape") else pictures
     prompts = resolve_prompts(prompts, len(pictures), info.needs_prompt)
@@ -78,19 +78,6 @@ def rank(
         error = _why_not(scorer, picture, prompts, index) if failed else None
         ranked.append(RankedPicture(index, score, percentile, error, path_text(picture)))
     return order_by_score(ranked, top_k=top_k, min_score=min_score)
-
-
-def check_has_scale(info: ScorerInfo, min_score: float) -> None:
-    """Refuses a lowest score where scores mean nothing outside their group.
-
-    Raises:
-        ValueError: The scorer is relative.
-    """
-    if info.relative:
-        raise MaAgiqaError(
-            f"Expected no min_score with {info.name}, got {min_score:g}: its scores only compare the pictures "
-            "of one call. Use top_k, or a scorer that is not relative."
-        )
 
 
 def _why_not(scorer: Scorer, picture: PictureInput, prompts: list[str] | None, index: int) -> str:

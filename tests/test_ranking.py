@@ -115,7 +115,7 @@ def test_a_scorer_that_returns_nan_for_a_readable_picture(tmp_path: Path) -> Non
 def test_a_relative_scorer_has_no_threshold_and_no_percentiles() -> None:
     scorer = CallableScorer(lambda images, prompts: [0.5, 1], name="x", relative=True)
     pictures = torch.zeros(2, 3, 2, 2)
-    with pytest.raises(ValueError, match=r"Expected no min_score with x, got 0\.5.* Use top_k"):
+    with pytest.raises(ValueError, match=r"for min_score=0\.5, got x.* Use top_k"):
         rank(scorer, pictures, min_score=0.5)
     assert [picture.percentile for picture in rank(scorer, pictures, top_k=1).kept] == [None]
 

@@ -100,8 +100,7 @@ def evaluate(
         notice(f"measured: {target}; evaluate {' and '.join(others)} by a command of its own")
     if asked.target is None and info.target and target not in info.targets:
         notice(f"{info.name} has no scores for {target}: its {info.target} is measured against these labels")
-    if info.relative:
-        raise MaAgiqaError(f"Expected a scorer that judges each picture alone, got {info.name}.")
+    info.require_scale("to be compared with labels")
     evaluations = [_measured(scoring, labelled, target, prompts, resamples=resamples, seed=seed) for labelled in sets]
     if as_json:
         figures = [evaluation.to_dict() for evaluation in evaluations]
@@ -124,7 +123,7 @@ def evaluate(
     "model",
     required=True,
     metavar="M",
-    help="Whom to follow: a .safetensors file or folder, a Hub id, lite, clip:MODEL.",
+    help="Whom to follow: lite, a .safetensors file or folder, a Hub id, FAMILY:MODEL.",
 )
 @click.option("--images", required=True, multiple=True, type=PATH, metavar="DIR", help="Pictures like those to score.")
 @click.option("--out", required=True, type=PATH, metavar="F.safetensors", help="The small scorer.")

@@ -81,15 +81,22 @@ def extract(
 
 @click.command()
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=PATH)
+@click.option("--all", "all_families", is_flag=True, help="Show every family of scorers that can be loaded.")
 @json_option
 @debug_option
-def models(paths: Sequence[Path], as_json: bool) -> None:
+def models(paths: Sequence[Path], all_families: bool, as_json: bool) -> None:
     """Show the models on this machine and where they came from.
 
     That is the scorer in the package, checkpoints among PATHs (files or folders; default: the working
     directory), and what is in the Hub's cache.
     """
     from dataclasses import asdict
+
+    if all_families:
+        if paths:
+            raise click.UsageError(f"Expected no PATH beside --all, got {paths[0]}.", click.get_current_context())
+        _show_families(as_json)
+        return
 
     from ..scorers.installed import installed_models
 
@@ -102,3 +109,21 @@ def models(paths: Sequence[Path], as_json: bool) -> None:
     from .terminal import model_list
 
     click.echo(model_list(found))
+
+
+def _show_families(as_json: bool) -> None:
+    from ..scorers.load import FAMILIES
+
+    families = [family.facts() for family in FAMILIES]
+    if as_json:
+        click.echo(json.dumps({"families": families}, indent=1))
+        return
+    blocks = (
+        "\n".join(f"{key.replace('_', ' '):<15}{_in_words(value)}" for key, value in facts.items())
+        for facts in families
+    )
+    click.echo("\n\n".join(blocks))
+
+
+def _in_words(value: str | bool | None) -> str:
+    return value if isinstance(value, str) else {True: "yes", False: "no", None: "-"}[value]

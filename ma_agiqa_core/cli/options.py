@@ -88,7 +88,10 @@ behind_model_options = together(
 # Which scorer: what all commands that score share.
 model_options = together(
     click.option(
-        "--model", default="lite", show_default=True, help="lite, a .safetensors file or folder, a Hub id, clip:MODEL."
+        "--model",
+        default="lite",
+        show_default=True,
+        help="lite, a .safetensors file or folder, a Hub id, FAMILY:MODEL.",
     ),
     behind_model_options,
 )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import MaAgiqaError
 from .options import (
     EXIT_CODES,
     PATH,
@@ -90,10 +89,7 @@ def score(
 
         scoring = prepare(ScoringOptions(**options))
         info = scoring.scorer.info
-        if info.relative:
-            raise MaAgiqaError(
-                f"Expected a scorer that judges each picture alone, got {info.name}. Use {PROGRAM} rank."
-            )
+        info.require_scale("to score pictures one by one", f"Use {PROGRAM} rank.")
         say_missing_prompts(scoring.prompts, find_pictures(paths), options["prompts"])
         writer = None
         if out is not None:
@@ -164,8 +160,8 @@ def rank(
 
     scoring = prepare(ScoringOptions(**options))
     info = scoring.scorer.info
-    if info.relative and min_score is not None:
-        raise MaAgiqaError(f"Expected --top, got --min-score: scores of {info.name} mean nothing beyond this group.")
+    if min_score is not None:
+        info.require_scale("for --min-score", "Use --top.")
     say_missing_prompts(scoring.prompts, sources, options["prompts"])
     ranking, records = rank_with_progress(scoring, sources, top_k=top, min_score=min_score)
     is_selection = top is not None or min_score is not None

@@ -25,8 +25,9 @@ from ..records.formats import Record, path_key, path_text, valid_text
 from ..records.picture_state import PictureState, picture_state
 from ..records.prompts import read_prompts
 from ..scorers.identity import scorer_identity
+from ..scorers.load import load_scorer
 from ..scorers.picture_scorer import score_again
-from ..scorers.scorer import Scorer, load_scorer
+from ..scorers.scorer import Scorer
 from .work_groups import work_in_groups
 
 READERS = 2  # threads that read files to tell them from others of the same name

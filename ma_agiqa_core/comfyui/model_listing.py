@@ -9,20 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..model_files.transformers_folder import complete_kind
-from ..scorers.clip_files import MODEL_CLASSES
+from ..scorers.family import Family
+from ..scorers.load import family_of, named_family
 
 CHECKPOINT = ".safetensors"
 
 
 def scorers_in(folder: str | os.PathLike[str]) -> list[str]:
-    """Checkpoints, and folders of CLIP models, by their path in the folder with forward slashes, sorted.
+    """Checkpoints, and folders of a family of scorers, by their path in the folder with forward slashes, sorted.
 
     What `load_scorer` takes for them is `scorer_path`.
     """
     return sorted(
         path.relative_to(folder).as_posix()
         for path in _models(Path(folder))
-        if path.suffix.lower() == CHECKPOINT or (path.is_dir() and complete_kind(path) in MODEL_CLASSES)
+        if path.suffix.lower() == CHECKPOINT or _family(path) is not None
     )
 
 
@@ -31,14 +32,26 @@ def semantic_models_in(folder: str | os.PathLike[str]) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix()
         for path in _models(Path(folder))
-        if path.is_dir() and complete_kind(path) not in (None, *MODEL_CLASSES)
+        if path.is_dir() and complete_kind(path) is not None and _family(path) is None
     )
 
 
 def scorer_path(folder: str | os.PathLike[str], name: str) -> str:
     """What `load_scorer` takes for a name of `scorers_in`."""
     path = Path(folder) / name
-    return f"clip:{path}" if path.is_dir() else str(path)
+    return str(path) if (family := _family(path)) is None else f"{family.name}:{path}"
+
+
+def place_of(model: str) -> Path:
+    """The file or folder in what `scorer_path` gives."""
+    family = named_family(model)
+    return Path(model if family is None else model.removeprefix(f"{family.name}:"))
+
+
+def _family(path: Path) -> Family | None:
+    """Of a folder: whose scorer it is; None for a language model, and for a file."""
+    kind = complete_kind(path) if path.is_dir() else None
+    return None if kind is None else family_of({"model_type": kind})
 
 
 def _models(folder: Path) -> Iterator[Path]:

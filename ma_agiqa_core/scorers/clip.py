@@ -32,6 +32,7 @@ from ..pictures.inputs import Picture, Pictures, as_picture_list
 from ..pictures.prompts import Prompts, check_score_options, prompt_fault, resolve_prompts
 from ..preprocess import to_bytes
 from .clip_files import ClipFiles, find_clip, load_clip, load_clip_processor
+from .family import Request
 from .picture_scorer import Outcome, outcomes, score_in_groups
 from .scorer import ScorerInfo
 
@@ -48,6 +49,26 @@ _DESCRIPTION = (
     "{limit} tokens."
 )
 _MOST_REMEMBERED = 1000  # prompts whose truncation was told
+
+
+def load(request: Request) -> ClipScorer:
+    """Loads a CLIP, SigLIP or PickScore: see `ClipScorer.from_pretrained`.
+
+    Raises:
+        ValueError: No model is named, or an option does not apply.
+    """
+    if not request.model:
+        raise MaAgiqaError(
+            "Expected a folder or Hub id after 'clip:', got none. Use 'clip:openai/clip-vit-base-patch32'."
+        )
+    request.refuse_semantic_options(f"'clip:{request.model}'")
+    return ClipScorer.from_pretrained(
+        request.model,
+        device=request.device,
+        dtype=request.dtype,
+        revision=request.revision,
+        local_files_only=request.local_files_only,
+    )
 
 
 class ClipScorer:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from ..model_files.digest import file_digest
 from ..model_files.transformers_folder import MPLUG_OWL2, complete_kind, fingerprint
-from .clip_files import MODEL_CLASSES
+from .load import FAMILIES, family_of, load_scorer
 
 logger = logging.getLogger(__name__)
 
 PUBLISHED = "ma-agiqa-agiqa-3k"  # what `ma-agiqa convert` names the authors' checkpoint
-UNSTATED = "none stated by its authors"
 SEE_SOURCE = "see where it comes from"
 LLAMA_2 = "LLaMA 2 Community License, on which it builds; see its page"
 
@@ -53,7 +52,7 @@ def installed_models(paths: Iterable[Path]) -> Iterator[InstalledModel]:
     Args:
         paths: Files, and folders: of checkpoints, or of one model of transformers.
     """
-    yield _lite()
+    yield from _carried()
     for path in paths:
         if path.is_dir() and (kind := complete_kind(path)):
             size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
@@ -65,23 +64,21 @@ def installed_models(paths: Iterable[Path]) -> Iterator[InstalledModel]:
     yield from _hub_cache()
 
 
-def _lite() -> InstalledModel:
-    from .lite import LITE_WEIGHTS
-    from .scorer import load_scorer
-
-    info = load_scorer("lite", device="cpu").info
-    size = LITE_WEIGHTS.stat().st_size
-    return InstalledModel(
-        info.name,
-        "scorer",
-        "package",
-        str(LITE_WEIGHTS),
-        size,
-        info.revision,
-        "Apache-2.0",
-        info.description,
-        info.trained_on,
-    )
+def _carried() -> Iterator[InstalledModel]:
+    for family in FAMILIES:
+        if family.carried is not None:
+            info, file = load_scorer(family.name, device="cpu").info, family.carried()
+            yield InstalledModel(
+                info.name,
+                "scorer",
+                "package",
+                str(file),
+                file.stat().st_size,
+                info.revision,
+                family.licence,
+                info.description,
+                info.trained_on,
+            )
 
 
 def _scorer_file(file: Path, source: str, name: str) -> InstalledModel | None:
@@ -91,7 +88,7 @@ def _scorer_file(file: Path, source: str, name: str) -> InstalledModel | None:
     try:
         with safe_open(file, framework="pt") as checkpoint:
             metadata = checkpoint.metadata() or {}
-        if metadata.get("ma_agiqa.format") != "1":
+        if metadata.get("ma_agiqa.format") != "1" or (family := family_of(metadata)) is None:
             return None
         needed = json.loads(metadata.get("ma_agiqa.semantic", "{}")).get("model")
         size, digest = file.stat().st_size, file_digest(file)
@@ -105,8 +102,8 @@ def _scorer_file(file: Path, source: str, name: str) -> InstalledModel | None:
         str(file),
         size,
         digest[:12],
-        UNSTATED if metadata.get("ma_agiqa.name") == PUBLISHED else SEE_SOURCE,
-        metadata.get("ma_agiqa.description", f"A {metadata.get('ma_agiqa.kind', 'lite')} scorer."),
+        family.licence if metadata.get("ma_agiqa.name") == PUBLISHED else SEE_SOURCE,
+        metadata.get("ma_agiqa.description", f"A {family.name} scorer."),
         metadata.get("ma_agiqa.trained_on", ""),
         needed,
     )
@@ -133,17 +130,17 @@ def _hub_cache() -> Iterator[InstalledModel]:
 
 
 def _image_text_model(kind: str, name: str, source: str, folder: Path, size: int, revision: str) -> InstalledModel:
-    is_scorer = kind in MODEL_CLASSES
+    family = family_of({"model_type": kind})
     model = name if source == "Hub cache" else folder
     return InstalledModel(
         name,
-        "scorer" if is_scorer else "semantic model",
+        "semantic model" if family is None else "scorer",
         source,
         str(folder),
         size,
         revision,
         LLAMA_2 if kind == MPLUG_OWL2 else SEE_SOURCE,
-        f"Says how well pictures fit their prompts: --model clip:{model}"
-        if is_scorer
-        else f"A {kind} image-text model.",
+        f"A {kind} image-text model."
+        if family is None
+        else f"Scores {family.scores}. Use --model {family.name}:{model}",
     )

@@ -23,6 +23,7 @@ from ..pictures.prompts import Prompts, check_score_options, resolve_prompts
 from ..preprocess import visual_pixels_of
 from ..semantic.extractor import SemanticExtractor, SemanticVectors
 from ..semantic.questions import questions_for
+from .family import Request
 from .picture_scorer import Outcome, outcomes, score_in_groups
 from .scorer import ScorerInfo
 
@@ -30,6 +31,22 @@ NO_SEMANTIC = "none"
 _DESCRIPTION = "MA-AGIQA (Wang et al. 2024): quality features of a vision transformer"
 _WITH_SEMANTIC = ", joined by a mixture of experts with what a large multimodal model says about coherence and meaning."
 _VISUAL_ALONE = "; the visual expert alone, without a language model."
+
+
+def load(request: Request) -> MaAgiqaScorer:
+    """Loads a checkpoint: see `MaAgiqaScorer.from_file`."""
+    return MaAgiqaScorer.from_file(
+        Path(request.model),
+        semantic=request.semantic,
+        cache=request.cache,
+        device=request.device,
+        dtype=request.dtype,
+        quantization=request.quantization,
+        device_map=request.device_map,
+        local_files_only=request.local_files_only,
+        target=request.target,
+        without=request.without,
+    )
 
 
 class MaAgiqaScorer:

@@ -1,32 +1,17 @@
-"""What a scorer is, what it says about itself, and the one door through which all of them are loaded."""
+"""What a scorer is, and what it says about itself."""
 
 import bisect
 import math
-import os
-import stat
-from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path, PurePath
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
-from ..arguments.options import check_paths, dtype_advice, expanded, shown
 from ..compute.caller_state import as_loaded
-from ..compute.devices import resolve_device
-from ..errors import MaAgiqaError, MissingFileError
+from ..errors import MaAgiqaError
 from ..pictures.inputs import Pictures
 from ..pictures.prompts import Prompts
-
-_LOADABLE = (
-    "Loadable are 'lite', a .safetensors checkpoint (or a folder with model.safetensors), a Hub id such as "
-    "'owner/name', and 'clip:' with the folder or Hub id of a CLIP model. Make a checkpoint of the published file with "
-    "`ma-agiqa convert`."
-)
-_CLIP = "clip:"
-_PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
-_PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")  # bare, and torch's zip
 
 
 @dataclass(frozen=True)
@@ -72,6 +57,22 @@ class ScorerInfo:
             raise MaAgiqaError(f"Expected two or more ascending finite quantiles, or none, got {self.quantiles}.")
         object.__setattr__(self, "quantiles", quantiles)
 
+    def require_scale(self, why: str, instead: str = "Use a single scorer, or combine='calibrated'.") -> None:
+        """Refuses a scorer whose scores mean nothing outside the pictures of one call.
+
+        Args:
+            why: What needs a scale, after "a scorer with a scale of its own", e.g. "for min_score 5".
+            instead: What to do.
+
+        Raises:
+            ValueError: The scorer is relative.
+        """
+        if self.relative:
+            raise MaAgiqaError(
+                f"Expected a scorer with a scale of its own {why}, got {self.name}, whose scores only compare the "
+                f"pictures of one call. {instead}"
+            )
+
     def percentile(self, score: float) -> float | None:
         """The share of the calibration pictures that score lower, 0 to 100, linear between the quantiles.
 
@@ -81,11 +82,7 @@ class ScorerInfo:
         Raises:
             ValueError: The scorer is relative.
         """
-        if self.relative:
-            raise MaAgiqaError(
-                f"Expected a scorer with a scale of its own, got {self.name}, whose scores only compare the "
-                "pictures of one call and have no percentile. Use combine='calibrated' or a single scorer."
-            )
+        self.require_scale("for percentiles")
         score = float(score)  # one element of what `score` returns is a tensor, and so would the result be
         if not self.quantiles or math.isnan(score):
             return None
@@ -134,143 +131,6 @@ class Scorer(Protocol):
         ...
 
 
-@as_loaded()
-def load_scorer(
-    model: str | os.PathLike[str],
-    *,
-    semantic: str | os.PathLike[str] | None = None,
-    cache: str | os.PathLike[str] | None = None,
-    device: str | torch.device = "auto",
-    dtype: str | torch.dtype = "auto",
-    quantization: str | None = None,
-    device_map: object = None,
-    revision: str | None = None,
-    local_files_only: bool = False,
-    target: str | None = None,
-    without: Collection[str] = (),
-) -> Scorer:
-    """Loads a scorer. Files are data: pickles are refused, nothing in a checkpoint is executed.
-
-    Args:
-        model: "lite" (carried in the package), a .safetensors file, a folder with model.safetensors, or a Hub
-            id (`owner/name`, `owner/name@revision`) of a repository with model.safetensors. "clip:" with the
-            folder or Hub id of a CLIP, SigLIP or PickScore of transformers, which needs prompts.
-        semantic: Semantic model of an MA-AGIQA checkpoint: its folder, or a Hub id. None takes the one that
-            the checkpoint names. "none" silences the experts that read it, and needs no language model.
-        cache: Folder of semantic vectors: a picture already seen costs no language model.
-        device: "auto" takes cuda, then mps, then cpu.
-        dtype: "auto", "float32", "bfloat16" or "float16". "auto" is float32, but for the language model on a
-            graphics card bfloat16 (float16 on cards without it, and on mps).
-        quantization: Of the language model: None, "int8" or "nf4".
-        device_map: Of the language model: None, "auto" or a dict as in accelerate, for cards too small for it.
-        revision: The revision that must be loaded: of a file the first digits of its SHA-256, of a Hub id a
-            branch, tag or commit, of a CLIP folder the first digits of its files' fingerprint.
-        local_files_only: Never use the network. Models already on this machine never do.
-        target: What to score, one of `info.targets`: "quality", "alignment" (which needs prompts) or "authenticity".
-            None takes the first.
-        without: Experts of an MA-AGIQA checkpoint to silence, to measure what they are for: "coherence",
-            "semantic_content", "alignment", "visual".
-
-    Raises:
-        FileNotFoundError: There is no such file or folder, or a Hub model is not here and cannot be downloaded.
-        ValueError: An unknown model, a file that is no checkpoint, or an option that does not apply.
-    """
-    model = _as_named(model)
-    without = (without,) if isinstance(without, str) else tuple(without)
-    check_paths(semantic=semantic, cache=cache)
-    unfit = {"semantic": semantic, "quantization": quantization, "device_map": device_map, "without": without or None}
-    if isinstance(model, str) and model.startswith(_CLIP):
-        folder = model.removeprefix(_CLIP).strip()
-        return _of_target(_load_clip(folder, device, dtype, revision, local_files_only, unfit), target)
-    from ..model_files.hub import hub_file, is_hub_id
-    from .lite import LITE_WEIGHTS
-
-    if model != "lite" and is_hub_id(model) and not _looks_like_path(str(model)):
-        path = hub_file(str(model), "model.safetensors", revision=revision, local_files_only=local_files_only)
-        revision = None
-    else:
-        path = LITE_WEIGHTS if model == "lite" else _checkpoint_path(model)
-    kind = _checkpoint_kind(path)
-    scorer: Scorer
-    if kind == "lite":
-        scorer = _load_lite(path, device, dtype, unfit)
-    elif kind == "ma-agiqa":
-        from .ma_agiqa import MaAgiqaScorer
-
-        scorer = MaAgiqaScorer.from_file(
-            path,
-            semantic=semantic,
-            cache=cache,
-            device=device,
-            dtype=dtype,
-            quantization=quantization,
-            device_map=device_map,
-            local_files_only=local_files_only,
-            target=target,
-            without=without,
-        )
-    else:
-        raise MaAgiqaError(
-            f"Expected a checkpoint of kind 'ma-agiqa' or 'lite' in {str(path)!r}, got {kind!r}. {_LOADABLE}"
-        )
-    if revision is not None and revision != scorer.info.revision:
-        raise MaAgiqaError(f"Expected revision {revision!r}, got {scorer.info.revision!r} in {str(path)!r}.")
-    return _of_target(scorer, target)
-
-
-def _as_named(model: Any) -> str | Path:
-    """What the caller means: a path object that leads nowhere and spells a name is that name."""
-    if isinstance(model, str):
-        return model
-    if not isinstance(model, os.PathLike) or not isinstance(text := os.fspath(model), str):
-        raise MaAgiqaError(f"Expected a model by its name, path or Hub id, got {shown(model)}. {_LOADABLE}")
-    is_name = (text == "lite" or text.startswith(_CLIP)) and not os.path.lexists(text)
-    return PurePath(text).as_posix() if is_name else Path(text)
-
-
-def _of_target(scorer: Scorer, target: str | None) -> Scorer:
-    if target is not None and target != scorer.info.target:
-        raise MaAgiqaError(
-            f"Expected a target of {scorer.info.name}, {', '.join(scorer.info.targets)}, got {target!r}."
-        )
-    return scorer
-
-
-def _load_lite(path: Path, device: str | torch.device, dtype: str | torch.dtype, unfit: dict[str, object]) -> Scorer:
-    from .lite import LiteScorer
-
-    for option, value in unfit.items():
-        if value is not None:
-            raise MaAgiqaError(f"Expected no {option} for a lite scorer, got {value!r}. It has no semantic model.")
-    if dtype not in ("auto", "float32", torch.float32):
-        raise MaAgiqaError(
-            f"Expected dtype 'auto' or 'float32' for a lite scorer, got {str(dtype)!r}.{dtype_advice(dtype)}"
-        )
-    return LiteScorer.from_file(path, device=resolve_device(device))
-
-
-def _load_clip(
-    model: str,
-    device: str | torch.device,
-    dtype: str | torch.dtype,
-    revision: str | None,
-    local_files_only: bool,
-    unfit: dict[str, object],
-) -> Scorer:
-    if not model:
-        raise MaAgiqaError(
-            f"Expected a folder or Hub id after {_CLIP!r}, got none. Use 'clip:openai/clip-vit-base-patch32'."
-        )
-    for option, value in unfit.items():
-        if value is not None:
-            raise MaAgiqaError(f"Expected no {option} for '{_CLIP}{model}', got {value!r}. It has no semantic model.")
-    from .clip import ClipScorer
-
-    return ClipScorer.from_pretrained(
-        model, device=device, dtype=dtype, revision=revision, local_files_only=local_files_only
-    )
-
-
 def as_scores(result: Any, count: int, name: str) -> torch.Tensor:
     """What a scorer returned as float32 (count,) on the CPU.
 
@@ -285,62 +145,3 @@ def as_scores(result: Any, count: int, name: str) -> torch.Tensor:
     if returned.squeeze().ndim > 1 or returned.numel() != count or returned.is_complex():
         raise MaAgiqaError(f"Expected {count} scores from {name!r}, got {returned.dtype} {tuple(returned.shape)}.")
     return returned.reshape(count).to("cpu", torch.float32)
-
-
-def _checkpoint_path(model: str | Path) -> Path:
-    if not str(model).strip():
-        raise MaAgiqaError(f"Expected a known model, got {str(model)!r}. {_LOADABLE}")
-    try:
-        path = expanded(model)
-        is_folder = stat.S_ISDIR(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        if isinstance(model, str) and not _looks_like_path(model):
-            raise MaAgiqaError(f"Expected a known model, got {shown(model)}. {_LOADABLE}{_meant(model)}") from None
-        raise MissingFileError(
-            f"Expected a checkpoint, got {str(model)!r}: no such file or folder.{_meant(str(model))}"
-        ) from None
-    except MaAgiqaError:
-        raise
-    except (OSError, ValueError) as error:  # may not be looked at, or can be no file's name
-        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-        raise MaAgiqaError(f"Expected a checkpoint, got {shown(str(model), 300)}: {reason}. {_LOADABLE}") from error
-    if not is_folder:
-        return path
-    if not (path / "model.safetensors").is_file():
-        raise MaAgiqaError(f"Expected a folder with model.safetensors, got {str(model)!r}. {_LOADABLE}")
-    return path / "model.safetensors"
-
-
-def _meant(model: str) -> str:
-    """The name that this is nearly, as advice."""
-    text = model.strip()
-    if text.rstrip("/\\").replace("\\", "/").rpartition("/")[2].lower() == "lite":
-        return " Did you mean 'lite', which is carried in the package?"
-    family, colon, rest = text.partition(":")
-    return f" Did you mean '{_CLIP}{rest.strip()}'?" if colon and family.strip().lower() == _CLIP[:-1] else ""
-
-
-def _looks_like_path(model: str) -> bool:
-    has_suffix = Path(model).suffix in _PICKLE_SUFFIXES | {".safetensors"}
-    return has_suffix or model.startswith((".", "~")) or "\\" in model or Path(model).is_absolute()
-
-
-def _checkpoint_kind(path: Path) -> str:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with path.open("rb") as file:
-            if path.suffix.lower() in _PICKLE_SUFFIXES or file.read(4).startswith(_PICKLE_STARTS):
-                raise MaAgiqaError(
-                    f"Expected a safetensors checkpoint, got the pickle {str(path)!r}, which could run code. "
-                    "Convert the published one with `ma-agiqa convert PUBLISHED.pt OUT.safetensors`."
-                )
-        with safe_open(path, framework="pt") as checkpoint:
-            metadata = checkpoint.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise MaAgiqaError(f"Expected a safetensors checkpoint, got {str(path)!r}: {error}.") from error
-    if (version := metadata.get("ma_agiqa.format")) != "1":
-        raise MaAgiqaError(
-            f"Expected ma_agiqa.format '1' in the metadata of {str(path)!r}, got {version!r}. {_LOADABLE}"
-        )
-    return metadata.get("ma_agiqa.kind", "")

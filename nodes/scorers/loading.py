@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from weakref import WeakValueDictionary
 
 import torch
 
 from ...ma_agiqa_core import load_scorer
+from ...ma_agiqa_core.comfyui.model_listing import place_of
 from ..install_advice import install_advice
 from .managed_scorer import ManagedScorer
 from .model_folder import LITE, scorer_file, semantic_folder, vector_cache
@@ -47,7 +47,7 @@ def managed_scorer(model: str, semantic_model: str, precision: str, device: str,
 
 def file_states(model: str) -> list[tuple[str, int, int]]:
     """Name, size and time of change of a model's file, or of all files in its folder."""
-    path = Path(model.removeprefix("clip:"))
+    path = place_of(model)
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     states = [(file.name, file.stat()) for file in files if file.is_file()]
     return [(name, state.st_size, state.st_mtime_ns) for name, state in states]

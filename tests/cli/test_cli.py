@@ -248,8 +248,8 @@ def test_rank_compares_the_whole_group_for_a_relative_scorer(folder: Path, run: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["score", "--model", "relative"], "Expected a scorer that judges each picture alone, got relative"),
-        (["rank", "--model", "relative", "--min-score", "1"], "Expected --top, got --min-score"),
+        (["score", "--model", "relative"], "scale of its own to score pictures one by one, got relative"),
+        (["rank", "--model", "relative", "--min-score", "1"], "for --min-score, got relative"),
     ],
 )
 def test_relative_scorer_has_no_scale(folder: Path, run: Any, arguments: list[str], message: str) -> None:

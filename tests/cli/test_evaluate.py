@@ -148,7 +148,7 @@ def test_prompts_come_from_the_table_or_a_file(run: Run, labelled: Path) -> None
         (["--score-column", "alignment=mos"], "got 'mos' and 'mos' for"),
         (["--dataset", "imagenet"], "got 'imagenet'"),
         (["--generator-column", "maker"], "maker"),
-        (["--model", "relative"], "judges each picture alone, got relative"),
+        (["--model", "relative"], "scale of its own to be compared with labels, got relative"),
         (["--model", "missing"], "got 'missing'"),
     ],
 )

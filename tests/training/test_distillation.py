@@ -139,7 +139,7 @@ def test_few_and_equal_scores_are_refused(pictures: list[Path], tmp_path: Path) 
         distill(CallableScorer(brightness, name="teacher"), pictures, tmp_path / "s.pt")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         distill(CallableScorer(brightness, name="teacher"), pictures, tmp_path / "nowhere" / "s.safetensors")
-    with pytest.raises(ValueError, match="judges each picture alone, got teacher"):
+    with pytest.raises(ValueError, match="scale of its own as a teacher, got teacher"):
         distill(CallableScorer(brightness, name="teacher", relative=True), pictures, out)
     assert not list(tmp_path.iterdir())
 
@@ -261,7 +261,7 @@ def test_the_teachers_own_file_is_not_overwritten(
     [
         (["--out", "mine.pt"], "ending in .safetensors, got mine.pt"),
         (["--out", "nowhere/mine.safetensors"], "Expected an existing folder for mine.safetensors"),
-        (["--teacher", "relative"], "judges each picture alone, got relative"),
+        (["--teacher", "relative"], "scale of its own as a teacher, got relative"),
         (["--teacher", "missing"], "got 'missing'"),
         (["--teacher", "needs-prompt"], "Give --prompts FILE"),
         (["--images", "absent"], "absent, which does not exist"),

@@ -98,21 +98,12 @@ def check_scorers(scorer: Scorer, observe: Scorer | None, prompts: Sequence[str 
             )
         if one.info.needs_prompt and None in prompts:
             raise MaAgiqaError(f"Expected a prompt for {one.info.name}, which compares pictures with it, got None.")
-    if observe is not None and observe.info.relative:
-        raise MaAgiqaError(
-            f"Expected a scorer with a scale of its own to observe, got {observe.info.name}, whose scores only compare "
-            "the pictures of one group. Use EnsembleScorer with 'calibrated', or a single scorer."
-        )
-    if scorer.info.relative and options.min_score is not None:
-        raise MaAgiqaError(
-            f"Expected no min_score with {scorer.info.name}, got {options.min_score}: its scores only compare the "
-            "pictures of one group. Use a scorer that is not relative."
-        )
-    if scorer.info.relative and options.strategy == "sequential" and options.prune_at:
-        raise MaAgiqaError(
-            f"Expected a scorer with a scale of its own for strategy='sequential', got {scorer.info.name}, whose "
-            "scores only compare the pictures of one group. Use strategy='batch', or EnsembleScorer with 'calibrated'."
-        )
+    if observe is not None:
+        observe.info.require_scale("to observe")
+    if options.min_score is not None:
+        scorer.info.require_scale(f"for min_score={options.min_score}")
+    if options.strategy == "sequential" and options.prune_at:
+        scorer.info.require_scale("for strategy='sequential'")
     for one in (scorer, observe):
         if one is not None:
             _try(one, prompts[0])

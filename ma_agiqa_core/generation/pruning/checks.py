@@ -25,18 +25,11 @@ def check_options(scorer: Scorer, is_pruned: bool, min_score: Any, strategy: str
         raise MaAgiqaError(f"Expected strategy 'batch' or 'sequential', got {strategy!r}.")
     limit = finite_min_score(min_score)
     if limit is not None:
-        if scorer.info.relative:
-            raise MaAgiqaError(
-                f"Expected a scorer with a scale of its own for min_score, got {scorer.info.name!r}, whose scores only "
-                "compare the rows of one call. Leave min_score out, or use another scorer."
-            )
+        scorer.info.require_scale(f"for min_score={limit:g}")
         if not is_pruned:
             raise MaAgiqaError(f"Expected prune_at with min_score = {limit:g}, got none. Say when rows may be dropped.")
-    if strategy == "sequential" and scorer.info.relative:
-        raise MaAgiqaError(
-            f"Expected a scorer with a scale of its own for strategy='sequential', got {scorer.info.name!r}, whose "
-            "scores only compare the rows of one call. Use strategy='batch', or another scorer."
-        )
+    if strategy == "sequential":
+        scorer.info.require_scale("for strategy='sequential'")
     return limit
 
 

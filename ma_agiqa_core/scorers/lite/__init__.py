@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from .scorer import LiteScorer
+from .scorer import LiteScorer, load
 
 LITE_WEIGHTS = Path(__file__).with_name("lite.safetensors")
 
-__all__ = ["LITE_WEIGHTS", "LiteScorer"]
+__all__ = ["LITE_WEIGHTS", "LiteScorer", "load"]

@@ -12,13 +12,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open
 from torch import Tensor
 
+from ...arguments.options import dtype_advice
 from ...compute.batching import is_out_of_memory
 from ...compute.caller_state import as_loaded
+from ...compute.devices import resolve_device
 from ...compute.progress import tick
 from ...errors import MaAgiqaError
 from ...model_files.digest import file_digest
 from ...pictures.inputs import Picture, PictureError, Pictures, as_picture_list, iterate_pictures
 from ...pictures.prompts import Prompts, check_score_options, resolve_prompts
+from ..family import Request
 from ..scorer import ScorerInfo
 from .network import MIDDLE, LiteNetwork, on_scale
 from .student import StudentNetwork
@@ -33,6 +36,21 @@ _DESCRIPTION = (
     "Technical quality (sharpness, noise, artefacts) by a small scorer carried in the package. It is NOT MA-AGIQA and "
     "sees neither anatomy nor meaning nor how well a picture fits its prompt."
 )
+
+
+def load(request: Request) -> LiteScorer:
+    """Loads a `lite` checkpoint or a student's.
+
+    Raises:
+        ValueError: The file is damaged, or an option does not apply.
+    """
+    request.refuse_semantic_options("a lite scorer")
+    if request.dtype not in ("auto", "float32", torch.float32):
+        raise MaAgiqaError(
+            f"Expected dtype 'auto' or 'float32' for a lite scorer, got {str(request.dtype)!r}."
+            f"{dtype_advice(request.dtype)}"
+        )
+    return LiteScorer.from_file(Path(request.model), device=resolve_device(request.device))
 
 
 class LiteScorer:

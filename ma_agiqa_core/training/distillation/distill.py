@@ -91,8 +91,7 @@ def check_distillation(teacher: ScorerInfo, out: Path, pictures: int = FEWEST) -
         ValueError: A relative teacher, too few pictures, or another ending.
         FileNotFoundError: No such folder.
     """
-    if teacher.relative:
-        raise MaAgiqaError(f"Expected a teacher that judges each picture alone, got {teacher.name}.")
+    teacher.require_scale("as a teacher")
     if pictures < FEWEST:
         raise MaAgiqaError(f"Expected at least {FEWEST} pictures to learn from, got {pictures}. Give it more.")
     if out.suffix.lower() != ".safetensors":

@@ -538,7 +538,11 @@ def test_bad_options(
         (scores_of(lambda n: 0.5), {}, "Expected"),
         (scores_of(lambda n: [float("nan")] * n), {}, "Expected finite scores from 'odd', got nan"),
         (scores_of(lambda n: [float("inf")] * n), {}, "Expected finite scores from 'odd', got inf"),
-        (scores_of(lambda n: [0.5] * n, relative=True), {"min_score": 0.1}, "Expected no min_score with odd"),
+        (
+            scores_of(lambda n: [0.5] * n, relative=True),
+            {"min_score": 0.1},
+            "for min_score=0.1, got odd",
+        ),
         ("lite", {}, r"Expected scorer with \.info and \.score, got 'lite'"),
         (CONTRAST, {"observe": "lite"}, r"Expected observe with \.info and \.score, got 'lite'"),
         (CONTRAST, {"observe": scores_of(lambda n: [0.5] * n, relative=True)}, "scale of its own to observe, got odd"),

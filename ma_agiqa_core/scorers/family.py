@@ -1,0 +1,96 @@
+"""A family of scorers: a row of the table in `load.py`, and what its loader is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import MaAgiqaError
+from .scorer import Scorer
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be loaded: the arguments of `load_scorer`, checked as far as all families share them.
+
+    Attributes:
+        model: The path of a checkpoint; of a family that is loaded by its name what follows the colon.
+    """
+
+    model: str
+    semantic: str | os.PathLike[str] | None = None
+    cache: str | os.PathLike[str] | None = None
+    device: str | torch.device = "auto"
+    dtype: str | torch.dtype = "auto"
+    quantization: str | None = None
+    device_map: object = None
+    revision: str | None = None
+    local_files_only: bool = False
+    target: str | None = None
+    without: Collection[str] = ()
+
+    def refuse_semantic_options(self, scorer: str) -> None:
+        """For scorers that have no semantic model.
+
+        Raises:
+            ValueError: An option of a semantic model is given; the message names it and the `scorer`.
+        """
+        for option in ("semantic", "quantization", "device_map", "without"):
+            value = getattr(self, option)
+            if value is not None and value != ():
+                raise MaAgiqaError(f"Expected no {option} for {scorer}, got {value!r}. It has no semantic model.")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Scorers that are loaded in one way.
+
+    Attributes:
+        name: Short and unique. `load_scorer` takes "NAME:MODEL" if `by_name`, and the name alone if `carried`.
+        model: How `load_scorer` is told which one, e.g. "clip:MODEL".
+        scores: What the scores are of, in one line.
+        needs_prompt: Whether it needs prompts; None where the checkpoint says so.
+        licence: Of the weights, as far as it is known.
+        size: Of the weights, for people, e.g. "1.7 MB".
+        detects: Whether a model is one of this family, by what its files say: the metadata of a checkpoint, or
+            {"model_type": ...} of a complete folder of transformers.
+        load: Loads one; imports what it needs only then.
+        by_name: Loaded as "NAME:" with a folder or Hub id. Else its checkpoints are files.
+        repository: Where the published weights are.
+        agreement: Published agreement with people, with its source; None if there is none.
+        carried: The file in the package.
+    """
+
+    name: str
+    model: str
+    scores: str
+    needs_prompt: bool | None
+    licence: str
+    size: str
+    detects: Callable[[Mapping[str, str]], bool]
+    load: Callable[[Request], Scorer]
+    by_name: bool = False
+    repository: str | None = None
+    agreement: str | None = None
+    carried: Callable[[], Path] | None = None
+
+    def names(self, model: str) -> bool:
+        """Whether a `model` for `load_scorer` names this family."""
+        return model.startswith(f"{self.name}:") if self.by_name else self.carried is not None and model == self.name
+
+    def facts(self) -> dict[str, str | bool | None]:
+        """What people and programs want to know of it, in the order to show it."""
+        return {
+            "name": self.name,
+            "model": self.model,
+            "scores": self.scores,
+            "needs_prompt": self.needs_prompt,
+            "repository": self.repository,
+            "licence": self.licence,
+            "size": self.size,
+            "agreement": self.agreement,
+        }

@@ -1,0 +1,296 @@
+"""The door through which all scorers are loaded, and the table of their families.
+
+A new family is its module and its row in `FAMILIES`: what lists or loads scorers takes it from there.
+"""
+
+import os
+import stat
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+
+from ..arguments.options import check_paths, expanded, shown
+from ..compute.caller_state import as_loaded
+from ..errors import MaAgiqaError, MissingFileError
+from .family import Family, Request
+from .scorer import Scorer
+
+_PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
+_PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")  # bare, and torch's zip
+
+
+def _lite_weights() -> Path:
+    from .lite import LITE_WEIGHTS
+
+    return LITE_WEIGHTS
+
+
+def _load_lite(request: Request) -> Scorer:
+    from .lite import load
+
+    return load(request)
+
+
+def _load_ma_agiqa(request: Request) -> Scorer:
+    from .ma_agiqa import load
+
+    return load(request)
+
+
+def _load_clip(request: Request) -> Scorer:
+    from .clip import load
+
+    return load(request)
+
+
+def _is_student(facts: Mapping[str, str]) -> bool:
+    return facts.get("ma_agiqa.kind") == "lite" and facts.get("ma_agiqa.network") == "student"
+
+
+def _is_clip(facts: Mapping[str, str]) -> bool:
+    from .clip_files import MODEL_CLASSES
+
+    return facts.get("model_type") in MODEL_CLASSES
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        name="lite",
+        model="lite, or FILE.safetensors",
+        scores="technical quality: sharpness, noise, artefacts",
+        needs_prompt=False,
+        licence="Apache-2.0",
+        size="1.7 MB, carried in the package",
+        detects=lambda facts: facts.get("ma_agiqa.kind") == "lite" and not _is_student(facts),
+        load=_load_lite,
+        carried=_lite_weights,
+    ),
+    Family(
+        name="student",
+        model="FILE.safetensors, made by `ma-agiqa distill`",
+        scores="what its teacher scores",
+        needs_prompt=False,
+        licence="yours; see also its teacher's",
+        size="3.3 MB",
+        detects=_is_student,
+        load=_load_lite,
+    ),
+    Family(
+        name="ma-agiqa",
+        model="FILE.safetensors, a folder with model.safetensors, or OWNER/NAME",
+        scores="mean opinion scores of quality; of alignment and authenticity where the checkpoint was trained for it",
+        needs_prompt=None,
+        licence="none stated by its authors",
+        size="16.1 GB of mPLUG-Owl2, and the checkpoint",
+        detects=lambda facts: facts.get("ma_agiqa.kind") == "ma-agiqa",
+        load=_load_ma_agiqa,
+        agreement="AGIQA-3K: SRCC .8939, PLCC .9273 (Wang et al. 2024)",
+    ),
+    Family(
+        name="clip",
+        model="clip:FOLDER or clip:OWNER/NAME",
+        scores="how well a picture fits its prompt: CLIPScore, PickScore, SigLIP",
+        needs_prompt=True,
+        licence="see the model's page",
+        size="0.6 GB (CLIP ViT-B/32) to 3.9 GB (PickScore)",
+        detects=_is_clip,
+        load=_load_clip,
+        by_name=True,
+        repository="openai/clip-vit-base-patch32",
+    ),
+)
+
+
+def family_of(facts: Mapping[str, str]) -> Family | None:
+    """The family of a model, by what its files say: see `Family.detects`."""
+    return next((family for family in FAMILIES if family.detects(facts)), None)
+
+
+@as_loaded()
+def load_scorer(
+    model: str | os.PathLike[str],
+    *,
+    semantic: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    quantization: str | None = None,
+    device_map: object = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    target: str | None = None,
+    without: Collection[str] = (),
+) -> Scorer:
+    """Loads a scorer. Files are data: pickles are refused, nothing in a checkpoint is executed.
+
+    Args:
+        model: "lite" (carried in the package), a .safetensors file, a folder with model.safetensors, or a Hub
+            id (`owner/name`, `owner/name@revision`) of a repository with model.safetensors. "clip:" with the
+            folder or Hub id of a CLIP, SigLIP or PickScore of transformers, which needs prompts. All of `FAMILIES`.
+        semantic: Semantic model of an MA-AGIQA checkpoint: its folder, or a Hub id. None takes the one that
+            the checkpoint names. "none" silences the experts that read it, and needs no language model.
+        cache: Folder of semantic vectors: a picture already seen costs no language model.
+        device: "auto" takes cuda, then mps, then cpu.
+        dtype: "auto", "float32", "bfloat16" or "float16". "auto" is float32, but for the language model on a
+            graphics card bfloat16 (float16 on cards without it, and on mps).
+        quantization: Of the language model: None, "int8" or "nf4".
+        device_map: Of the language model: None, "auto" or a dict as in accelerate, for cards too small for it.
+        revision: The revision that must be loaded: of a file the first digits of its SHA-256, of a Hub id a
+            branch, tag or commit, of a CLIP folder the first digits of its files' fingerprint.
+        local_files_only: Never use the network. Models already on this machine never do.
+        target: What to score, one of `info.targets`: "quality", "alignment" (which needs prompts) or "authenticity".
+            None takes the first.
+        without: Experts of an MA-AGIQA checkpoint to silence, to measure what they are for: "coherence",
+            "semantic_content", "alignment", "visual".
+
+    Raises:
+        FileNotFoundError: There is no such file or folder, or a Hub model is not here and cannot be downloaded.
+        ValueError: An unknown model, a file that is no checkpoint, or an option that does not apply.
+
+    Example:
+        >>> import numpy as np
+        >>> scorer = load_scorer("lite", device="cpu")
+        >>> scorer.info.low, scorer.info.high
+        (0.0, 10.0)
+        >>> scores = scorer.score(np.zeros((64, 64, 3), np.uint8))
+        >>> scores.shape, scores.dtype
+        (torch.Size([1]), torch.float32)
+    """
+    model = _as_named(model)
+    without = (without,) if isinstance(without, str) else tuple(without)
+    check_paths(semantic=semantic, cache=cache)
+    request = Request(
+        str(model),
+        semantic=semantic,
+        cache=cache,
+        device=device,
+        dtype=dtype,
+        quantization=quantization,
+        device_map=device_map,
+        revision=revision,
+        local_files_only=local_files_only,
+        target=target,
+        without=without,
+    )
+    named = named_family(model) if isinstance(model, str) else None
+    if named is not None and named.by_name:
+        scorer = named.load(replace(request, model=request.model.removeprefix(f"{named.name}:").strip()))
+    else:
+        scorer = _load_checkpoint(named, model, request)
+    if target is not None and target != scorer.info.target:
+        raise MaAgiqaError(
+            f"Expected a target of {scorer.info.name}, {', '.join(scorer.info.targets)}, got {target!r}."
+        )
+    return scorer
+
+
+def named_family(model: str) -> Family | None:
+    """The family that a `model` for `load_scorer` names; None for files and Hub ids."""
+    return next((family for family in FAMILIES if family.names(model)), None)
+
+
+def _as_named(model: Any) -> str | Path:
+    """What the caller means: a path object that leads nowhere and spells a name is that name."""
+    if isinstance(model, str):
+        return model
+    if not isinstance(model, os.PathLike) or not isinstance(text := os.fspath(model), str):
+        raise MaAgiqaError(f"Expected a model by its name, path or Hub id, got {shown(model)}. {_loadable()}")
+    is_name = named_family(text) is not None and not os.path.lexists(text)
+    return PurePath(text).as_posix() if is_name else Path(text)
+
+
+def _load_checkpoint(named: Family | None, model: str | Path, request: Request) -> Scorer:
+    """A file: the one that a family carries in the package, one on this machine, or one of the Hub's."""
+    from ..model_files.hub import hub_file, is_hub_id
+
+    revision = request.revision
+    if named is not None and named.carried is not None:
+        path = named.carried()
+    elif is_hub_id(model) and not _looks_like_path(str(model)):
+        path = hub_file(str(model), "model.safetensors", revision=revision, local_files_only=request.local_files_only)
+        revision = None
+    else:
+        path = _checkpoint_path(model)
+    family = _checkpoint_family(path)
+    scorer = family.load(replace(request, model=str(path)))
+    if revision is not None and revision != scorer.info.revision:
+        raise MaAgiqaError(f"Expected revision {revision!r}, got {scorer.info.revision!r} in {str(path)!r}.")
+    return scorer
+
+
+def _checkpoint_path(model: str | Path) -> Path:
+    if not str(model).strip():
+        raise MaAgiqaError(f"Expected a known model, got {str(model)!r}. {_loadable()}")
+    try:
+        path = expanded(model)
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        if isinstance(model, str) and not _looks_like_path(model):
+            raise MaAgiqaError(f"Expected a known model, got {shown(model)}. {_loadable()}{_meant(model)}") from None
+        raise MissingFileError(
+            f"Expected a checkpoint, got {str(model)!r}: no such file or folder.{_meant(str(model))}"
+        ) from None
+    except MaAgiqaError:
+        raise
+    except (OSError, ValueError) as error:  # may not be looked at, or can be no file's name
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise MaAgiqaError(f"Expected a checkpoint, got {shown(str(model), 300)}: {reason}. {_loadable()}") from error
+    if not is_folder:
+        return path
+    if not (path / "model.safetensors").is_file():
+        raise MaAgiqaError(f"Expected a folder with model.safetensors, got {str(model)!r}. {_loadable()}")
+    return path / "model.safetensors"
+
+
+def _loadable() -> str:
+    by_name = [f"'{family.name}:'" for family in FAMILIES if family.by_name]
+    return (
+        "Loadable are 'lite', a .safetensors checkpoint (or a folder with model.safetensors), a Hub id such as "
+        f"'owner/name', and {' or '.join(by_name)} with a folder or Hub id: see `ma-agiqa models --all`. Make a "
+        "checkpoint of the published file with `ma-agiqa convert`."
+    )
+
+
+def _meant(model: str) -> str:
+    """The name that this is nearly, as advice."""
+    text = model.strip()
+    if text.rstrip("/\\").replace("\\", "/").rpartition("/")[2].lower() == "lite":
+        return " Did you mean 'lite', which is carried in the package?"
+    name, colon, rest = text.partition(":")
+    nearly = [family.name for family in FAMILIES if family.by_name and family.name == name.strip().lower()]
+    return f" Did you mean '{nearly[0]}:{rest.strip()}'?" if colon and nearly else ""
+
+
+def _looks_like_path(model: str) -> bool:
+    has_suffix = Path(model).suffix in _PICKLE_SUFFIXES | {".safetensors"}
+    return has_suffix or model.startswith((".", "~")) or "\\" in model or Path(model).is_absolute()
+
+
+def _checkpoint_family(path: Path) -> Family:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with path.open("rb") as file:
+            if path.suffix.lower() in _PICKLE_SUFFIXES or file.read(4).startswith(_PICKLE_STARTS):
+                raise MaAgiqaError(
+                    f"Expected a safetensors checkpoint, got the pickle {str(path)!r}, which could run code. "
+                    "Convert the published one with `ma-agiqa convert PUBLISHED.pt OUT.safetensors`."
+                )
+        with safe_open(path, framework="pt") as checkpoint:
+            metadata = checkpoint.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise MaAgiqaError(f"Expected a safetensors checkpoint, got {str(path)!r}: {error}.") from error
+    if (version := metadata.get("ma_agiqa.format")) != "1":
+        raise MaAgiqaError(
+            f"Expected ma_agiqa.format '1' in the metadata of {str(path)!r}, got {version!r}. {_loadable()}"
+        )
+    if (family := family_of(metadata)) is None:
+        known = ", ".join(repr(family.name) for family in FAMILIES if not family.by_name)
+        raise MaAgiqaError(
+            f"Expected a checkpoint of one of the families {known} in {str(path)!r}, got the kind "
+            f"{metadata.get('ma_agiqa.kind', '')!r}. {_loadable()}"
+        )
+    return family
