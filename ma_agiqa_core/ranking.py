@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from .arguments.numbers import real_number, whole_number
 from .arguments.options import shown
 from .errors import MaAgiqaError
-from .pictures.inputs import PictureInput, Pictures, as_picture_list, decode, path_text
-from .pictures.prompts import Prompts, resolve_prompts
-from .scorers.picture_scorer import score_again
-from .scorers.scorer import Scorer, as_scores
+from .pictures.inputs import Pictures, as_picture_list, path_text
+from .pictures.prompts import Prompts
+from .scorers.outcomes import explained
+from .scorers.scorer import Scorer
 
 
 @dataclass(frozen=True)
@@ -69,23 +69,12 @@ def rank(
         info.require_scale(f"for min_score={min_score:g}", "Use top_k, or another scorer.")
     pictures = as_picture_list(images)
     given = images if hasattr(images, "shape") else pictures
-    prompts = resolve_prompts(prompts, len(pictures), info.needs_prompt)
-    scores = as_scores(scorer.score(given, prompts=prompts, on_error="nan"), len(pictures), info.name)
     ranked = []
-    for index, (picture, score) in enumerate(zip(pictures, scores.tolist(), strict=True)):
-        failed = math.isnan(score)
-        percentile = None if failed or info.relative else info.percentile(score)
-        error = _why_not(scorer, picture, prompts, index) if failed else None
+    for index, (picture, outcome) in enumerate(zip(pictures, explained(scorer, given, prompts), strict=True)):
+        score, error = (math.nan, outcome) if isinstance(outcome, str) else (outcome, None)
+        percentile = None if error is not None or info.relative else info.percentile(score)
         ranked.append(RankedPicture(index, score, percentile, error, path_text(picture)))
     return order_by_score(ranked, top_k=top_k, min_score=min_score)
-
-
-def _why_not(scorer: Scorer, picture: PictureInput, prompts: list[str] | None, index: int) -> str:
-    """The reason for a score of NaN, asked for once more: of the file, else of the scorer."""
-    if (reason := decode(picture, index).error) is not None:
-        return reason
-    outcome = score_again(scorer, picture, prompts[index] if prompts else None)
-    return outcome if isinstance(outcome, str) else "the scorer returned NaN"
 
 
 def order_by_score(

@@ -108,7 +108,7 @@ def test_a_scorer_that_returns_nan_for_a_readable_picture(tmp_path: Path) -> Non
     PIL.Image.new("RGB", (2, 2)).save(tmp_path / "x.png")
     scorer = CallableScorer(lambda images, prompts: [NAN] * len(images), name="x", quantiles=(0, 1))
     ranking = rank(scorer, [tmp_path / "x.png", np.zeros((2, 2, 3), np.uint8)])
-    assert [picture.error for picture in ranking.failed] == ["the scorer returned NaN"] * 2
+    assert [picture.error for picture in ranking.failed] == ["x returned nan"] * 2
     assert not ranking.kept
 
 

@@ -1,20 +1,16 @@
 """The loop behind `score` and `rank`: pictures decoded ahead, scored in groups, out as records.
 
-No picture ends a run: what cannot be read, has no prompt, does not fit into memory or makes the scorer
-stumble becomes a record with its error.
+No picture ends a run: what cannot be read, has no prompt, does not fit into memory or is refused by the scorer becomes
+a record with its error. Any other exception is a bug: it ends the run with its traceback, after what was scored.
 """
 
 import hashlib
 import json
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-
-import numpy as np
-import torch
 
 from ..compute.batching import is_out_of_memory
 from ..errors import MaAgiqaError, UnusableModelError
@@ -26,7 +22,8 @@ from ..records.picture_state import PictureState, picture_state
 from ..records.prompts import read_prompts
 from ..scorers.identity import scorer_identity
 from ..scorers.load import load_scorer
-from ..scorers.picture_scorer import score_again
+from ..scorers.outcomes import outcomes_of, runs_callers_code
+from ..scorers.picture_scorer import Outcome
 from ..scorers.scorer import Scorer
 from .work_groups import work_in_groups
 
@@ -160,44 +157,37 @@ def _score_group(run: ScoringRun, group: Sequence[_Sighted]) -> list[Record]:
         for picture, prompt in zip(pictures, prompts, strict=True)
     ]
     is_ready = [error is None for error in errors]
-    images = [_as_array(picture.pixels) for picture in compress(pictures, is_ready)]
+    ready = list(compress(pictures, is_ready))
     texts = [prompt for prompt in compress(prompts, is_ready) if prompt is not None]
-    outcomes = iter(_score_images(run.scorer, images, texts or None, run.batch_size))
+    outcomes = iter(_outcomes(run.scorer, ready, texts or None, run.batch_size))
     return [
         _record(run, sighted, prompt, next(outcomes) if error is None else error)
         for sighted, prompt, error in zip(group, prompts, errors, strict=True)
     ]
 
 
-def _as_array(pixels: torch.Tensor | None) -> np.ndarray:
-    """Decoded pixels as `Scorer.score` takes them: (H, W, 3) uint8 RGB."""
-    assert pixels is not None  # only such pictures are ready
-    return pixels.movedim(0, -1).numpy()
-
-
-def _score_images(
-    scorer: Scorer, images: Sequence[np.ndarray], prompts: Sequence[str] | None, batch_size: int | None
-) -> list[float | str]:
-    """For each image its score, or the reason why there is none."""
-    is_worth_trying = bool(images)
+def _outcomes(
+    scorer: Scorer, pictures: Sequence[Picture], prompts: Sequence[str] | None, batch_size: int | None
+) -> list[Outcome]:
+    """For each picture its score, or the reason why there is none."""
+    is_worth_trying = bool(pictures)
     while is_worth_trying:
         try:
-            scores = scorer.score(images, prompts, batch_size=batch_size, on_error="nan").tolist()
-            return [
-                score_again(scorer, images[i], None if prompts is None else prompts[i]) if math.isnan(score) else score
-                for i, score in enumerate(scores)
-            ]
+            return outcomes_of(scorer, pictures, prompts, batch_size)
         except UnusableModelError:  # none of the pictures can be scored
             raise
-        except (MemoryError, RuntimeError, ValueError) as error:
-            if len(images) == 1:
+        except Exception as error:
+            is_of_pictures = isinstance(error, MaAgiqaError) or is_out_of_memory(error) or runs_callers_code(scorer)
+            if not is_of_pictures:  # a bug of ours
+                raise
+            if len(pictures) == 1:
                 return [_reason(error)]
             if scorer.info.relative:
                 raise
-            batch_size = min(batch_size or len(images), len(images)) // 2
+            batch_size = min(batch_size or len(pictures), len(pictures)) // 2
             is_worth_trying = is_out_of_memory(error) and batch_size > 0
-    alone = [slice(i, i + 1) for i in range(len(images))]
-    return [_score_images(scorer, images[i], None if prompts is None else prompts[i], 1)[0] for i in alone]
+    alone = [slice(i, i + 1) for i in range(len(pictures))]
+    return [_outcomes(scorer, pictures[i], None if prompts is None else prompts[i], 1)[0] for i in alone]
 
 
 def _reason(error: Exception) -> str:
@@ -206,10 +196,8 @@ def _reason(error: Exception) -> str:
     return f"cannot be scored: {' '.join(str(error).split()) or type(error).__name__}"
 
 
-def _record(run: ScoringRun, sighted: _Sighted, prompt: str | None, outcome: float | str) -> Record:
+def _record(run: ScoringRun, sighted: _Sighted, prompt: str | None, outcome: Outcome) -> Record:
     picture, state = sighted.picture, sighted.state
-    if isinstance(outcome, float) and not math.isfinite(outcome):
-        outcome = f"the scorer returned {outcome}"
     score = None if isinstance(outcome, str) else _significant(outcome)
     info = run.scorer.info
     percentile = None if score is None or info.relative else info.percentile(score)

@@ -70,12 +70,14 @@ class Picture:
         pixels: (3, H, W) RGB, uint8 in 0..255, or float32 in [0, 1] where a float tensor was given;
             maybe a view in another memory order. None if the picture cannot be read.
         error: Why `pixels` is None, in one line without the path; else None.
+        given: What it was given as.
     """
 
     index: int
     path: str | None
     pixels: torch.Tensor | None
     error: str | None
+    given: object = None
 
     @property
     def width(self) -> int:
@@ -120,9 +122,9 @@ def decode(image: PictureInput, index: int = 0) -> Picture:
     """
     path = path_text(image)
     try:
-        picture = Picture(index, path, _pixels(image, index), None)
+        picture = Picture(index, path, _pixels(image, index), None, image)
     except UnreadablePictureError as error:
-        return Picture(index, path, None, str(error))
+        return Picture(index, path, None, str(error), image)
     if path is not None and picture.width * picture.height > _BAND:
         _return_freed_memory()
     return picture

@@ -1,31 +1,23 @@
 """A scorer out of any function `(images, prompts) -> scores`."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any
 
 import PIL.Image
-import torch
+from torch import Tensor
 
 from ..arguments.options import shown
-from ..compute.caller_state import as_loaded
 from ..compute.progress import tick
-from ..errors import MaAgiqaError
-from ..pictures.inputs import (
-    PictureError,
-    PictureInput,
-    Pictures,
-    UnreadablePictureError,
-    as_picture_list,
-    load_image,
-    path_text,
-    read_picture,
-)
-from ..pictures.prompts import Prompts, check_score_options, resolve_prompts
+from ..errors import MaAgiqaError, PictureError, UnreadablePictureError
+from ..pictures.given import as_given, is_batch, of_batch
+from ..pictures.inputs import Picture, PictureInput, Pictures, load_image, path_text, read_picture
+from .picture_scorer import Outcome, PictureScorer, joined
 from .scorer import ScorerInfo, as_scores
 
 
-class CallableScorer:
+class CallableScorer(PictureScorer):
     """Wraps a function as a `Scorer`.
 
     The function gets a list of pictures, files among them read as PIL RGB images and everything else
@@ -37,7 +29,17 @@ class CallableScorer:
         fn: The function.
         name: Short name of the scorer; the other arguments are those of `ScorerInfo`. A relative
             function always gets the whole group in one call.
+
+    Example:
+        >>> import numpy as np
+        >>> def brightness(images, prompts):
+        ...     return [float(np.asarray(image).mean()) for image in images]
+        >>> scorer = CallableScorer(brightness, name="brightness", high=255)
+        >>> scorer.score([np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 51, np.uint8)])
+        tensor([ 0., 51.])
     """
+
+    is_callers_own = True
 
     def __init__(
         self,
@@ -56,59 +58,59 @@ class CallableScorer:
         if not callable(fn):
             raise MaAgiqaError(f"Expected a function (images, prompts) -> scores, got {shown(fn)}.")
         self._fn = fn
-        self.info = ScorerInfo(
+        self._info = ScorerInfo(
             name, revision, low, high, trained_on, needs_prompt, relative, tuple(quantiles), description
         )
 
-    def score(
-        self,
-        images: Pictures,
-        prompts: Prompts = None,
-        batch_size: int | None = None,
-        on_error: str = "raise",
-    ) -> torch.Tensor:
-        """Scores pictures; see `Scorer.score`.
+    @property
+    def info(self) -> ScorerInfo:
+        return self._info
+
+    def set_up(self) -> AbstractContextManager[None]:
+        """Nothing: the function is the caller's own."""
+        return nullcontext()
+
+    def outcomes(
+        self, pictures: Iterable[Picture], prompts: Sequence[str] | None, batch_size: int | None
+    ) -> Iterator[Outcome]:
+        """What the function says of every picture; see `PictureScorer.outcomes`.
 
         Raises:
-            PictureError: A picture cannot be read and `on_error` is "raise".
-            ValueError: Malformed input, missing prompts, a wrong option; the function returned another
-                number of scores or, with `on_error="raise"`, one that is not finite.
+            ValueError: The function returned another number of scores.
         """
-        check_score_options(batch_size, on_error)
-        pictures = as_picture_list(images)
-        texts = resolve_prompts(prompts, len(pictures), self.info.needs_prompt)
-        with as_loaded(float32_by_default=False):  # no inference tensor
-            scores = torch.full((len(pictures),), math.nan, dtype=torch.float32, device="cpu")
-        step = len(pictures) if batch_size is None or self.info.relative else batch_size
-        for start in range(0, len(pictures), max(step, 1)):
-            batch: list[PictureInput] | torch.Tensor
-            if isinstance(images, torch.Tensor) and images.ndim == 4:
-                batch = images[start : start + step]
-                indices = list(range(start, start + len(batch)))
-            else:
-                opened = enumerate(pictures[start : start + step], start)
-                readable = {i: picture for i, p in opened if (picture := _opened(p, i, on_error)) is not None}
-                indices, batch = list(readable), list(readable.values())
-            if indices:
-                result = self._fn(batch, [texts[i] for i in indices] if texts else None)
-                scores[indices] = as_scores(result, len(indices), self.info.name)
-                tick(len(indices))
-            failed = [i for i in indices if not math.isfinite(scores[i])]
-            if failed and on_error == "raise":
-                raise MaAgiqaError(
-                    f"Expected finite scores from {self.info.name!r}, got {scores[failed[0]]:g} for picture "
-                    f"{failed[0]}. Use on_error='nan' to go on without it."
+        remaining, done = iter(pictures), 0
+        while batch := list(islice(remaining, None if self.info.relative else batch_size)):
+            readable = [row for row, picture in enumerate(batch, done) if picture.error is None]
+            values: list[float] = []
+            if readable:
+                result = self._fn(
+                    as_given([batch[row - done] for row in readable]),
+                    [prompts[row] for row in readable] if prompts else None,
                 )
-            scores[failed] = math.nan
-        return scores
+                values = as_scores(result, len(readable), self.info.name).tolist()
+                tick(len(readable))
+            yield from joined([picture.error for picture in batch], values, self._why)
+            done += len(batch)
+
+    def _why(self, value: float) -> str:
+        return f"{self.info.name} returned {value}"
+
+    def _decoded(self, inputs: Sequence[PictureInput], images: Pictures, on_error: str) -> Iterator[Picture]:
+        """Opened and no more, since the function gets them as they are; in no threads ahead of it."""
+        opened = (_opened(given, index) for index, given in enumerate(inputs))
+        for picture in of_batch(opened, images) if isinstance(images, Tensor) and is_batch(images) else opened:
+            if picture.error is not None and on_error == "raise":  # before the function is called in vain
+                raise PictureError(picture.index, picture.path, picture.error)
+            yield picture
 
 
-def _opened(picture: PictureInput, index: int, on_error: str) -> Any:
+def _opened(given: PictureInput, index: int) -> Picture:
+    path = path_text(given)
     try:
-        if (path := path_text(picture)) is not None:
-            return read_picture(path)
-        return load_image(picture) if isinstance(picture, PIL.Image.Image) else picture
+        if path is not None:
+            return Picture(index, path, None, None, read_picture(path))
+        if isinstance(given, PIL.Image.Image):
+            load_image(given)
+        return Picture(index, None, None, None, given)
     except UnreadablePictureError as error:
-        if on_error == "raise":
-            raise PictureError(index, path_text(picture), str(error)) from error
-        return None
+        return Picture(index, path, None, str(error), given)

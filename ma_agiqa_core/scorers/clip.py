@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import PIL.Image
@@ -28,12 +29,12 @@ from ..compute.own_lock import OwnLock
 from ..compute.progress import tick
 from ..errors import MaAgiqaError
 from ..model_files.transformers_folder import fingerprint
-from ..pictures.inputs import Picture, Pictures, as_picture_list
-from ..pictures.prompts import Prompts, check_score_options, prompt_fault, resolve_prompts
+from ..pictures.inputs import Picture
+from ..pictures.prompts import prompt_fault
 from ..preprocess import to_bytes
 from .clip_files import ClipFiles, find_clip, load_clip, load_clip_processor
 from .family import Request
-from .picture_scorer import Outcome, outcomes, score_in_groups
+from .picture_scorer import Outcome, PictureScorer, in_groups, joined, precision_reason
 from .scorer import ScorerInfo
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def load(request: Request) -> ClipScorer:
     )
 
 
-class ClipScorer:
+class ClipScorer(PictureScorer):
     """The `Scorer` of text-image models: how well a picture fits its prompt, higher is better.
 
     A score depends neither on the other pictures nor on the batch size. Prompts longer than the model reads (77
@@ -151,35 +152,21 @@ class ClipScorer:
         network = load_clip(files, precision, where)
         return cls(network, processor, formula=_formula_of(files), name=files.name, revision=digits)
 
-    @as_loaded()
-    def score(
-        self,
-        images: Pictures,
-        prompts: Prompts = None,
-        batch_size: int | None = None,
-        on_error: str = "raise",
-    ) -> Tensor:
-        """Scores pictures with the prompts that they were made from; see `Scorer.score`.
+    def set_up(self) -> AbstractContextManager[None]:
+        """The caller's default dtype too, since transformers goes by it."""
+        return as_loaded()
 
-        Raises:
-            PictureError: A picture cannot be read or scored and `on_error` is "raise".
-            ValueError: No prompts, a malformed array or tensor, or a wrong option.
-        """
-        check_score_options(batch_size, on_error)
-        inputs = as_picture_list(images)
-        texts = resolve_prompts(prompts, len(inputs), needs_prompt=True) or []
-        if not inputs:
-            return torch.empty(0)
-        faults = {text: prompt_fault(text) for text in texts}
+    def outcomes(
+        self, pictures: Iterable[Picture], prompts: Sequence[str] | None, batch_size: int | None
+    ) -> Iterator[Outcome]:
+        """Scores with the prompts that the pictures were made from, or reasons; see `PictureScorer.outcomes`."""
+        faults = {text: prompt_fault(text) for text in prompts or ()}
         distinct = [text for text, fault in faults.items() if fault is None]
         embeddings = dict(zip(distinct, self._text_embeddings(distinct, batch_size), strict=True)) if distinct else {}
-
-        def score_group(group: list[Picture]) -> list[Outcome]:
-            of_group = [texts[picture.index] for picture in group]
+        for group, texts in in_groups(pictures, prompts or ()):
+            of_group = texts or []
             errors = [picture.error or faults[text] for picture, text in zip(group, of_group, strict=True)]
-            return self._score_group(group, errors, [embeddings.get(text) for text in of_group], batch_size)
-
-        return score_in_groups(inputs, score_group, on_error)
+            yield from self._score_group(group, errors, [embeddings.get(text) for text in of_group], batch_size)
 
     def _score_group(
         self,
@@ -198,7 +185,7 @@ class ClipScorer:
                 except (ValueError, ZeroDivisionError, RuntimeError) as error:  # e.g. 1 pixel high, 5000 wide
                     errors[row] = f"its shape is refused by {type(self._processor).__name__}: {error}".rstrip(".")
         if not pixels:
-            return outcomes(errors, ())
+            return joined(errors, (), precision_reason)
         embedded = run_in_batches(
             list(pixels.values()),
             lambda batch: self._picture_embeddings(torch.stack(list(batch))),
@@ -208,7 +195,7 @@ class ClipScorer:
         )
         wanted = torch.stack([text for row in pixels if (text := texts[row]) is not None])
         cosines = (embedded * wanted).sum(1)
-        return outcomes(errors, self._score_of(cosines).tolist())
+        return joined(errors, self._score_of(cosines).tolist(), precision_reason)
 
     def _score_of(self, cosines: Tensor) -> Tensor:
         if self.formula == "clipscore":

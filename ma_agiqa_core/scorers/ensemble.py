@@ -5,24 +5,23 @@
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
-import PIL.Image
 import torch
 
 from ..arguments.numbers import real_number
 from ..arguments.options import shown
 from ..compute.caller_state import as_loaded
 from ..errors import MaAgiqaError
-from ..pictures.groups import picture_groups
-from ..pictures.inputs import Picture, PictureError, PictureInput, Pictures, as_picture_list, path_text
-from ..pictures.prompts import Prompts, check_score_options, resolve_prompts
+from ..pictures.inputs import Picture
 from .identity import scorer_identity, scorer_settings
-from .picture_scorer import score_again
-from .scorer import Scorer, ScorerInfo, as_scores
+from .outcomes import outcomes_of, runs_callers_code
+from .picture_scorer import Outcome, PictureScorer, in_groups
+from .scorer import Scorer, ScorerInfo
 
 
-class EnsembleScorer:
+class EnsembleScorer(PictureScorer):
     """The weighted mean of several scorers, itself a `Scorer`.
 
     Args:
@@ -53,39 +52,57 @@ class EnsembleScorer:
                 )
         self._members = members
         self._combine = combine
-        self.info = _ensemble_info(self._members, combine)
+        self._info = _ensemble_info(self._members, combine)
+        self.is_callers_own = any(runs_callers_code(member) for member, _ in members)
 
     @property
     def settings(self) -> tuple[str, ...]:
         """What the revision does not say of its members, for `scorer_identity`."""
         return tuple(f"({scorer_identity(member)})" for member, _ in self._members if scorer_settings(member))
 
-    def score(
-        self,
-        images: Pictures,
-        prompts: Prompts = None,
-        batch_size: int | None = None,
-        on_error: str = "raise",
-    ) -> torch.Tensor:
-        """Scores pictures; see `Scorer.score`.
+    @property
+    def info(self) -> ScorerInfo:
+        return self._info
 
-        A picture that any member scores NaN is NaN and left out of its group. Files are decoded once for all members,
-        a few at a time; only members that are relative and no ensembles read them again, all of them at once.
+    def set_up(self) -> AbstractContextManager[None]:
+        """Nothing: members may be the caller's own, and each of ours sets aside what it has to."""
+        return nullcontext()
+
+    def outcomes(
+        self, pictures: Iterable[Picture], prompts: Sequence[str] | None, batch_size: int | None
+    ) -> Iterator[Outcome]:
+        """What all members say of every picture; see `PictureScorer.outcomes`.
+
+        A picture that a member has no score for has none, and is left out of its group. Only as many pictures are held
+        as fit into memory, unless a member compares them itself: it needs all of them.
         """
-        check_score_options(batch_size, on_error)
-        pictures = as_picture_list(images)
-        texts = resolve_prompts(prompts, len(pictures), self.info.needs_prompt)
-        given = images if isinstance(images, torch.Tensor) and images.ndim == 4 else pictures
-        has_files = any(path_text(picture) is not None for picture in pictures)
         scorers = {id(scorer): scorer for scorer in self._scorers()}
-        apart = {key: scorer for key, scorer in scorers.items() if has_files and not scorer.info.relative}
-        scored = _scored_in_groups(list(apart.values()), pictures, texts, batch_size, on_error)
-        columns = dict(zip(apart, scored, strict=True))
-        for key, scorer in scorers.items():
-            if key not in apart:
-                returned = scorer.score(given, texts, batch_size, on_error)
-                columns[key] = as_scores(returned, len(pictures), scorer.info.name)
-        return self._combined(columns, texts)
+        is_one_group = any(scorer.info.relative for scorer in scorers.values())
+        found: list[dict[int, Outcome]] = []
+        texts = None if prompts is None else list(prompts)
+        for group, of_group in [(list(pictures), texts)] if is_one_group else in_groups(pictures, texts):
+            columns = {key: outcomes_of(scorer, group, of_group, batch_size) for key, scorer in scorers.items()}
+            rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+            if self.info.relative:
+                found += rows
+            else:
+                yield from self._joined(rows, of_group)
+        if self.info.relative:
+            yield from self._joined(found, texts)
+
+    def _joined(self, rows: Sequence[Mapping[int, Outcome]], texts: list[str] | None) -> list[Outcome]:
+        """One outcome from those of each of `_scorers`, by its id, for every picture of a group."""
+        reasons = [next((value for value in row.values() if isinstance(value, str)), None) for row in rows]
+        columns = {
+            id(scorer): torch.tensor(
+                [math.nan if reason else row[id(scorer)] for row, reason in zip(rows, reasons, strict=True)],
+                dtype=torch.float32,
+                device="cpu",
+            )
+            for scorer in self._scorers()
+        }
+        scores = self._combined(columns, texts).tolist()
+        return [score if reason is None else reason for score, reason in zip(scores, reasons, strict=True)]
 
     def _scorers(self) -> Iterator[Scorer]:
         """Those that look at pictures: the members, of members that are ensembles theirs."""
@@ -125,59 +142,6 @@ def _member(given: object) -> tuple[Scorer, float]:
     if weight is None:
         raise MaAgiqaError(f"Expected ({scorer.info.name}, weight) as a member, got the weight {shown(pair[1])}.")
     return scorer, weight
-
-
-def _scored_in_groups(
-    scorers: Sequence[Scorer],
-    pictures: Sequence[PictureInput],
-    texts: list[str] | None,
-    batch_size: int | None,
-    on_error: str,
-) -> list[torch.Tensor]:
-    """The scores (N,) of each scorer, none of which is relative; a group is decoded once and then forgotten.
-
-    Raises:
-        PictureError: A picture cannot be read or scored, and `on_error` is "raise".
-    """
-    columns = [torch.full((len(pictures),), math.nan) for _ in scorers]
-    for group in picture_groups(pictures) if scorers else ():
-        readable = [picture for picture in group if picture.error is None]
-        rows = [picture.index for picture in readable]
-        opened = [_opened(picture, pictures[picture.index]) for picture in readable]
-        prompts = [texts[row] for row in rows] if texts else None
-        for scorer, column in zip(scorers, columns, strict=True):
-            if opened:
-                returned = scorer.score(opened, prompts, batch_size, "nan")
-                column[rows] = as_scores(returned, len(rows), scorer.info.name)
-        if on_error == "raise":
-            _raise_first(group, dict(zip(rows, opened, strict=True)), scorers, columns, texts)
-    return columns
-
-
-def _opened(picture: Picture, given: PictureInput) -> PictureInput:
-    """A file's pixels, as every kind of scorer takes them; anything else as it was given."""
-    if picture.path is None or picture.pixels is None:
-        return given
-    return PIL.Image.fromarray(picture.pixels.movedim(0, -1).numpy())
-
-
-def _raise_first(
-    group: Sequence[Picture],
-    opened: dict[int, PictureInput],
-    scorers: Sequence[Scorer],
-    columns: Sequence[torch.Tensor],
-    texts: list[str] | None,
-) -> None:
-    """Raises for the first picture without a score, if there is one; its scorer is asked again for the reason."""
-    for picture in group:
-        index = picture.index
-        if picture.error is not None:
-            raise PictureError(index, picture.path, picture.error)
-        failed = next((s for s, column in zip(scorers, columns, strict=True) if column[index].isnan()), None)
-        if failed is not None:
-            outcome = score_again(failed, opened[index], texts[index] if texts else None)
-            reason = outcome if isinstance(outcome, str) else f"{failed.info.name} has no finite score for it"
-            raise PictureError(index, picture.path, reason)
 
 
 def _ensemble_info(members: tuple[tuple[Scorer, float], ...], combine: str) -> ScorerInfo:

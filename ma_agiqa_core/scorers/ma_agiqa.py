@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,17 @@ from torch import Tensor
 
 from ..checkpoint import CheckpointFacts, load_checkpoint, read_facts
 from ..compute.batching import run_in_batches
-from ..compute.caller_state import as_loaded
 from ..compute.devices import precision_setting, resolve_device, resolve_dtype
 from ..compute.progress import tick
 from ..errors import MaAgiqaError, MissingFileError
 from ..model import MaAgiqa, MaAgiqaConfig
 from ..model_files.digest import file_digest
-from ..pictures.inputs import Picture, Pictures, as_picture_list
-from ..pictures.prompts import Prompts, check_score_options, resolve_prompts
+from ..pictures.inputs import Picture
 from ..preprocess import visual_pixels_of
 from ..semantic.extractor import SemanticExtractor, SemanticVectors
 from ..semantic.questions import questions_for
 from .family import Request
-from .picture_scorer import Outcome, outcomes, score_in_groups
+from .picture_scorer import Outcome, PictureScorer, in_groups, joined, precision_reason
 from .scorer import ScorerInfo
 
 NO_SEMANTIC = "none"
@@ -49,7 +47,7 @@ def load(request: Request) -> MaAgiqaScorer:
     )
 
 
-class MaAgiqaScorer:
+class MaAgiqaScorer(PictureScorer):
     """The `Scorer` of MA-AGIQA checkpoints: predicted mean opinion scores of one target, higher is better.
 
     A score depends neither on the other pictures nor on the batch size.
@@ -149,35 +147,25 @@ class MaAgiqaScorer:
         )
         return cls(model, info, extractor)
 
-    @as_loaded(float32_by_default=False)
-    def score(
-        self,
-        images: Pictures,
-        prompts: Prompts = None,
-        batch_size: int | None = None,
-        on_error: str = "raise",
-    ) -> Tensor:
-        """Scores pictures; see `Scorer.score`. Prompts are looked at only if `info.needs_prompt`.
+    def outcomes(
+        self, pictures: Iterable[Picture], prompts: Sequence[str] | None, batch_size: int | None
+    ) -> Iterator[Outcome]:
+        """Scores, or reasons why there are none; see `PictureScorer.outcomes`. Prompts are looked at only if
+        `info.needs_prompt`.
 
         Raises:
             OSError: The cache of semantic vectors cannot be written.
-            PictureError: A picture cannot be read or has no finite semantic vectors or score, and `on_error`
-                is "raise".
             UnusableModelError: The language model cannot be loaded.
-            ValueError: A malformed array or tensor, missing prompts, or a wrong option.
         """
-        check_score_options(batch_size, on_error)
-        inputs = as_picture_list(images)
-        texts = resolve_prompts(prompts, len(inputs), self.info.needs_prompt)
-        return score_in_groups(inputs, lambda group: self._score_group(group, texts, batch_size), on_error)
+        for group, texts in in_groups(pictures, prompts):
+            yield from self._score_group(group, texts, batch_size)
 
-    def _score_group(self, pictures: list[Picture], texts: list[str] | None, batch_size: int | None) -> list[Outcome]:
-        prompts = [texts[picture.index] for picture in pictures] if texts else None
+    def _score_group(self, pictures: list[Picture], prompts: list[str] | None, batch_size: int | None) -> list[Outcome]:
         semantic = None if self.extractor is None else self.extractor.vectors(pictures, batch_size, prompts)
         errors = [picture.error for picture in pictures] if semantic is None else semantic.errors
         rows = [row for row, error in enumerate(errors) if error is None]
         if not rows:
-            return outcomes(errors, ())
+            return joined(errors, (), precision_reason)
         results = run_in_batches(
             rows,
             lambda batch: self._score_batch([pictures[row] for row in batch], batch, semantic),
@@ -185,7 +173,7 @@ class MaAgiqaScorer:
             what=("ma-agiqa", self.model.config, self._dtype),
             batch_size=batch_size,
         )
-        return outcomes(errors, results.tolist())
+        return joined(errors, results.tolist(), precision_reason)
 
     def _score_batch(self, pictures: list[Picture], rows: Any, semantic: SemanticVectors | None) -> Tensor:
         pixels = visual_pixels_of(

@@ -1,68 +1,145 @@
-"""The loop of scorers that run a network: pictures decoded ahead, in groups, each with a score or a reason."""
+"""The base class of scorers: one `score` for all, over what each says of decoded pictures."""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import final
 
 import torch
 from torch import Tensor
 
-from ..errors import MaAgiqaError
-from ..pictures.groups import picture_groups
-from ..pictures.inputs import Picture, PictureError, PictureInput
-from .scorer import Scorer, as_scores
+from ..compute.caller_state import as_loaded
+from ..errors import PictureError
+from ..pictures.given import is_batch, of_batch
+from ..pictures.groups import grouped
+from ..pictures.inputs import Picture, PictureInput, Pictures, as_picture_list, iterate_pictures, path_text
+from ..pictures.prompts import Prompts, check_score_options, resolve_prompts
+from .scorer import ScorerInfo
 
 Outcome = float | str
-"""A score, or the reason why there is none."""
+"""A finite score, or the reason why there is none, in one line."""
 
 
-def score_in_groups(
-    inputs: Sequence[PictureInput], score_group: Callable[[list[Picture]], Sequence[Outcome]], on_error: str
-) -> Tensor:
-    """What `Scorer.score` returns.
+class PictureScorer(ABC):
+    """A `Scorer` that only has to say what comes out for decoded pictures.
 
-    Args:
-        inputs: As `as_picture_list` gives them.
-        score_group: The outcome for each picture of a group.
-        on_error: "raise", or "nan".
+    Subclasses give `info` and `outcomes`. Options, every kind of input, prompts, unreadable pictures, the caller's
+    settings of torch and the form of the result are the same for all and are dealt with here.
 
-    Returns:
-        (N,) float32, NaN where a picture has no score.
+    Attributes:
+        is_callers_own: It runs code of the caller's, whose mistakes are none of this package.
 
-    Raises:
-        PictureError: A picture has no score, and `on_error` is "raise".
+    Example:
+        >>> class Width(PictureScorer):
+        ...     info = ScorerInfo(name="width", revision="1", low=0, high=4096, trained_on="")
+        ...
+        ...     def outcomes(self, pictures, prompts, batch_size):
+        ...         for picture in pictures:
+        ...             yield picture.error or float(picture.width)
+        >>> Width().score([torch.zeros(3, 8, 8), torch.zeros(3, 8, 16)])
+        tensor([ 8., 16.])
     """
-    scores = torch.full((len(inputs),), torch.nan, dtype=torch.float32, device="cpu")
-    for group in picture_groups(inputs):
-        for picture, outcome in zip(group, score_group(group), strict=True):
-            if isinstance(outcome, float):
-                scores[picture.index] = outcome
-            elif on_error == "raise":
-                raise PictureError(picture.index, picture.path, outcome)
-    return scores
+
+    is_callers_own: bool = False
+
+    @property
+    @abstractmethod
+    def info(self) -> ScorerInfo: ...
+
+    @abstractmethod
+    def outcomes(
+        self, pictures: Iterable[Picture], prompts: Sequence[str] | None, batch_size: int | None
+    ) -> Iterator[Outcome]:
+        """What comes out for every picture, in order.
+
+        Args:
+            pictures: Decoded while they are asked for; one that cannot be read has an `error`, which is its outcome.
+                Only as many as a batch needs should be held.
+            prompts: One for each picture; never None if `info.needs_prompt`.
+            batch_size: How many at a time at most; None leaves it to the scorer.
+
+        Raises:
+            UnusableModelError: A model that is loaded at its first use cannot be loaded.
+        """
+        ...
+
+    def set_up(self) -> AbstractContextManager[None]:
+        """Around `outcomes`: sets aside what the caller has set in torch."""
+        return as_loaded(float32_by_default=False)
+
+    @final
+    def score(
+        self,
+        images: Pictures,
+        prompts: Prompts = None,
+        batch_size: int | None = None,
+        on_error: str = "raise",
+    ) -> Tensor:
+        """Scores pictures; see `Scorer.score`.
+
+        Raises:
+            PictureError: A picture cannot be read or scored and `on_error` is "raise".
+            UnusableModelError: A model that is loaded at its first use cannot be loaded.
+            ValueError: A malformed array or tensor, missing prompts, or a wrong option.
+        """
+        outcomes = self.explain(images, prompts, batch_size, on_error)
+        scores = [math.nan if isinstance(outcome, str) else outcome for outcome in outcomes]
+        with as_loaded(float32_by_default=False):  # else the caller's inference mode and default device have a say
+            return torch.tensor(scores, dtype=torch.float32, device="cpu")
+
+    @final
+    def explain(
+        self,
+        images: Pictures,
+        prompts: Prompts = None,
+        batch_size: int | None = None,
+        on_error: str = "nan",
+    ) -> list[Outcome]:
+        """As `score`, with a reason in the place of every NaN."""
+        check_score_options(batch_size, on_error)
+        found: list[Outcome] = []
+        with self.set_up():
+            inputs = as_picture_list(images)
+            texts = resolve_prompts(prompts, len(inputs), self.info.needs_prompt)
+            outcomes = self.outcomes(self._decoded(inputs, images, on_error), texts, batch_size)
+            for index, (given, outcome) in enumerate(zip(inputs, outcomes, strict=True)):
+                if isinstance(outcome, str) and on_error == "raise":
+                    raise PictureError(index, path_text(given), outcome)
+                found.append(outcome)
+        return found
+
+    def _decoded(self, inputs: Sequence[PictureInput], images: Pictures, on_error: str) -> Iterable[Picture]:
+        """The pictures for `outcomes`, from `images` and the same as a list."""
+        pictures = iterate_pictures(inputs)
+        return of_batch(pictures, images) if isinstance(images, Tensor) and is_batch(images) else pictures
 
 
-def outcomes(errors: Sequence[str | None], values: Iterable[float]) -> list[Outcome]:
+def joined(errors: Sequence[str | None], values: Iterable[float], why: Callable[[float], str]) -> list[Outcome]:
     """Puts scores and reasons together.
 
     Args:
         errors: Why a picture could not be given to the network, else None.
         values: What the network said of the others, in order; one that is not finite is no score.
+        why: The reason then.
     """
     left = iter(values)
-    return [_outcome(next(left)) if error is None else error for error in errors]
+    found = [next(left) if error is None else error for error in errors]
+    return [outcome if isinstance(outcome, str) or math.isfinite(outcome) else why(outcome) for outcome in found]
 
 
-def score_again(scorer: Scorer, picture: PictureInput, prompt: str | None) -> Outcome:
-    """Of a picture that was scored NaN: the reason that the scorer has for it, NaN if it has none."""
-    if not scorer.info.relative:
-        with suppress(MaAgiqaError):  # of scorers that have no reasons
-            try:
-                return as_scores(scorer.score([picture], prompts=prompt, on_error="raise"), 1, scorer.info.name).item()
-            except PictureError as error:
-                return error.reason
-    return math.nan
+def in_groups(
+    pictures: Iterable[Picture], prompts: Sequence[str] | None
+) -> Iterator[tuple[list[Picture], list[str] | None]]:
+    """Pictures with their prompts, as many at a time as fit into memory."""
+    done = 0
+    for group in grouped(pictures):
+        yield group, None if prompts is None else list(prompts[done : done + len(group)])
+        done += len(group)
 
 
-def _outcome(value: float) -> Outcome:
-    return value if math.isfinite(value) else f"its score is {value}: use dtype 'float32'"
+def precision_reason(value: float) -> str:
+    """For `joined`, of a network that also computes in half precision."""
+    return f"its score is {value}: use dtype 'float32'"

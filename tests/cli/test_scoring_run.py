@@ -49,7 +49,7 @@ def test_nan_is_an_error(folder: Path, run: Any) -> None:
     code, out, _ = run("score", "photos/a.png", "--model", "nan", "--json")
 
     assert code == 1
-    assert json.loads(out)["records"][0]["error"] == "the scorer returned nan"
+    assert json.loads(out)["records"][0]["error"] == "nan returned nan"
 
 
 @pytest.mark.parametrize("command", ["score", "rank"])

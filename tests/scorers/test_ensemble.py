@@ -198,7 +198,7 @@ def test_the_first_picture_that_fails_is_named(bad: int, files: list[Path]) -> N
         return [math.inf if value == shade else value for value in values]
 
     ensemble = EnsembleScorer([(brightness("a"), 1), (CallableScorer(score, name="fussy"), 1)], combine="rank")
-    with pytest.raises(PictureError, match="fussy has no finite score") as raised:
+    with pytest.raises(PictureError, match="fussy returned inf") as raised:
         ensemble.score(files)
     assert (raised.value.index, raised.value.path) == (bad, str(files[bad]))
     files[bad].write_bytes(b"no picture either")

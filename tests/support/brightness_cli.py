@@ -12,6 +12,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ma_agiqa_core import MaAgiqaError, cli
 from ma_agiqa_core.cli import (
     scoring_run,
@@ -39,11 +41,11 @@ def load_scorer(model: str, **options: object) -> CallableScorer:
             threading.Event().wait(0.002)
         if name == "small-memory" and len(pictures) > 2:
             raise MemoryError
-        if name == "stumbles" and any(picture.max() < 8 for picture in pictures):
+        if name == "stumbles" and any(np.asarray(picture).max() < 8 for picture in pictures):
             raise ValueError("too dark")
         if name == "needs-prompt":
             return [float(len(prompt)) for prompt in prompts or []]
-        return [float("nan") if name == "nan" else picture.mean() / 255 for picture in pictures]
+        return [float("nan") if name == "nan" else float(np.asarray(picture).mean()) / 255 for picture in pictures]
 
     return CallableScorer(
         score,

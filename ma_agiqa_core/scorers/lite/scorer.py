@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -14,14 +15,13 @@ from torch import Tensor
 
 from ...arguments.options import dtype_advice
 from ...compute.batching import is_out_of_memory
-from ...compute.caller_state import as_loaded
 from ...compute.devices import resolve_device
 from ...compute.progress import tick
 from ...errors import MaAgiqaError
 from ...model_files.digest import file_digest
-from ...pictures.inputs import Picture, PictureError, Pictures, as_picture_list, iterate_pictures
-from ...pictures.prompts import Prompts, check_score_options, resolve_prompts
+from ...pictures.inputs import Picture
 from ..family import Request
+from ..picture_scorer import Outcome, PictureScorer, joined
 from ..scorer import ScorerInfo
 from .network import MIDDLE, LiteNetwork, on_scale
 from .student import StudentNetwork
@@ -29,6 +29,8 @@ from .student import StudentNetwork
 PIXELS_AT_ONCE = {"cpu": 500_000}  # larger batches are slower on a processor: their maps leave its caches
 PIXELS_AT_ONCE_ELSEWHERE = 16_000_000
 BYTES_PER_PIXEL = 240  # while it computes: sixty maps in float32
+
+_Batch: TypeAlias = dict[int, Picture]  # decoded, of one size, by their places
 
 __all__ = ["LiteScorer", "on_scale"]
 
@@ -53,7 +55,7 @@ def load(request: Request) -> LiteScorer:
     return LiteScorer.from_file(Path(request.model), device=resolve_device(request.device))
 
 
-class LiteScorer:
+class LiteScorer(PictureScorer):
     """The `Scorer` of `lite` files: technical quality, 0 to 10, higher is better; or what a student follows.
 
     Pictures are seen at their native resolution. Scores are deterministic and depend neither on the other pictures nor
@@ -100,35 +102,30 @@ class LiteScorer:
             raise MaAgiqaError(f"Expected a lite checkpoint, got {str(path)!r}: {error}") from error
         return cls(network, info)
 
-    @as_loaded(float32_by_default=False)
-    def score(
-        self,
-        images: Pictures,
-        prompts: Prompts = None,
-        batch_size: int | None = None,
-        on_error: str = "raise",
-    ) -> Tensor:
-        """Scores pictures; see `Scorer.score`. Prompts are checked and not used.
+    def outcomes(
+        self, pictures: Iterable[Picture], prompts: Sequence[str] | None, batch_size: int | None
+    ) -> Iterator[Outcome]:
+        """Scores, or reasons why there are none; see `PictureScorer.outcomes`. Prompts are not used.
 
         Raises:
-            PictureError: A picture cannot be read and `on_error` is "raise".
-            ValueError: A malformed array or tensor, a wrong option, or a network that is no longer float32.
+            ValueError: The network is no longer float32.
         """
-        check_score_options(batch_size, on_error)
-        inputs = as_picture_list(images)
-        resolve_prompts(prompts, len(inputs), needs_prompt=False)
         self._check_precision()
-        scores = torch.full((len(inputs),), torch.nan, dtype=torch.float32, device="cpu")
         waiting = _Waiting(self._pixels_at_once, batch_size)
-        for picture in iterate_pictures(inputs):
-            if picture.error is None:
-                for batch in waiting.add(picture):
-                    self._score_batch(batch, scores)
-            elif on_error == "raise":
-                raise PictureError(picture.index, picture.path, picture.error)
+        known: dict[int, Outcome] = {}  # by place; those of one size come out together
+        told = 0
+        for place, picture in enumerate(pictures):
+            if picture.error is not None:
+                known[place] = picture.error
+            else:
+                for batch in waiting.add(place, picture):
+                    known |= self._score_batch(batch)
+            while told in known:
+                yield known.pop(told)
+                told += 1
         for batch in waiting.rest():
-            self._score_batch(batch, scores)
-        return scores
+            known |= self._score_batch(batch)
+        yield from (known[place] for place in sorted(known))
 
     @property
     def networks(self) -> tuple[torch.nn.Module, ...]:
@@ -155,20 +152,23 @@ class LiteScorer:
     def _pixels_at_once(self) -> int:
         return PIXELS_AT_ONCE.get(self._device.type, PIXELS_AT_ONCE_ELSEWHERE)
 
-    def _score_batch(self, batch: list[Picture], scores: Tensor) -> None:
-        """Writes the scores of pictures of one size; halves the batch where memory runs out."""
+    def _score_batch(self, batch: _Batch) -> dict[int, Outcome]:
+        """By their places what comes out for pictures of one size; halves the batch where memory runs out."""
         try:
-            pixels = torch.stack([_unit_range(picture.pixels, self._device) for picture in batch])
+            pixels = torch.stack([_unit_range(picture.pixels, self._device) for picture in batch.values()])
             with torch.inference_mode():
-                scores[[picture.index for picture in batch]] = self.network.score(pixels).cpu()
+                scores = self.network.score(pixels).cpu().tolist()
             tick(len(batch))
-            return
+            return dict(zip(batch, joined([None] * len(batch), scores, self._why), strict=True))
         except (MemoryError, RuntimeError) as error:
             if len(batch) == 1 or not is_out_of_memory(error):
                 raise
         middle = len(batch) // 2  # out here: the error, and with it the tensors of its frames, is gone
-        self._score_batch(batch[:middle], scores)
-        self._score_batch(batch[middle:], scores)
+        pairs = list(batch.items())
+        return self._score_batch(dict(pairs[:middle])) | self._score_batch(dict(pairs[middle:]))
+
+    def _why(self, value: float) -> str:
+        return f"{self._info.name} returned {value}"
 
 
 class _Waiting:
@@ -176,14 +176,14 @@ class _Waiting:
 
     def __init__(self, pixels_at_once: int, batch_size: int | None) -> None:
         self.pixels_at_once, self.batch_size = pixels_at_once, batch_size
-        self.groups: dict[tuple[int, int], list[Picture]] = defaultdict(list)
+        self.groups: dict[tuple[int, int], _Batch] = defaultdict(dict)
         self.pixels = 0
 
-    def add(self, picture: Picture) -> list[list[Picture]]:
+    def add(self, place: int, picture: Picture) -> list[_Batch]:
         """The batches that are due now."""
         size = picture.width * picture.height
         group = self.groups[picture.height, picture.width]
-        group.append(picture)
+        group[place] = picture
         self.pixels += size
         most = max(self.pixels_at_once // size, 1)
         if len(group) >= (most if self.batch_size is None else min(most, self.batch_size)):
@@ -191,8 +191,8 @@ class _Waiting:
             return [self.groups.pop((picture.height, picture.width))]
         return self.rest() if self.pixels > 4 * self.pixels_at_once else []
 
-    def rest(self) -> list[list[Picture]]:
-        groups, self.groups, self.pixels = list(self.groups.values()), defaultdict(list), 0
+    def rest(self) -> list[_Batch]:
+        groups, self.groups, self.pixels = list(self.groups.values()), defaultdict(dict), 0
         return groups
 
 
