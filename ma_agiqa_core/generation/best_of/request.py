@@ -13,8 +13,9 @@ import PIL.Image
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
 from ..given_numbers import count_of, whole_number
-from ..pipelines.families import SCHEDULERS, UnsupportedPipelineError, check_exact, draws_noise, family_of
+from ..pipelines.families import check_exact, family_of
 from ..pipelines.rows_of_a_call import PICTURES, ROWS_ARGUMENTS
+from ..pipelines.schedulers import SCHEDULERS, UnsupportedPipelineError, draws_noise
 from ..preview.decoding import Previewer
 from ..pruning.checks import finite_min_score
 from ..pruning.finite_scores import finite_scores

@@ -27,7 +27,7 @@ from ..given_numbers import plain
 from ..pipelines.families import family_of
 from ..pipelines.rows_of_a_call import ONE_PICTURE_ARGUMENTS, pictures_per_row, rows_argument
 from ..preview.decoding import Previewer
-from ..preview.x0 import StepWatch
+from ..preview.x0 import X0Recorder
 from ..pruning.finite_scores import finite_scores
 from ..pruning.row_pruner import BatchShrink
 from ..pruning.rule import call_of
@@ -129,7 +129,7 @@ class Calibration:
         self._n, self._seed = options.n, options.seed
         self._batch_size = min(options.batch_size or options.n, options.n) if self._count_name else 1
         self._family = family_of(pipe)
-        watch = StepWatch(pipe.scheduler)
+        watch = X0Recorder(pipe.scheduler)
         watch.install()  # refuses a scheduler that it does not know
         watch.remove()
         self._previewer = Previewer(pipe, self._family, preview, local_files_only=local_files_only)
@@ -244,7 +244,7 @@ class Calibration:
 
     def _call(self, prompt: str, seeds: range) -> _Made:
         made = _Made()
-        watch, batch = StepWatch(self._pipe.scheduler), BatchShrink(self._pipe, self._family)
+        watch, batch = X0Recorder(self._pipe.scheduler), BatchShrink(self._pipe, self._family)
 
         def look(pipe: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
             if not made.calls:

@@ -8,7 +8,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from .families import UnsupportedPipelineError, family_of
+from .families import family_of
+from .schedulers import UnsupportedPipelineError
 
 ROWS_ARGUMENTS = ("num_images_per_prompt", "num_videos_per_prompt")
 PICTURES = ("image", "mask_image", "control_image")

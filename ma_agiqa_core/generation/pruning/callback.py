@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ...errors import MaAgiqaError, MisusedCallbackError
 from ...scorers.scorer import Scorer
-from ..pipelines.families import Family, UnsupportedPipelineError, check_exact, family_of
+from ..pipelines.families import Family, check_exact, family_of
+from ..pipelines.schedulers import UnsupportedPipelineError
 from ..preview.decoding import Preview, Previewer
-from ..preview.x0 import StepWatch
+from ..preview.x0 import X0Recorder
 from .checks import (
     check_attention_arguments,
     check_installed,
@@ -88,7 +89,7 @@ class QualityFilterCallback(PipelineCallback):
 
     def _forget(self) -> None:
         self._shrink: BatchShrink | None = None
-        self._watch: StepWatch | None = None
+        self._watch: X0Recorder | None = None
         self._previewer: Previewer | None = None
         self._plain_check: Callable[..., Any] | None = None
         self._is_running = False
@@ -148,7 +149,7 @@ class QualityFilterCallback(PipelineCallback):
             )
         self._forget()
         family = self._family()
-        self._watch = StepWatch(self._pipe.scheduler)
+        self._watch = X0Recorder(self._pipe.scheduler)
         self._shrink = BatchShrink(self._pipe, family)
         if self._stages:
             self._previewer = Previewer(self._pipe, family, self._preview, local_files_only=self._local_files_only)

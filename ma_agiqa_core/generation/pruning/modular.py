@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
-from ..pipelines.families import FAMILIES, Family, UnsupportedPipelineError, check_exact
+from ..pipelines.families import FAMILIES, Family, check_exact
+from ..pipelines.schedulers import UnsupportedPipelineError
 from ..preview.decoding import Preview
 from .callback import QualityFilterCallback
 from .row_pruner import BatchShrink, blended

@@ -10,7 +10,8 @@ import torch
 
 from ma_agiqa_core import CallableScorer
 from ma_agiqa_core.generation import QualityFilterCallback, UnsupportedPipelineError
-from ma_agiqa_core.generation.pipelines.families import FAMILIES, SCHEDULERS, check_exact, check_scheduler, family_of
+from ma_agiqa_core.generation.pipelines.families import FAMILIES, check_exact, family_of
+from ma_agiqa_core.generation.pipelines.schedulers import SCHEDULERS, check_scheduler
 
 ROWS = 4
 BRIGHTNESS = CallableScorer(lambda pictures, prompts: pictures.mean((1, 2, 3)), name="brightness")
