@@ -105,7 +105,7 @@ def test_too_few_prompts(prompts, more):
     assert report.recommended.prune_at == {}
     assert report.recommended.share_of_gain_lower_bound is None
     assert f"prune nothing: {prompts} prompt" in str(report)
-    assert f"say nothing of others. Take {more} more, 10 at least." in str(report)
+    assert f"Take {more} more, 10 at least." in str(report)
 
 
 def test_a_stranger_can_read_it(report):
