@@ -1,4 +1,4 @@
-"""Numbers as users give them, NumPy's and torch's among them, as Python's own; booleans and texts are no numbers."""
+"""Numbers as users give them, including NumPy's and torch's, as Python's own; booleans and texts are no numbers."""
 
 import operator
 from numbers import Real
@@ -11,7 +11,7 @@ def whole_number(value: Any) -> int | None:
     """An int, a NumPy integer, or a whole number in an array or tensor without dimensions, as an int.
 
     Returns:
-        None for everything else, a float such as 4.0 among it.
+        None for everything else, including a float such as 4.0.
     """
     if _is_boolean(value):
         return None

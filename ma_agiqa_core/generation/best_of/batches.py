@@ -107,7 +107,7 @@ class Made:
 
 
 def generate_in_batches(request: Request, candidates: Sequence[int], limit: BatchLimit, processes: Processes) -> Made:
-    """Makes the candidates in batches that take turns; those of other processes take part in the pruning.
+    """Makes the candidates in batches that run in lockstep; those of other processes take part in the pruning.
 
     Raises:
         RuntimeError: Out of memory with one candidate at a time, or with the batch size that was asked for.

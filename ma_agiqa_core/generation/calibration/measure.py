@@ -54,8 +54,8 @@ def calibrate(
 ) -> CalibrationReport:
     """Finds out for a pipeline and a scorer at which fractions of the steps candidates can be dropped.
 
-    For every prompt n candidates are generated to the end; twenty prompts like those to come are a fair start. A
-    prompt that comes again gets the next n seeds.
+    For every prompt n candidates are generated to the end; start with about twenty prompts like those to come. A
+    prompt that is repeated gets the next n seeds.
 
     Args:
         pipe: A diffusers pipeline with `callback_on_step_end`.

@@ -26,7 +26,7 @@ def _heading(figures: CalibrationFigures) -> list[str]:
     ]
     if figures.observed_random is not None and figures.observed_best is not None:
         lines.append(
-            f"{s.observer}, which only watches: {figures.observed_random:.4g} and {figures.observed_best:.4g} "
+            f"{s.observer}, only reported: {figures.observed_random:.4g} and {figures.observed_best:.4g} "
             f"({figures.observed_best - figures.observed_random:+.3g})."
         )
     return lines

@@ -209,7 +209,7 @@ def _patched_part(module: Any) -> str | None:
     """Name of a part whose `forward` was replaced; accelerate's offloading, diffusers' hooks and torch.compile may."""
     for name, part in module.named_modules():
         forward = vars(part).get("forward")
-        is_own = getattr(forward, "__func__", None) is type(part).forward  # put back by whoever replaced it
+        is_own = getattr(forward, "__func__", None) is type(part).forward  # put back by what had replaced it
         is_known = hasattr(part, "_hf_hook") or hasattr(part, "_diffusers_hook") or hasattr(part, "_orig_mod")
         if forward is not None and not is_own and not is_known:
             return str(name)

@@ -1,7 +1,7 @@
 """Which candidates may share a pipeline call.
 
 A candidate is to be the picture of its seed alone. Most pipelines compute each row as if it were alone; where one does
-not, or where nobody has checked, every candidate gets a call of its own, which is right everywhere and only slower.
+not, or where this was not checked, every candidate gets a call of its own, which is right everywhere and only slower.
 """
 
 import inspect

@@ -35,7 +35,7 @@ class QualityFilterCallback(PipelineCallback):
         pipe: A pipeline of diffusers.
         scorer: Scores the previews.
         prune_at: How many rows of each prompt survive after these fractions of the scheduler calls that really
-            happen: after max(1, round(fraction * calls)), never after the last. None only watches.
+            happen: after max(1, round(fraction * calls)), never after the last. None drops nothing.
         prompts: For the scorer: one, one per prompt of the call, or one per row. None takes those of the call.
         min_score: Rows below it go too, but the best of each prompt stays.
         preview: How previews are made, see `Previewer`.

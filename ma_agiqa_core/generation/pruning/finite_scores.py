@@ -1,4 +1,4 @@
-"""Scores that something can be decided by: one finite number for each picture."""
+"""Scores fit for decisions: one finite number for each picture."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from ...scorers.scorer import Pictures, Prompts, Scorer, as_scores
 
 
 def finite_scores(
-    scorer: Scorer, pictures: Pictures, prompts: Prompts, names: Sequence[str], advice: str = "Mend the scorer."
+    scorer: Scorer, pictures: Pictures, prompts: Prompts, names: Sequence[str], advice: str = "Fix the scorer."
 ) -> list[float]:
     """A score for every picture.
 

@@ -1,7 +1,7 @@
 """Pruning without a scorer: a pipeline call is stopped at given fractions of its steps, and told which rows survive.
 
-`RowPruner` knows when a stage is reached, shows the previews there, and drops rows exactly. Who decides is not its
-business: `on_stage` is the filter of the callback, the comparison of all batches in best_of_n, or, in a calibration,
+`RowPruner` knows when a stage is reached, shows the previews there, and drops rows exactly. What survives is decided
+elsewhere: `on_stage` is the filter of the callback, the comparison of all batches in best_of_n, or, in a calibration,
 a look at the previews that keeps all rows.
 """
 

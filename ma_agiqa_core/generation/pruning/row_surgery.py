@@ -1,7 +1,7 @@
 """The whole surgery of dropping rows in the middle of a diffusers pipeline call.
 
 A row lives in many places at once: in tensors that the pipeline takes back from its callback, in local variables that
-nobody can reach, in the scheduler's history, in the list of generators. This module cuts all of them, so that the
+cannot be reached, in the scheduler's history, in the list of generators. This module cuts all of them, so that the
 rows that stay continue as if nothing had happened:
 
 - tensors returned from the callback, both halves where guidance put [negative; positive] together;

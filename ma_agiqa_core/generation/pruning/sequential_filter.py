@@ -1,4 +1,4 @@
-"""Candidates that come one by one: each is stopped as soon as it cannot be among the best, whoever is still to come."""
+"""Candidates that come one by one: each is stopped as soon as it cannot be among the best, whatever comes later."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any

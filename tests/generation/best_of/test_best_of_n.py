@@ -107,7 +107,7 @@ def test_pruning_goes_across_all_batches(pipe: Any, call: dict[str, Any], batch_
 
 
 def test_one_batch_may_lose_all_its_candidates(pipe: Any, call: dict[str, Any]) -> None:
-    """Scored by seed: the last batch alone goes on."""
+    """Scored by seed: only the last batch survives."""
     order = iter(range(1000))
     by_turn = CallableScorer(lambda images, prompts: [float(next(order)) for _ in images], name="turn", high=1000.0)
     result = best_of_n(pipe, by_turn, PROMPT, n=6, keep=1, prune_at={0.4: 2}, batch_size=2, **call)
@@ -172,7 +172,7 @@ def test_a_picture_to_begin_with_comes_in_any_form(tiny_pipelines: ModuleType, k
 
 @pytest.mark.parametrize("strategy", ["batch", "sequential"])
 def test_models_that_are_offloaded(tiny_pipelines: ModuleType, call: dict[str, Any], strategy: str) -> None:
-    """Each copy of the pipe that finishes puts the hooks on all models anew, while others are under way."""
+    """Each copy of the pipe that finishes puts the hooks on all models again while others are still running."""
     pipe = tiny_pipelines.FAMILIES["sd"].make()
     expected = best_of_n(pipe, CONTRAST, PROMPT, n=6, prune_at=PRUNE_AT, **call)
     pipe.enable_model_cpu_offload(device="cpu")

@@ -1,4 +1,4 @@
-"""Batches that take turns: one computes at a time, all are decided on together, none outlives a failure."""
+"""Batches in lockstep: one computes at a time, all are decided on together, none outlives a failure."""
 
 import contextvars
 import threading

@@ -159,7 +159,7 @@ def test_where_memory_runs_out_batches_are_halved(pipe, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return call(self, *args, **kwargs)
 
-    monkeypatch.setattr(calibration_module, "_check_call", lambda *_: "num_images_per_prompt")
+    monkeypatch.setattr(calibration_module, "check_call", lambda *_: "num_images_per_prompt")
     monkeypatch.setattr(type(pipe), "__call__", small)
     settings: dict[str, Any] = {"n": 5, "fractions": [0.5], "num_inference_steps": 2, **SIZE}
     report = calibrate(pipe, bright(), PROMPTS, **settings)

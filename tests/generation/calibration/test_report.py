@@ -115,7 +115,7 @@ def test_a_stranger_can_read_it(report):
         "StableDiffusionPipeline with DDIMScheduler, 20 steps: 30 prompts, best of 8 by lite@1.",
         f"One picture at random scores {report.random:.2f}, the best of 8 {report.best:.2f} (+",
         "for 320 network evaluations.",
-        "clip@2, which only watches: ",
+        "clip@2, only reported: ",
         "rank correlation",
         "winner survives",
         "regret in score",

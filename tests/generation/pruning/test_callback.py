@@ -517,7 +517,7 @@ def test_another_scheduler_than_on_entering(tiny_pipelines, call):
 
 @pytest.mark.parametrize("min_score", [None, 0.5, 0.95])
 def test_one_at_a_time_keeps_whom_the_batch_keeps(tiny_pipelines, call, min_score):
-    """Scores that change places between the stages; whoever was stopped saved evaluations."""
+    """Scores that change places between the stages; candidates that were stopped saved evaluations."""
     pipe, prune_at = tiny_pipelines.pipeline("sd"), {0.3: 3, 0.7: 1}
     first, second = (0.2, 0.9, 0.4, 0.6, 0.3), (0.9, 0.1, 0.8, 0.7, 0.6)
     full = call(pipe, "sd", rows=5)
