@@ -3,7 +3,7 @@
     python examples/best_of_n.py "a lighthouse in a storm, oil painting"
 
 Two scorers choose by rank: `lite` for technical quality, and a CLIP model for how well the picture shows the prompt,
-because a judge of quality alone prefers beautiful pictures of something else. On several GPUs the candidates are
+because a scorer of quality alone prefers beautiful pictures of something else. On several GPUs the candidates are
 shared out:
 
     accelerate launch --num_processes 4 examples/best_of_n.py "a lighthouse in a storm, oil painting" --n 32
@@ -28,11 +28,12 @@ class Schedule(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[float, int]:
         if isinstance(value, dict):
             return value
+        from ma_agiqa_core.generation.pruning.schedule import PruneSchedule
+
         try:
-            pairs = [pair.split(":") for pair in value.split(",") if pair.strip()]
-            return {float(fraction): int(count) for fraction, count in pairs}
-        except ValueError:
-            return self.fail(f"expected pairs such as 0.4:4,0.7:2, got {value!r}", param, ctx)
+            return dict(PruneSchedule.parse(value).stages)
+        except ValueError as error:
+            return self.fail(str(error), param, ctx)
 
 
 @click.command()
@@ -41,13 +42,13 @@ class Schedule(click.ParamType):
 @click.option(
     "--scorer", "scorers", multiple=True, default=SCORERS, show_default=True, help="Several choose by mean rank."
 )
-@click.option("--observe", help="A scorer that only watches.")
+@click.option("--observe", help="A second scorer, whose scores are only reported.")
 @click.option("--n", default=8, show_default=True, help="Candidates of each prompt.")
 @click.option("--keep", default=1, show_default=True)
 @click.option(
     "--prune-at",
     type=Schedule(),
-    help='Fractions of the steps with the number of candidates that go on; "" finishes all.  '
+    help='Fractions of the steps with the number of candidates that survive; "" finishes all.  '
     "[default: half of N at 0.5, a quarter at 0.75, never below --keep]",
 )
 @click.option("--seed", default=0, show_default=True, help="Candidate i has the seed SEED + i.")
@@ -81,7 +82,7 @@ def main(
     """Makes N pictures of every PROMPT and saves the best of each."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        pipe, judge, watcher = load(pipeline, scorers, observe, device, dtype, offload, local_files_only)
+        pipe, scorer, observer = load(pipeline, scorers, observe, device, dtype, offload, local_files_only)
         settings = {"num_inference_steps": steps, "guidance_scale": guidance}
         settings |= {name: options.pop(name) for name in ("negative_prompt", "width", "height")}
 
@@ -92,9 +93,9 @@ def main(
 
         results = best_of_n(
             pipe,
-            judge,
+            scorer,
             list(prompts),
-            observe=watcher,
+            observe=observer,
             save_dir=out,
             **options,
             **{name: value for name, value in settings.items() if value is not None},
@@ -106,7 +107,7 @@ def main(
 
 
 def halving(n: int, keep: int) -> dict[float, int]:
-    """Half of the candidates go on at half of the steps, a quarter at three quarters; at least `keep`."""
+    """Half of the candidates survive half of the steps, a quarter at three quarters; at least `keep`."""
     counts = {0.5: max(n // 2, keep), 0.75: max(n // 4, keep)}
     return {fraction: count for fraction, count in counts.items() if 0 < count < n}
 
@@ -128,9 +129,9 @@ def load(
 
     processes = Processes()
     where = processes.device if processes.count > 1 and device == "auto" else resolve_device(device)
-    judges = [load_scorer(name, device=where, local_files_only=local_files_only) for name in scorers]
-    judge = judges[0] if len(judges) == 1 else EnsembleScorer([(one, 1.0) for one in judges], combine="rank")
-    watcher = None if observe is None else load_scorer(observe, device=where, local_files_only=local_files_only)
+    loaded = [load_scorer(name, device=where, local_files_only=local_files_only) for name in scorers]
+    scorer = loaded[0] if len(loaded) == 1 else EnsembleScorer([(one, 1.0) for one in loaded], combine="rank")
+    observer = None if observe is None else load_scorer(observe, device=where, local_files_only=local_files_only)
     pipe = load_pipeline(
         pipeline,
         device=resolve_device("cpu") if offload else where,
@@ -140,7 +141,7 @@ def load(
     pipe.set_progress_bar_config(disable=processes.index != 0)
     if offload:
         pipe.enable_model_cpu_offload(device=where)
-    return pipe, judge, watcher
+    return pipe, scorer, observer
 
 
 def report(prompt: str, result: Any) -> None:

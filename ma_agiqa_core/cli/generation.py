@@ -11,26 +11,29 @@ from .options import EXIT_CODES, PATH, check_outputs, json_option, model_options
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("pipeline", metavar="PIPELINE")
-@click.option("--prompts", required=True, type=PATH, metavar="FILE", help="Plain text, one prompt a line.")
-@click.option("--n", default=8, show_default=True, type=click.IntRange(min=2), help="Candidates of each prompt.")
-@click.option("--steps", type=click.IntRange(min=2), help="Inference steps.  [default: the pipeline's]")
+@click.option("--prompts", required=True, type=PATH, metavar="FILE", help="Plain-text file with one prompt per line.")
+@click.option("--n", default=8, show_default=True, type=click.IntRange(min=2), help="Candidates per prompt.")
+@click.option("--steps", type=click.IntRange(min=2), help="Number of inference steps.  [default: the pipeline's]")
 @click.option("--guidance", type=float, help="Guidance scale.  [default: the pipeline's]")
-@click.option("--width", type=click.IntRange(min=8), help="Of the pictures.  [default: the pipeline's]")
-@click.option("--height", type=click.IntRange(min=8), help="Of the pictures.  [default: the pipeline's]")
+@click.option("--width", type=click.IntRange(min=8), help="Image width.  [default: the pipeline's]")
+@click.option("--height", type=click.IntRange(min=8), help="Image height.  [default: the pipeline's]")
 @click.option(
     "--target-share",
     default=0.9,
     show_default=True,
     type=click.FloatRange(0, 1, min_open=True),
-    help="Share of the gain to keep.",
+    help="Share of the gain that pruning is to keep.",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the first candidate.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the first candidate.")
 @click.option(
-    "--preview", default="auto", show_default=True, help="auto, vae, tiny; a tiny autoencoder's folder or id."
+    "--preview",
+    default="auto",
+    show_default=True,
+    help="Preview decoder: auto, vae, tiny, or the folder or Hub id of a tiny autoencoder.",
 )
-@click.option("--observe", metavar="MODEL", help="A second scorer that only watches.")
-@click.option("--out", type=PATH, metavar="F.json", help="Write all of it as JSON.")
-@click.option("--plot", type=PATH, metavar="F.png", help="Draw the curves.")
+@click.option("--observe", metavar="MODEL", help="Second scorer, whose scores are only reported.")
+@click.option("--out", type=PATH, metavar="F.json", help="Write the whole report as JSON.")
+@click.option("--plot", type=PATH, metavar="F.png", help="Plot the curves as PNG.")
 @json_option
 @model_options
 def calibrate(
@@ -48,9 +51,9 @@ def calibrate(
 ) -> None:
     """Find out where a pipeline's candidates can be dropped early.
 
-    PIPELINE is a folder or Hub id of a diffusers pipeline. For every prompt N candidates are generated to the
-    end, and a preview of each is scored on the way; the table says how well that foretells the winner, and
-    which prune_at keeps the wanted share of what best-of-N gains. Twenty prompts like yours are a fair start.
+    PIPELINE is the folder or Hub id of a diffusers pipeline. For every prompt, N candidates are generated to the
+    end, and previews of them are scored on the way. The table shows how well the previews predict the winner, and
+    which prune_at keeps the wanted share of what best-of-N gains. Start with about twenty prompts like yours.
     """
     from ..records.prompts import read_prompt_lines
 

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from .best_of.best_of_n import BestOfN, best_of_n
     from .calibration.measure import calibrate
     from .calibration.report import CalibrationReport
-    from .pipelines.families import UnsupportedPipelineError
+    from .pipelines.schedulers import UnsupportedPipelineError
     from .pruning.callback import QualityFilterCallback
     from .pruning.modular import ModularQualityFilter
     from .pruning.rule import PruningStep
@@ -29,7 +29,7 @@ _MODULE_OF = {
     "ModularQualityFilter": "pruning.modular",
     "PruningStep": "pruning.rule",
     "QualityFilterCallback": "pruning.callback",
-    "UnsupportedPipelineError": "pipelines.families",
+    "UnsupportedPipelineError": "pipelines.schedulers",
     "best_of_n": "best_of.best_of_n",
     "calibrate": "calibration.measure",
 }

@@ -17,7 +17,7 @@ from ma_agiqa_core import CallableScorer, EnsembleScorer, Scorer, load_scorer
 from ma_agiqa_core.checkpoint import load_checkpoint, save_checkpoint
 from ma_agiqa_core.compute import caller_state
 from ma_agiqa_core.compute.caller_state import as_loaded, autocasts
-from ma_agiqa_core.generation.best_of.lockstep import run_together
+from ma_agiqa_core.generation.best_of.lockstep import run_in_lockstep
 from ma_agiqa_core.metrics import srcc
 from ma_agiqa_core.preprocess import visual_pixels
 from ma_agiqa_core.scorers.lite import LITE_WEIGHTS, statistics
@@ -400,7 +400,7 @@ def test_a_batch_in_a_thread_is_inside_the_autocasts_of_its_caller(monkeypatch: 
     with torch.autocast("cpu", dtype=torch.float16):
         torch.set_autocast_enabled("xpu", True)
         try:
-            run_together([1, 2], run, lambda reports: reports)
+            run_in_lockstep([1, 2], run, lambda reports: reports)
             expected = autocasts()
         finally:
             torch.set_autocast_enabled("xpu", False)

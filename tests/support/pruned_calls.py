@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ma_agiqa_core.generation.pipelines.families import check_exact, family_of
-from ma_agiqa_core.generation.pruning.row_pruner import BatchShrink
+from ma_agiqa_core.generation.pruning.row_surgery import RowSurgery
 
 ROWS = 4
 LIMIT = 1e-4
@@ -75,18 +75,18 @@ def run(
     """One call of this pipeline; the generators are the caller's again afterwards."""
     family = family_of(pipe)
     check_exact(pipe, family)
-    shrink = BatchShrink(pipe, family)
+    surgery = RowSurgery(pipe, family)
     generators = list(arguments["generator"])
     last = {}
 
     def on_step_end(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        shrink.end_step(tensors["latents"])
+        surgery.end_step(tensors["latents"])
         if step + 1 in prunings:
-            tensors = shrink.shrink(prunings[step + 1], tensors)
+            tensors = surgery.keep(prunings[step + 1], tensors)
         last["latents"] = tensors["latents"]
         return tensors
 
-    shrink.install()
+    surgery.install()
     try:
         output = pipe(
             **arguments,
@@ -95,10 +95,10 @@ def run(
             callback_on_step_end_tensor_inputs=list(tensor_inputs or pipe._callback_tensor_inputs),
         )
     finally:
-        shrink.remove()
+        surgery.remove()
     assert arguments["generator"] == generators
     pictures = output.images if hasattr(output, "images") else output.frames
-    return Run(torch.as_tensor(pictures), last["latents"], pipe.num_timesteps, shrink.evaluations)
+    return Run(torch.as_tensor(pictures), last["latents"], pipe.num_timesteps, surgery.evaluations)
 
 
 def assert_same(pruned: Run, full: Run, rows: Sequence[int]) -> None:

@@ -13,13 +13,15 @@ import PIL.Image
 import torch
 
 from ...compute.batching import is_out_of_memory
-from ...pictures.prompts import Prompts
 from ...scorers.scorer import Scorer
-from ..pipelines.evaluations import counted
-from ..pruning.callback import QualityFilterCallback
+from ..pipelines.evaluations import EvaluationCounter
+from ..pipelines.families import family_of
+from ..preview.decoding import Previewer
 from ..pruning.finite_scores import finite_scores
+from ..pruning.row_pruner import RowPruner, Stage, watched_calls
 from ..pruning.rule import PruningStep
-from .lockstep import Ended, Pause, light_copy, run_together
+from ..pruning.schedule import PruneSchedule
+from .lockstep import Ended, Pause, light_copy, run_in_lockstep
 from .processes import Processes
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ class Request:
         rows_argument: Its argument for the number of pictures per prompt; None makes one picture a call.
         per_row: Those of the arguments that are pictures to begin with. Given once, most pipelines would encode it with
             the first row's generator, and the other rows would not be the pictures of their seeds.
-        prune_at: Fractions of the steps, ascending, with the number of candidates that go on.
+        schedule: When candidates are dropped, and how many survive.
         preview: As in `QualityFilterCallback`.
         seed: Of candidate 0.
     """
@@ -51,7 +53,7 @@ class Request:
     arguments: Mapping[str, Any]
     rows_argument: str | None
     per_row: tuple[str, ...]
-    prune_at: Mapping[float, int]
+    schedule: PruneSchedule
     preview: Any
     seed: int
 
@@ -104,8 +106,8 @@ class Made:
     evaluations: int = 0
 
 
-def generate_together(request: Request, candidates: Sequence[int], limit: BatchLimit, processes: Processes) -> Made:
-    """Makes the candidates in batches that take turns; those of other processes take part in the pruning.
+def generate_in_batches(request: Request, candidates: Sequence[int], limit: BatchLimit, processes: Processes) -> Made:
+    """Makes the candidates in batches that run in lockstep; those of other processes take part in the pruning.
 
     Raises:
         RuntimeError: Out of memory with one candidate at a time, or with the batch size that was asked for.
@@ -118,10 +120,10 @@ def generate_together(request: Request, candidates: Sequence[int], limit: BatchL
             return group.generate(batches)
         except (MemoryError, RuntimeError) as error:
             largest = max(map(len, batches), default=0)
-            if limit.given or largest < 2 or not group.may_begin_anew or not is_out_of_memory(error):
+            if limit.given or largest < 2 or not group.may_restart or not is_out_of_memory(error):
                 raise
             limit.size = largest // 2
-        logger.warning("memory ran out: beginning anew with %d candidates at a time", limit.size)
+        logger.warning("memory ran out: restarting with %d candidates at a time", limit.size)
         gc.collect()  # out here: the error, and with it the tensors of its frames, is gone
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -131,54 +133,26 @@ def generate_together(request: Request, candidates: Sequence[int], limit: BatchL
 class _Report:
     """What a batch has to say where it pauses: its pictures by candidate, as they will come out by this preview."""
 
-    step: int
-    stage: int
+    stage: Stage
     previews: dict[int, PIL.Image.Image]
-
-
-class _Gate:
-    """Stands for the scorer in the callback of one batch: previews go to where all batches are compared.
-
-    Attributes:
-        step: Where the batch is.
-    """
-
-    def __init__(self, scorer: Scorer, candidates: Sequence[int], pause: Pause) -> None:
-        self.info = scorer.info
-        self._candidates, self._pause = candidates, pause
-        self._previews: list[PIL.Image.Image] = []
-        self.step = 0
-
-    def score(
-        self, images: Any, prompts: Prompts = None, batch_size: int | None = None, on_error: str = "raise"
-    ) -> torch.Tensor:
-        """Puts the previews by; the numbers mean nothing."""
-        self._previews = [as_pil(image) for image in images]
-        return torch.zeros(len(self._previews), dtype=torch.float32, device="cpu")
-
-    def decide(self, stage: int, scores: Mapping[int, float]) -> list[int]:
-        """The rows that go on, among those of this batch: none ends it."""
-        previews = {self._candidates[row]: picture for row, picture in zip(scores, self._previews, strict=True)}
-        self._previews = []
-        kept = self._pause(_Report(self.step, stage, previews))
-        return [row for row in scores if self._candidates[row] in kept]
 
 
 class _Group:
     def __init__(self, request: Request, processes: Processes) -> None:
         self._request, self._processes = request, processes
         self._made = Made()
-        self.may_begin_anew = True
+        self.may_restart = True
 
     def generate(self, batches: Sequence[Sequence[int]]) -> Made:
-        with counted(self._request.pipe) as calls:
-            finished = self._pruned(batches) if self._request.prune_at else map(self._unpruned, batches)
+        is_pruned = bool(self._request.schedule.stages)
+        with EvaluationCounter(self._request.pipe) as counter:
+            finished = self._pruned(batches) if is_pruned else map(self._unpruned, batches)
             self._made.pictures = {number: picture for batch in finished for number, picture in batch.items()}
-        self.may_begin_anew = False
-        if self._request.prune_at:
+        self.may_restart = False
+        if is_pruned:
             while self._prune(None) is not None:
                 pass  # other processes still have candidates to drop
-        self._made.evaluations = sum(self._processes.exchange(calls.evaluations))
+        self._made.evaluations = sum(self._processes.exchange(counter.evaluations))
         return self._made
 
     def _unpruned(self, candidates: Sequence[int]) -> dict[int, Any]:
@@ -188,7 +162,7 @@ class _Group:
         pipe = self._request.pipe
         try:
             run = self._run_on_pipe if len(batches) == 1 else self._run_on_copy
-            return [batch for batch in run_together(batches, run, self._decide) if batch is not None]
+            return [batch for batch in run_in_lockstep(batches, run, self._decide) if batch is not None]
         finally:
             if getattr(pipe, "_all_hooks", None):
                 pipe.maybe_free_model_hooks()  # copies have put hooks of their own on its models; an end skips it
@@ -203,50 +177,50 @@ class _Group:
 
     def _run(self, pipe: Any, candidates: Sequence[int], pause: Pause) -> dict[int, Any]:
         request = self._request
-        gate = _Gate(request.scorer, candidates, pause)
-        with QualityFilterCallback(
-            pipe,
-            gate,
-            prune_at=dict.fromkeys(request.prune_at, 1),
-            prompts=request.prompt,
-            preview=request.preview,
-            _decide=gate.decide,
-        ) as callback:
+        family = family_of(pipe)
+        previewer = Previewer(pipe, family, request.preview)
 
-            def on_step_end(pipe: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
-                pause(None)
-                gate.step = step
-                return callback(pipe, step, timestep, callback_kwargs)
+        def on_stage(stage: Stage) -> list[int]:
+            """Survivors are decided on among all batches."""
+            pictures = map(as_pil, pruner.previews(previewer))
+            numbers = [candidates[row] for row in stage.rows]
+            kept = pause(_Report(stage, dict(zip(numbers, pictures, strict=True))))
+            return [row for row in stage.rows if candidates[row] in kept]
 
+        def on_step_end(pipe: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
+            pause(None)
+            return pruner.end_step(step, callback_kwargs)
+
+        pruner = RowPruner(pipe, family, request.schedule.fractions, on_stage)
+        with pruner, watched_calls(pipe, pruner.begin):
             pictures = request.call(
                 pipe,
                 candidates,
                 callback_on_step_end=on_step_end,
-                callback_on_step_end_tensor_inputs=callback.tensor_inputs,
+                callback_on_step_end_tensor_inputs=pipe._callback_tensor_inputs,
             )
-            return dict(zip((candidates[row] for row in callback.survivors), pictures, strict=True))
+        return dict(zip((candidates[row] for row in pruner.rows), pictures, strict=True))
 
     def _decide(self, reports: Sequence[_Report]) -> list[Any]:
-        """For each batch the candidates that go on, or its end."""
+        """For each batch the candidates that survive, or its end."""
         kept = self._prune(reports)
         return [kept if kept and kept & report.previews.keys() else Ended() for report in reports]
 
     def _prune(self, reports: Sequence[_Report] | None) -> set[int] | None:
         """Drops candidates of all processes; None once no process has any more to drop."""
-        self.may_begin_anew = False
-        places = self._processes.exchange((reports[0].stage, reports[0].step) if reports else None)
-        place = next((place for place in places if place is not None), None)
-        if place is None:
+        self.may_restart = False
+        stages = self._processes.exchange((reports[0].stage.number, reports[0].stage.step) if reports else None)
+        stage = next((stage for stage in stages if stage is not None), None)
+        if stage is None:
             return None
-        stage, step = place
-        fraction, keep = list(self._request.prune_at.items())[stage]
+        number, step = stage
+        fraction, keep = self._request.schedule.stages[number]
         previews = {number: picture for report in reports or () for number, picture in report.previews.items()}
         scores = group_scores(
             self._request, self._request.scorer, previews, f"the preview at {fraction:g}", self._processes
         )
         kept = best(scores, keep)
-        dropped = tuple(number for number in scores if number not in kept)
-        self._made.history.append(PruningStep(step, fraction, scores, tuple(sorted(kept)), dropped))
+        self._made.history.append(PruningStep.of(step, fraction, scores, kept))
         return kept
 
 

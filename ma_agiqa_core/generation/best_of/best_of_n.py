@@ -1,4 +1,4 @@
-"""Best of N: many candidates from many seeds, the poor ones dropped early, the best given back."""
+"""Best of N: many candidates from many seeds, the poor ones dropped early, the best returned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ...records.png_metadata import PictureMetadata, save_picture
 from ...scorers.scorer import Scorer
 from ..pipelines.rows_of_a_call import pictures_per_row, rows_argument
 from ..pruning.rule import PruningStep
-from .batches import BatchLimit, Request, as_pil, best, generate_together, group_scores
+from ..pruning.schedule import PruneSchedule
+from .batches import BatchLimit, Request, as_pil, best, generate_in_batches, group_scores
 from .processes import Processes
 from .request import (
     Options,
@@ -23,6 +24,7 @@ from .request import (
     arguments_per_prompt,
     check_pipeline,
     check_reproducible,
+    check_scale,
     check_scorers,
     found_preview,
     prompt_list,
@@ -94,7 +96,7 @@ def best_of_n(
     local_files_only: bool = False,
     **pipe_kwargs: Any,
 ) -> BestOfN | list[BestOfN]:
-    """Makes n candidates and gives the best back.
+    """Makes n candidates and returns the best.
 
     Pruning goes across all candidates, in whatever batches they are made. Under `accelerate launch` the candidates
     are spread over the processes, each with its `pipe` on its own GPU; all return the same.
@@ -105,34 +107,62 @@ def best_of_n(
         prompt: One, or a list: every prompt has the same seeds, and a list of results comes back. Where the pipeline
             is given `prompt_embeds` instead, this is only what the scorer is told, or None.
         n: Candidates per round.
-        keep: How many to give back.
-        prune_at: Fractions of the steps with the number of candidates that go on there, e.g. {0.4: 4, 0.7: 2}.
+        keep: How many to return.
+        prune_at: Fractions of the steps with the number of candidates that survive them, e.g. {0.4: 4, 0.7: 2}.
             None finishes all, which works with every pipeline.
         seed: Candidate i begins with `torch.Generator("cpu").manual_seed(seed + i)`.
         batch_size: Candidates at a time. None begins with 16 on cuda, 4 elsewhere, and halves where memory runs out.
-            One at a time, whatever is said here, where the pipeline would mix up the rows of a batch.
+            Always one at a time where the pipeline would mix up the rows of a batch.
         min_score: What the finished pictures are to reach. Previews are not held to it: they are blurred.
         max_rounds: With `min_score`: n more candidates, with the seeds that follow, until `keep` of them reach it,
             at most this often.
-        on_none: If none reaches `min_score`: "best" gives the best back all the same, with `met_min_score` False;
+        on_none: If none reaches `min_score`: "best" returns the best all the same, with `met_min_score` False;
             "raise" raises.
-        observe: A second scorer that only watches.
+        observe: A second scorer, whose scores are only reported.
         preview: How previews are made, as in `QualityFilterCallback`.
         strategy: "batch", or "sequential": one candidate at a time, stopped when it cannot be among the best.
         save_dir: Folder for the best, as PNGs that carry score, seed and settings.
         local_files_only: Never use the network for a preview decoder.
-        pipe_kwargs: Further arguments of the pipeline. Lists of texts as long as `prompt` are given out in step
-            with it.
+        pipe_kwargs: Further arguments of the pipeline. Lists of texts as long as `prompt` are split up, one
+            text for each prompt.
 
     Raises:
         UnsupportedPipelineError: In this pipeline, or with this scheduler, rows cannot be dropped exactly.
         NoneGoodEnoughError: `on_none` is "raise" and no candidate reaches `min_score`.
-        ValueError: A wrong argument or scorer, told before the first denoising step.
+        ValueError: A wrong argument or scorer; raised before the first denoising step.
+
+    Example:
+        A tiny random pipeline; a real one comes from `DiffusionPipeline.from_pretrained`.
+
+        >>> import torch
+        >>> from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+        >>> _ = torch.manual_seed(0)
+        >>> blocks = {"down_block_types": ("CrossAttnDownBlock2D",), "up_block_types": ("CrossAttnUpBlock2D",)}
+        >>> unet = UNet2DConditionModel(
+        ...     8, **blocks, block_out_channels=(32,), cross_attention_dim=8, attention_head_dim=8
+        ... )
+        >>> scheduler = DDIMScheduler(clip_sample=False, steps_offset=1)
+        >>> vae = AutoencoderKL(block_out_channels=(32,))
+        >>> pipe = StableDiffusionPipeline(
+        ...     vae, None, None, unet, scheduler, None, None, requires_safety_checker=False
+        ... )
+        >>> pipe.set_progress_bar_config(disable=True)
+        >>> call = {"prompt_embeds": torch.randn(1, 4, 8), "guidance_scale": 1.0, "num_inference_steps": 4}
+        >>> call |= {"height": 8, "width": 8}
+
+        The best of four, of which two are dropped after half of the steps:
+
+        >>> import numpy as np
+        >>> from ma_agiqa_core import CallableScorer
+        >>> contrast = CallableScorer(lambda images, prompts: [float(np.std(image)) for image in images], name="std")
+        >>> result = best_of_n(pipe, contrast, None, n=4, prune_at={0.5: 2}, preview="vae", **call)
+        >>> len(result.images), result.seeds[0] in result.history[0].kept, result.network_evaluations
+        (1, True, 12)
     """
     options = Options(
         n=n,
         keep=keep,
-        prune_at=prune_at,
+        schedule=PruneSchedule.of(prune_at),
         seed=seed,
         batch_size=batch_size,
         min_score=min_score,
@@ -141,16 +171,27 @@ def best_of_n(
         strategy=strategy,
     )
     prompts, in_list = prompt_list(prompt)
-    check_pipeline(pipe, options, pipe_kwargs)
+    check_pipeline(pipe, pipe_kwargs, is_pruned=bool(options.schedule.stages))
     count_name, per_row = rows_argument(pipe, pipe_kwargs), pictures_per_row(pipe, pipe_kwargs)
     check_reproducible(pipe, pipe_kwargs)
     preview = found_preview(pipe, preview, options, local_files_only=local_files_only)
     calls = arguments_per_prompt(prompts, {"output_type": "pil", **pipe_kwargs}, in_list)
     requests = [
-        Request(pipe, scorer, text, call, count_name, per_row, options.prune_at or {}, preview, options.seed)
+        Request(
+            pipe=pipe,
+            scorer=scorer,
+            prompt=text,
+            arguments=call,
+            rows_argument=count_name,
+            per_row=per_row,
+            schedule=options.schedule,
+            preview=preview,
+            seed=options.seed,
+        )
         for text, call in zip(prompts, calls, strict=True)
     ]
-    check_scorers(scorer, observe, prompts, options)
+    check_scale(scorer, options)
+    check_scorers(scorer, observe, prompts)
     folder = None if save_dir is None else Path(save_dir)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +215,7 @@ def best_of_n(
 def _choose(
     request: Request, options: Options, limit: BatchLimit, observe: Scorer | None, processes: Processes
 ) -> BestOfN:
-    generate = generate_sequentially if options.strategy == "sequential" else generate_together
+    generate = generate_sequentially if options.strategy == "sequential" else generate_in_batches
     scores: dict[int, float] = {}
     pictures: dict[int, Any] = {}  # this process's, of those that are ahead so far
     history: list[PruningStep] = []

@@ -1,4 +1,4 @@
-"""Several pipeline calls that take turns: pruning then goes across all batches, and not only within one.
+"""Several pipeline calls in lockstep: pruning then goes across all batches, and not only within one.
 
 A pipeline call cannot be paused, and `pipe.scheduler` is state that all calls of a pipe share. So each batch is a
 call in a thread of its own, on a light copy of the pipe with a scheduler of its own. Only one thread runs at a time:
@@ -40,7 +40,7 @@ class Ended:
     """The answer to a batch that is to go no further."""
 
 
-def run_together(
+def run_in_lockstep(
     batches: Sequence[Batch],
     run: Callable[[Batch, Pause], Result],
     decide: Callable[[list[Any]], Sequence[Any]],
@@ -62,21 +62,21 @@ def run_together(
     """
     if len(batches) == 1:
         return [_run_alone(batches[0], run, decide)]
-    turns = [_Turn(batch, run) for batch in batches]
-    waiting = turns
+    coroutines = [_Coroutine(batch, run) for batch in batches]
+    waiting = coroutines
     try:
         while waiting:
-            for turn in waiting:
-                turn.resume()
-            waiting = [turn for turn in waiting if turn.is_paused]
+            for coroutine in waiting:
+                coroutine.resume()
+            waiting = [coroutine for coroutine in waiting if coroutine.is_paused]
             if waiting:
-                answers = decide([turn.report for turn in waiting])
-                for turn, answer in zip(waiting, answers, strict=True):
-                    turn.answer = answer
-        return [turn.result for turn in turns]
+                answers = decide([coroutine.report for coroutine in waiting])
+                for coroutine, answer in zip(waiting, answers, strict=True):
+                    coroutine.answer = answer
+        return [coroutine.result for coroutine in coroutines]
     finally:
-        for turn in turns:
-            turn.end()
+        for coroutine in coroutines:
+            coroutine.end()
 
 
 def _run_alone(
@@ -96,7 +96,7 @@ def _run_alone(
         return None
 
 
-class _Turn(Generic[Batch, Result]):
+class _Coroutine(Generic[Batch, Result]):
     """One batch in its thread. `resume` lets it run to its next pause or to its end, and waits for that."""
 
     def __init__(self, batch: Batch, run: Callable[[Batch, Pause], Result]) -> None:

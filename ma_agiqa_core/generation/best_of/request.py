@@ -13,8 +13,9 @@ import PIL.Image
 from ...arguments.numbers import count_of, whole_number
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
-from ..pipelines.families import SCHEDULERS, UnsupportedPipelineError, check_exact, draws_noise, family_of
+from ..pipelines.families import check_exact, family_of
 from ..pipelines.rows_of_a_call import PICTURES, ROWS_ARGUMENTS
+from ..pipelines.schedulers import SCHEDULERS, UnsupportedPipelineError, draws_noise
 from ..preview.decoding import Previewer
 from ..pruning.checks import finite_min_score
 from ..pruning.finite_scores import finite_scores
@@ -48,7 +49,7 @@ class Options:
 
     n: int
     keep: int
-    prune_at: Mapping[float, int] | None
+    schedule: PruneSchedule
     seed: int
     batch_size: int | None
     min_score: float | None
@@ -62,15 +63,8 @@ class Options:
                 object.__setattr__(self, name, count_of(name, getattr(self, name)))
         if self.keep > self.n:
             raise MaAgiqaError(f"Expected keep of at most n = {self.n}, got {self.keep}. Raise n or lower keep.")
-        seed = whole_number(self.seed)
-        if seed is None:
-            raise MaAgiqaError(f"Expected seed as a whole number, got {self.seed!r}.")
-        if not 0 <= seed <= 2**63 - self.n * self.max_rounds:
-            raise MaAgiqaError(f"Expected a seed from 0 to 2**63 - n * max_rounds, got {seed}.")
-        object.__setattr__(self, "seed", seed)
-        schedule = PruneSchedule.of(self.prune_at)
-        schedule.check(self.n, self.keep)
-        object.__setattr__(self, "prune_at", dict(schedule.stages))
+        object.__setattr__(self, "seed", checked_seed(self.seed, self.n * self.max_rounds))
+        self.schedule.check(self.n, self.keep)
         object.__setattr__(self, "min_score", finite_min_score(self.min_score))
         if self.max_rounds > 1 and self.min_score is None:
             raise MaAgiqaError(
@@ -82,12 +76,25 @@ class Options:
                 raise MaAgiqaError(f"Expected {name} {known[0]!r} or {known[1]!r}, got {value!r}.")
 
 
-def check_scorers(scorer: Scorer, observe: Scorer | None, prompts: Sequence[str | None], options: Options) -> None:
+def checked_seed(given: Any, candidates: int) -> int:
+    """The first of the seeds of this many candidates, as Python's own number.
+
+    Raises:
+        ValueError: It is no whole number, or the seeds are out of range.
+    """
+    seed = whole_number(given)
+    if seed is None:
+        raise MaAgiqaError(f"Expected seed as a whole number, got {given!r}.")
+    if not 0 <= seed <= 2**63 - candidates:
+        raise MaAgiqaError(f"Expected a seed from 0 to 2**63 - n * max_rounds, got {seed}.")
+    return seed
+
+
+def check_scorers(scorer: Scorer, observe: Scorer | None, prompts: Sequence[str | None]) -> None:
     """Refuses scorers that cannot do what they are needed for; each is tried on two pictures of noise.
 
     Raises:
-        ValueError: Prompts are needed and missing, `min_score` has no meaning, or the scores are not one finite
-            number for each picture.
+        ValueError: Prompts are needed and missing, or the scores are not one finite number for each picture.
     """
     for name, one in (("scorer", scorer), ("observe", observe)):
         if one is None and name == "observe":
@@ -100,23 +107,40 @@ def check_scorers(scorer: Scorer, observe: Scorer | None, prompts: Sequence[str 
             raise MaAgiqaError(f"Expected a prompt for {one.info.name}, which compares pictures with it, got None.")
     if observe is not None:
         observe.info.require_scale("to observe")
-    if options.min_score is not None:
-        scorer.info.require_scale(f"for min_score={options.min_score}")
-    if options.strategy == "sequential" and options.prune_at:
-        scorer.info.require_scale("for strategy='sequential'")
     for one in (scorer, observe):
         if one is not None:
             _try(one, prompts[0])
 
 
+def check_scale(scorer: Scorer, options: Options) -> None:
+    """Refuses a relative scorer where scores of different groups are compared.
+
+    Raises:
+        ValueError: `min_score` or strategy="sequential" would have no meaning.
+    """
+    info = getattr(scorer, "info", None)
+    if not getattr(info, "relative", False):
+        return
+    if options.min_score is not None:
+        raise MaAgiqaError(
+            f"Expected no min_score with {scorer.info.name}, got {options.min_score}: its scores only compare the "
+            "pictures of one group. Use a scorer that is not relative."
+        )
+    if options.strategy == "sequential" and options.schedule.stages:
+        raise MaAgiqaError(
+            f"Expected a scorer with a scale of its own for strategy='sequential', got {scorer.info.name}, whose "
+            "scores only compare the pictures of one group. Use strategy='batch', or EnsembleScorer with 'calibrated'."
+        )
+
+
 def _try(scorer: Scorer, prompt: str | None) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     pictures = [PIL.Image.fromarray(picture) for picture in noise]
-    advice = "Mend the scorer: nothing can be ranked by that."
+    advice = "Fix the scorer: nothing can be ranked by such scores."
     finite_scores(scorer, pictures, prompt, ["a picture of noise"] * 2, advice)
 
 
-def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) -> None:
+def check_pipeline(pipe: Any, arguments: Mapping[str, Any], *, is_pruned: bool) -> None:
     """Refuses pipelines and arguments that candidates cannot be made with.
 
     Raises:
@@ -126,9 +150,9 @@ def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) ->
     known = inspect.signature(type(pipe).__call__).parameters
     if "generator" not in known:
         raise MaAgiqaError(
-            f"Expected a pipeline that takes a generator, got {kind}: without seeds no picture comes again."
+            f"Expected a pipeline that takes a generator, got {kind}: without seeds no picture can be made again."
         )
-    if options.prune_at and "callback_on_step_end" not in known:
+    if is_pruned and "callback_on_step_end" not in known:
         raise MaAgiqaError(
             f"Expected a pipeline with callback_on_step_end, got {kind}: nothing can be dropped on the way. Leave out "
             "prune_at to finish all candidates."
@@ -136,7 +160,7 @@ def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) ->
     for name, fix in _OURS.items():
         if name in arguments:
             raise MaAgiqaError(f"Expected no {name} in the pipeline's arguments, got one. {fix}.")
-    # diffusers' own **kwargs are for arguments that are no more: everything else in them is passed over in silence.
+    # diffusers' own **kwargs are for arguments that it no longer has: everything else in them is silently ignored.
     takes_any = type(pipe).__module__.split(".")[0] != "diffusers" and any(
         parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()
     )
@@ -163,7 +187,7 @@ def check_pipeline(pipe: Any, options: Options, arguments: Mapping[str, Any]) ->
     if arguments.get("caption_upsample_temperature"):
         raise MaAgiqaError(
             f"Expected no caption_upsample_temperature, got {arguments['caption_upsample_temperature']!r}: each call "
-            "would draw another text, by no seed. Call pipe.upsample_prompt once and give its text as the prompt."
+            "would draw another text, which no seed repeats. Call pipe.upsample_prompt once and give its text."
         )
 
 
@@ -186,7 +210,7 @@ def check_reproducible(pipe: Any, arguments: Mapping[str, Any]) -> None:
     try:
         family = family_of(pipe)
     except UnsupportedPipelineError:
-        return  # most give their generators on
+        return  # most pass their generators on
     if not family.generator_in_step:
         raise UnsupportedPipelineError(
             f"Expected a scheduler that draws no noise in its steps, got {kind} with these settings: "
@@ -210,7 +234,7 @@ def found_preview(pipe: Any, preview: Any, options: Options, *, local_files_only
         ValueError: No such preview, or a decoder for other latents.
         FileNotFoundError: The decoder that was asked for is not here and cannot be downloaded.
     """
-    if not options.prune_at:
+    if not options.schedule.stages:
         return preview
     try:
         family = family_of(pipe)

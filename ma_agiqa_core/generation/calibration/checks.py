@@ -1,6 +1,7 @@
-"""What `calibrate` is asked for, apart from the pipeline's arguments; what of it is refused."""
+"""What `calibrate` is asked for; refused before anything is generated."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,9 @@ import torch
 
 from ...arguments.numbers import real_number
 from ...errors import MaAgiqaError
+from ..best_of.request import check_pipeline
+from ..pipelines.rows_of_a_call import ONE_PICTURE_ARGUMENTS, rows_argument
+from ..pruning.schedule import checked_fraction
 
 
 def given_prompts(prompts: Any) -> tuple[str, ...]:
@@ -47,11 +51,31 @@ def checked_fractions(given: Any) -> list[float]:
     """
     if not isinstance(given, Sequence | np.ndarray | torch.Tensor) or isinstance(given, str):
         raise MaAgiqaError(f"Expected a list of fractions, got {given!r}. 0.4 is after 40 % of the steps.")
-    numbers = [(real_number(one), one) for one in given]
-    if not numbers:
+    fractions = sorted({checked_fraction(one) for one in given})
+    if not fractions:
         raise MaAgiqaError("Expected at least one fraction, got none.")
-    for fraction, one in numbers:
-        if fraction is None or not 0 < fraction < 1:  # NaN is not either
-            got = one if fraction is None else fraction
-            raise MaAgiqaError(f"Expected fractions between 0 and 1, got {got!r}. 0.4 is after 40 % of the steps.")
-    return sorted({fraction for fraction, _ in numbers if fraction is not None})
+    return fractions
+
+
+def check_call(pipe: Any, arguments: Mapping[str, Any]) -> str | None:
+    """The argument for the number of pictures, None for one a call; refuses what `best_of_n` refuses, and more."""
+    known = inspect.signature(type(pipe).__call__).parameters
+    if "callback_on_step_end" not in known:
+        raise MaAgiqaError(
+            f"Expected a pipeline with callback_on_step_end, got {type(pipe).__name__}: its candidates cannot "
+            "be seen on the way, and nothing can be dropped there."
+        )
+    check_pipeline(pipe, arguments, is_pruned=False)
+    for name in arguments:
+        if name in ("prompt", "output_type"):
+            raise MaAgiqaError(f"Expected no {name} among the pipeline's arguments, got one. calibrate sets it itself.")
+        if name not in known:  # also where there is a **kwargs: it only serves arguments of old
+            raise MaAgiqaError(f"Expected arguments of {type(pipe).__name__}, got {name!r}. Is it misspelt?")
+    if "prompt" not in known:
+        raise MaAgiqaError(f"Expected a pipeline that makes pictures from a prompt, got {type(pipe).__name__}.")
+    if any(arguments.get(name) is not None for name in ONE_PICTURE_ARGUMENTS):
+        raise MaAgiqaError(
+            f"Expected arguments with which {type(pipe).__name__} makes several pictures in a call, got "
+            f"{', '.join(sorted(arguments))}. Leave out {' and '.join(reversed(ONE_PICTURE_ARGUMENTS))}."
+        )
+    return rows_argument(pipe, arguments)

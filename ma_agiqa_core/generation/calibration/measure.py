@@ -1,37 +1,35 @@
-"""Measures where early rejection pays: how well a preview's score, at each fraction of the steps, tells the winner.
+"""Measures where early rejection pays: how well a preview's score, at each fraction of the steps, predicts the winner.
 
 All candidates are finished, and every preview on the way is scored. Since pruning is exact, what any `prune_at`
-would have kept and cost can then be replayed from the scores (`pruning_schedules`).
+would have kept and cost can then be replayed from the scores (replay.py).
 """
 
 from __future__ import annotations
 
 import gc
-import inspect
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 
-from ...arguments.numbers import plain
+from ...arguments.numbers import count_of, plain
 from ...compute.batching import is_out_of_memory
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
 from ..best_of.batches import as_pil, pictures_of, repeated
-from ..best_of.request import Options, argument_of, check_pipeline, check_scorers
+from ..best_of.request import argument_of, check_scorers, checked_seed
 from ..pipelines.families import family_of
-from ..pipelines.rows_of_a_call import ONE_PICTURE_ARGUMENTS, pictures_per_row, rows_argument
+from ..pipelines.rows_of_a_call import pictures_per_row
 from ..preview.decoding import Previewer
-from ..preview.x0 import StepWatch
 from ..pruning.finite_scores import finite_scores
-from ..pruning.row_pruner import BatchShrink
+from ..pruning.row_pruner import RowPruner, Stage, watched_calls
 from ..pruning.rule import call_of
-from .checks import checked_fractions, checked_share, given_prompts
+from .candidates import Candidates
+from .checks import check_call, checked_fractions, checked_share, given_prompts
 from .replay import Measured
 from .report import CalibrationReport, Setting, make_report
 
@@ -56,8 +54,8 @@ def calibrate(
 ) -> CalibrationReport:
     """Finds out for a pipeline and a scorer at which fractions of the steps candidates can be dropped.
 
-    For every prompt n candidates are generated to the end; twenty prompts like those to come are a fair start. A
-    prompt that comes again gets the next n seeds.
+    For every prompt n candidates are generated to the end; start with about twenty prompts like those to come. A
+    prompt that is repeated gets the next n seeds.
 
     Args:
         pipe: A diffusers pipeline with `callback_on_step_end`.
@@ -68,14 +66,26 @@ def calibrate(
         target_share: Of the gain of best-of-n over one picture at random, which the recommended `prune_at` keeps.
         seed: Of the first candidate.
         preview: As in `QualityFilterCallback`.
-        observe: A second scorer that only watches what the choice does to its score.
+        observe: A second scorer, whose scores of the chosen are only reported.
         batch_size: Candidates at a time; None: all n, and half as many where memory runs out.
         pipe_kwargs: Further arguments of the pipeline, such as `num_inference_steps` and `guidance_scale`: those
             that the pipeline will be used with.
 
     Raises:
         UnsupportedPipelineError: The pipeline is of no known family.
-        ValueError: A wrong argument, told before anything is generated; a score that is not finite.
+        ValueError: A wrong argument, raised before anything is generated; a score that is not finite.
+
+    Example:
+        Twenty prompts with the real model take minutes on a GPU, so these lines are not run:
+
+        >>> from diffusers import DiffusionPipeline
+        >>> from ma_agiqa_core import load_scorer
+        >>> pipe = DiffusionPipeline.from_pretrained("owner/model").to("cuda")  # doctest: +SKIP
+        >>> prompts = Path("prompts.txt").read_text().splitlines()  # doctest: +SKIP
+        >>> report = calibrate(pipe, load_scorer("lite"), prompts, num_inference_steps=30)  # doctest: +SKIP
+        >>> print(report)  # doctest: +SKIP
+        >>> report.recommended.prune_at  # doctest: +SKIP
+        {0.3: 4, 0.6: 2}
     """
     calibration = Calibration(
         pipe,
@@ -121,22 +131,22 @@ class Calibration:
         self._fractions, self._target_share = checked_fractions(fractions), checked_share(target_share)
         self.prompts = given_prompts(prompts)
         self._arguments = dict(pipe_kwargs or {})
-        options = Options(n, 1, None, seed, batch_size, None, 1, "best", "batch")
-        if options.n == 1:
+        self._n = count_of("n", n)
+        if self._n == 1:
             raise MaAgiqaError("Expected n of at least 2, got 1. With one candidate there is nothing to choose.")
-        self._count_name = _check_call(pipe, options, self._arguments)
+        self._seed = checked_seed(seed, self._n)
+        most = self._n if batch_size is None else min(count_of("batch_size", batch_size), self._n)
+        self._count_name = check_call(pipe, self._arguments)
         self._pipe, self._scorer, self._observer = pipe, scorer, observe
-        self._n, self._seed = options.n, options.seed
-        self._batch_size = min(options.batch_size or options.n, options.n) if self._count_name else 1
+        self._batch_size = most if self._count_name else 1
         self._family = family_of(pipe)
-        watch = StepWatch(pipe.scheduler)
-        watch.install()  # refuses a scheduler that it does not know
-        watch.remove()
+        with RowPruner(pipe, self._family, self._fractions, lambda stage: stage.rows):
+            pass  # refuses a scheduler whose x0 is not known
         self._previewer = Previewer(pipe, self._family, preview, local_files_only=local_files_only)
         self._steps: dict[float, int] = {}
         self._calls = 0
         self._done: list[_PromptScores] = []
-        check_scorers(scorer, observe, self.prompts, options)
+        check_scorers(scorer, observe, self.prompts)
 
     @property
     def done(self) -> tuple[str, ...]:
@@ -222,9 +232,9 @@ class Calibration:
             target_share=self._target_share,
         )
 
-    def _generate(self, prompt: str, seed: int) -> _Made:
+    def _generate(self, prompt: str, seed: int) -> Candidates:
         """All candidates of one prompt, in as few calls as memory allows."""
-        made = _Made()
+        made = Candidates()
         while len(made.finished) < self._n:
             first = len(made.finished)
             try:
@@ -236,49 +246,45 @@ class Calibration:
                 made.extend(part)
                 continue
             self._batch_size //= 2  # out here: the error, and with it the tensors of its frames, is gone
-            logger.warning("memory ran out: going on with %d candidates at a time", self._batch_size)
+            logger.warning("memory ran out: continuing with %d candidates at a time", self._batch_size)
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         return made
 
-    def _call(self, prompt: str, seeds: range) -> _Made:
-        made = _Made()
-        watch, batch = StepWatch(self._pipe.scheduler), BatchShrink(self._pipe, self._family)
+    def _call(self, prompt: str, seeds: range) -> Candidates:
+        made = Candidates()
 
-        def look(pipe: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
+        def on_stage(stage: Stage) -> Sequence[int]:
+            """Looks at all rows, and keeps them."""
+            started = time.perf_counter()
+            made.previews[stage.step + 1] = [as_pil(picture) for picture in pruner.previews(self._previewer)]
+            made.evaluations[stage.step + 1] = pruner.evaluations
+            made.preview_seconds += time.perf_counter() - started
+            return stage.rows
+
+        def on_step_end(pipe: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
             if not made.calls:
                 made.calls = int(pipe.num_timesteps)
                 if made.calls < 2:
                     raise MaAgiqaError(f"Expected at least 2 scheduler calls, got {made.calls}. Take more steps.")
-            if watch.calls in {call_of(fraction, made.calls) for fraction in self._fractions}:
-                started = time.perf_counter()
-                assert watch.x0 is not None  # there was a call
-                decoded = self._previewer.pictures(batch.composed(watch.x0), batch.arguments)
-                made.previews[watch.calls] = [as_pil(picture) for picture in decoded]
-                made.evaluations[watch.calls] = batch.evaluations
-                made.preview_seconds += time.perf_counter() - started
-            return callback_kwargs
+            return pruner.end_step(step, callback_kwargs)
 
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         per_row = pictures_per_row(self._pipe, self._arguments)
         pictures = {name: repeated(self._arguments[name], len(generators)) for name in per_row}
+        pruner = RowPruner(self._pipe, self._family, self._fractions, on_stage)
         started = time.perf_counter()
-        try:
-            watch.install()
-            batch.install()
+        with pruner, watched_calls(self._pipe, pruner.begin):
             output = self._pipe(
                 prompt=prompt,
                 generator=generators,
-                callback_on_step_end=look,
+                callback_on_step_end=on_step_end,
                 output_type="pil",
                 **({self._count_name: len(generators)} if self._count_name else {}),
                 **{**self._arguments, **pictures},
             )
-            made.total_evaluations = batch.evaluations
-        finally:
-            batch.remove()
-            watch.remove()
+        made.total_evaluations = pruner.evaluations
         made.seconds = time.perf_counter() - started - made.preview_seconds
         made.finished = [as_pil(picture) for picture in pictures_of(output)]
         if len(made.finished) != len(generators):
@@ -302,57 +308,6 @@ class _PromptScores:
     evaluations: np.ndarray
     total: int
     preview_cost: float
-
-
-@dataclass(eq=False)
-class _Made:
-    """Candidates of one prompt: finished pictures, and by scheduler call previews and evaluations.
-
-    All pictures are of 8 bits a channel, so that a scorer sees previews and finished ones alike.
-    """
-
-    calls: int = 0
-    previews: dict[int, list[PIL.Image.Image]] = field(default_factory=dict)
-    evaluations: dict[int, int] = field(default_factory=dict)
-    finished: list[PIL.Image.Image] = field(default_factory=list)
-    total_evaluations: int = 0
-    seconds: float = 0.0
-    preview_seconds: float = 0.0
-
-    def extend(self, other: _Made) -> None:
-        """Adds a further batch."""
-        self.calls = other.calls
-        for step, pictures in other.previews.items():
-            self.previews.setdefault(step, []).extend(pictures)
-            self.evaluations[step] = self.evaluations.get(step, 0) + other.evaluations[step]
-        self.finished += other.finished
-        self.total_evaluations += other.total_evaluations
-        self.seconds += other.seconds
-        self.preview_seconds += other.preview_seconds
-
-
-def _check_call(pipe: Any, options: Options, arguments: Mapping[str, Any]) -> str | None:
-    """The argument for the number of pictures, None for one a call; refuses what `best_of_n` refuses, and more."""
-    known = inspect.signature(type(pipe).__call__).parameters
-    if "callback_on_step_end" not in known:
-        raise MaAgiqaError(
-            f"Expected a pipeline with callback_on_step_end, got {type(pipe).__name__}: nobody can look at its "
-            "candidates on the way, and nothing can be dropped there."
-        )
-    check_pipeline(pipe, options, arguments)
-    for name in arguments:
-        if name in ("prompt", "output_type"):
-            raise MaAgiqaError(f"Expected no {name} among the pipeline's arguments, got one. calibrate sets it itself.")
-        if name not in known:  # also where there is a **kwargs: it only serves arguments of old
-            raise MaAgiqaError(f"Expected arguments of {type(pipe).__name__}, got {name!r}. Is it misspelt?")
-    if "prompt" not in known:
-        raise MaAgiqaError(f"Expected a pipeline that makes pictures from a prompt, got {type(pipe).__name__}.")
-    if any(arguments.get(name) is not None for name in ONE_PICTURE_ARGUMENTS):
-        raise MaAgiqaError(
-            f"Expected arguments with which {type(pipe).__name__} makes several pictures in a call, got "
-            f"{', '.join(sorted(arguments))}. Leave out {' and '.join(reversed(ONE_PICTURE_ARGUMENTS))}."
-        )
-    return rows_argument(pipe, arguments)
 
 
 def _name_of(scorer: Scorer) -> str:

@@ -1,7 +1,7 @@
 """What a way of pruning would have cost and kept, replayed on candidates that were all finished.
 
-Pruning that is exact changes no survivor, so that nothing has to be generated again: the previews' scores say who
-would have been dropped, and the finished pictures' scores what that would have lost.
+Pruning that is exact changes no survivor, so that nothing has to be generated again: the previews' scores say which
+candidates would have been dropped, and the finished pictures' scores what that would have lost.
 
 The gain of best-of-N is the winner's score less the mean of all candidates, what one picture at random is worth; a
 schedule's share of it is the sum of what it keeps over all prompts by the sum of what there is.
@@ -26,7 +26,7 @@ DOUBT = 5.0  # per cent of the resampled left-out prompts keep less than what is
 NOISE_DEVIATIONS = 3.0  # a rank correlation within these of 0 may be chance, with seven fractions in 1 % of all cases
 
 Schedule = tuple[tuple[int, int], ...]
-"""Stages in order: which of the measured fractions, and how many candidates of each prompt go on."""
+"""Stages in order: which of the measured fractions, and how many candidates of each prompt survive."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Measured:
         return self.final.max(1) - self.final.mean(1)
 
     def survivors(self, schedule: Schedule) -> np.ndarray:
-        """(P, n) bool: who is finished. Of equal scores the first candidate goes on."""
+        """(P, n) bool: which candidates are finished. Of equal scores the first candidate survives."""
         alive = np.ones_like(self.final, dtype=bool)
         for fraction, keep in schedule:
             alive = _best(self.previews[:, fraction], alive, keep)
@@ -98,7 +98,7 @@ class Choice:
 
 
 def choose(measured: Measured, fractions: Sequence[int], target_share: float) -> Choice:
-    """The cheapest schedule of which is certain enough that it keeps `target_share` of the gain on new prompts.
+    """The cheapest schedule that keeps `target_share` of the gain on new prompts with enough certainty.
 
     The cheapest of many looks better than it is. So half of the prompts are left out again and again, and what a choice
     by the others keeps of their gain is counted; where the lower bound of that falls short of the target, a choice with

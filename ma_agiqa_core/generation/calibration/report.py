@@ -1,4 +1,4 @@
-"""What a calibration found: the table, the recommendation, and their forms for people, programs and eyes."""
+"""The report of a calibration: its figures, put together from the scores, as text, JSON and a picture."""
 
 from __future__ import annotations
 
@@ -6,143 +6,23 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...atomic_write import replacing
+from .figures import CalibrationFigures, FractionResult, Recommendation, Setting
+from .plot import draw
 from .replay import LEAST_PROMPTS, Choice, Measured, Schedule, bootstrap_mean, choose
+from .text import text
 
 FORMAT = 1
 
-Interval = tuple[float, float] | None
 
-
-@dataclass(frozen=True)
-class FractionResult:
-    """What the previews at one fraction of the steps are worth.
-
-    The mappings go from how many candidates would be kept here, and only here, to what comes of it.
-
-    Attributes:
-        fraction: Of the scheduler calls.
-        step: After how many scheduler calls that is.
-        rank_correlation: Spearman's, of preview and final scores within a prompt, mean over prompts; NaN where all
-            candidates of every prompt score alike.
-        rank_correlation_interval: 95 %, over prompts.
-        winner_survives: Share of the prompts whose best finished picture is among those kept.
-        regret: How much worse the best finished picture of those kept scores than that of all, mean over prompts.
-        share_of_gain: Of what best-of-n gains over one picture at random; NaN where there is no gain.
-        cost: Network evaluations, of those of full best-of-n, 0 to 1.
-        observed: What the second scorer gives the picture chosen, mean over prompts; empty without one.
-    """
-
-    fraction: float
-    step: int
-    rank_correlation: float
-    rank_correlation_interval: Interval
-    winner_survives: Mapping[int, float]
-    regret: Mapping[int, float]
-    share_of_gain: Mapping[int, float]
-    cost: Mapping[int, float]
-    observed: Mapping[int, float]
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """A `prune_at`, and what it holds for: with another n, number of steps or scheduler it is a guess.
-
-    Attributes:
-        prune_at: Fraction to keep count, as `best_of_n` takes it; empty: prune nothing.
-        n: Candidates of a prompt.
-        steps: `num_inference_steps` where it was given, else the scheduler calls.
-        scheduler: Class name.
-        share_of_gain: Of the full gain, on the prompts that it was chosen on.
-        share_of_gain_interval: 95 %, over prompts.
-        share_of_gain_held_out: Of the full gain, on prompts left out of the choice: what to expect of new ones.
-        share_of_gain_lower_bound: Of `share_of_gain_held_out`, over prompts; None if nothing is pruned.
-        cost: Network evaluations, of those of full best-of-n, 0 to 1.
-        network_evaluations: Of one prompt.
-        reason: Why nothing is to be pruned, or "".
-    """
-
-    prune_at: dict[float, int]
-    n: int
-    steps: int
-    scheduler: str
-    share_of_gain: float
-    share_of_gain_interval: Interval
-    share_of_gain_held_out: float | None
-    share_of_gain_lower_bound: float | None
-    cost: float
-    network_evaluations: float
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What was calibrated, and with what.
-
-    Attributes:
-        pipeline: Class name.
-        scheduler: Class name.
-        n: Candidates of a prompt.
-        steps: `num_inference_steps` where it was given, else the scheduler calls.
-        scheduler_calls: That really happen.
-        fractions: Of them, with how many calls each is; ascending.
-        seed: Of the first candidate.
-        arguments: Of the pipeline, as far as JSON holds them.
-        preview: How the previews were decoded.
-        scorer: Name and revision.
-        observer: Of the second scorer, or None.
-        target_share: The wanted share of the gain.
-    """
-
-    pipeline: str
-    scheduler: str
-    n: int
-    steps: int
-    scheduler_calls: int
-    fractions: dict[float, int]
-    seed: int
-    arguments: dict[str, Any]
-    preview: str
-    scorer: str
-    observer: str | None
-    target_share: float
-
-
-@dataclass(frozen=True, eq=False)
-class CalibrationReport:
-    """Where to prune, and all that says so.
-
-    Attributes:
-        setting: What was calibrated.
-        prompts: The prompts that were finished.
-        table: By fraction, ascending.
-        recommended: The cheapest way to prune that keeps the wanted share of the gain.
-        random: Mean final score: one picture at random.
-        best: Mean final score of the winners: best-of-n.
-        observed_random: The second scorer's mean, or None.
-        observed_best: What it gives the winners, or None.
-        network_evaluations: Of one prompt, all candidates finished.
-        preview_cost: How many network evaluations one preview and its score take as long as.
-        measured: All scores.
-    """
-
-    setting: Setting
-    prompts: tuple[str, ...]
-    table: tuple[FractionResult, ...]
-    recommended: Recommendation
-    random: float
-    best: float
-    observed_random: float | None
-    observed_best: float | None
-    network_evaluations: float
-    preview_cost: float
-    measured: Measured
+class CalibrationReport(CalibrationFigures):
+    """The figures of a calibration, as text, JSON and a picture."""
 
     def to_dict(self) -> dict[str, Any]:
         """All of it for JSON: no NaN or infinity, keys are strings."""
@@ -177,15 +57,9 @@ class CalibrationReport:
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draws rank correlation by fraction, and the share of the gain by cost, as a PNG."""
-        from .plot import draw
-
-        picture = draw(self)
-        with replacing(Path(path), is_shared=True) as temporary:
-            picture.save(temporary, format="PNG")
+        draw(self, Path(path))
 
     def __str__(self) -> str:
-        from .text import text
-
         return text(self)
 
 
@@ -285,8 +159,8 @@ def _recommendation(setting: Setting, measured: Measured) -> Recommendation:
 def _why_nothing(prompts: int, choice: Choice, target_share: float) -> str:
     few = f"{prompts} prompt{'s' * (prompts > 1)}"
     if prompts < LEAST_PROMPTS:
-        return f"{few} say nothing of others. Take {choice.missing} more, {LEAST_PROMPTS} at least"
-    uncertain = f"of no way to prune it is certain that it keeps {target_share:.0%} of the gain on other prompts"
+        return f"{few} say nothing about others. Take {choice.missing} more, {LEAST_PROMPTS} at least"
+    uncertain = f"no way of pruning is certain to keep {target_share:.0%} of the gain on other prompts"
     if choice.missing is None:
         return uncertain
     return f"{uncertain}. About {choice.missing} more than these {few} may show one"

@@ -1,45 +1,42 @@
-"""A calibration for people: what was measured, a table, and what to do."""
+"""A calibration as text: what was measured, a table, and what to do."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ...report.decimals import decimals_for
-
-if TYPE_CHECKING:
-    from .report import CalibrationReport
+from .figures import CalibrationFigures
 
 FEW_PROMPTS = 20  # below, the intervals are too wide to tell one fraction from the next
 
 
-def text(report: CalibrationReport) -> str:
+def text(figures: CalibrationFigures) -> str:
     """Several lines, at most 120 characters wide for the usual numbers."""
-    return "\n".join([*_heading(report), "", *_table(report), "", *_advice(report)])
+    return "\n".join([*_heading(figures), "", *_table(figures), "", *_advice(figures)])
 
 
-def _heading(report: CalibrationReport) -> list[str]:
-    s = report.setting
-    score = _score_format(report)
+def _heading(figures: CalibrationFigures) -> list[str]:
+    s = figures.setting
+    score = _score_format(figures)
     lines = [
-        f"{s.pipeline} with {s.scheduler}, {s.steps} steps: {_count(report)}, best of {s.n} by {s.scorer}.",
-        f"One picture at random scores {score(report.random)}, the best of {s.n} {score(report.best)} "
-        f"({score(report.best - report.random, '+')}), for {report.network_evaluations:.0f} network evaluations.",
+        f"{s.pipeline} with {s.scheduler}, {s.steps} steps: {_count(figures)}, best of {s.n} by {s.scorer}.",
+        f"One picture at random scores {score(figures.random)}, the best of {s.n} {score(figures.best)} "
+        f"({score(figures.best - figures.random, '+')}), for {figures.network_evaluations:.0f} network evaluations.",
     ]
-    if report.observed_random is not None and report.observed_best is not None:
+    if figures.observed_random is not None and figures.observed_best is not None:
         lines.append(
-            f"{s.observer}, which only watches: {report.observed_random:.4g} and {report.observed_best:.4g} "
-            f"({report.observed_best - report.observed_random:+.3g})."
+            f"{s.observer}, only reported: {figures.observed_random:.4g} and {figures.observed_best:.4g} "
+            f"({figures.observed_best - figures.observed_random:+.3g})."
         )
     return lines
 
 
-def _table(report: CalibrationReport) -> list[str]:
+def _table(figures: CalibrationFigures) -> list[str]:
     """One line per fraction; of the keep counts one, a quarter and a half of n."""
-    n = report.setting.n
+    n = figures.setting.n
     keeps = sorted({1, max(n // 4, 1), max(n // 2, 1)})
-    score = _score_format(report)
+    score = _score_format(figures)
     counts = "".join(f"{f'keep {keep}':>8}" for keep in keeps)
     width = 8 * len(keeps)
     titles = ("winner survives", "regret in score", "cost")
@@ -47,7 +44,7 @@ def _table(report: CalibrationReport) -> list[str]:
         f"{'pruned after':<17}{'rank correlation':<24}" + "".join(f"  {title:>{width}}" for title in titles),
         f"{'':<17}{'preview and final':<24}" + f"  {counts:>{width}}" * 3,
     ]
-    for row in report.table:
+    for row in figures.table:
         cells = (
             "".join(f"{f'{row.winner_survives[keep]:.0%}':>8}" for keep in keeps),
             "".join(f"{score(row.regret[keep]):>8}" for keep in keeps),
@@ -59,9 +56,9 @@ def _table(report: CalibrationReport) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _advice(report: CalibrationReport) -> list[str]:
-    best = report.recommended
-    preview = f"A preview with its score takes as long as {report.preview_cost:.2g} network evaluations."
+def _advice(figures: CalibrationFigures) -> list[str]:
+    best = figures.recommended
+    preview = f"A preview with its score takes as long as {figures.preview_cost:.2g} network evaluations."
     if not best.prune_at:
         lines = [f"Recommended: prune nothing: {best.reason}."]
     else:
@@ -72,22 +69,22 @@ def _advice(report: CalibrationReport) -> list[str]:
         lines = [
             f"Recommended: prune_at={best.prune_at}",
             f"It keeps {share} of the gain{new}, at {best.cost:.0%} of the network evaluations "
-            f"({best.network_evaluations:.0f} of {report.network_evaluations:.0f} for a prompt).",
+            f"({best.network_evaluations:.0f} of {figures.network_evaluations:.0f} for a prompt).",
             *([] if bound is None else [f"Expect {bound:.0%} or more on new prompts."]),
             f"It holds for n={best.n}, {best.steps} steps and {best.scheduler}, and for this scorer.",
         ]
     lines.append(preview)
-    if len(report.prompts) < FEW_PROMPTS:
-        lines.append(f"Only {_count(report)}: take {FEW_PROMPTS} or more before relying on these figures.")
+    if len(figures.prompts) < FEW_PROMPTS:
+        lines.append(f"Only {_count(figures)}: take {FEW_PROMPTS} or more before relying on these figures.")
     return lines
 
 
-def _count(report: CalibrationReport) -> str:
-    return "1 prompt" if len(report.prompts) == 1 else f"{len(report.prompts)} prompts"
+def _count(figures: CalibrationFigures) -> str:
+    return "1 prompt" if len(figures.prompts) == 1 else f"{len(figures.prompts)} prompts"
 
 
-def _score_format(report: CalibrationReport) -> Callable[..., str]:
-    digits = decimals_for(report.best - report.random)
+def _score_format(figures: CalibrationFigures) -> Callable[..., str]:
+    digits = decimals_for(figures.best - figures.random)
     return lambda value, sign="": f"{value:{sign}.{digits}f}"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import MaAgiqaError
+from .schedulers import SEQUENTIAL, UnsupportedPipelineError, check_scheduler
 
 _UNET_ARGUMENTS = frozenset({"encoder_hidden_states", "timestep", "timestep_cond", "added_cond_kwargs.image_embeds"})
 _SDXL_ARGUMENTS = _UNET_ARGUMENTS | {"added_cond_kwargs.text_embeds", "added_cond_kwargs.time_ids"}
@@ -138,22 +138,6 @@ FAMILIES = (
 
 _OLD_CALLBACK = ("PixArtAlphaPipeline", "PixArtSigmaPipeline")
 
-SCHEDULERS = {
-    "DDIMScheduler": "eta",
-    "DDPMScheduler": "always",
-    "DEISMultistepScheduler": "never",
-    "DPMSolverMultistepScheduler": "sde",
-    "EulerAncestralDiscreteScheduler": "always",
-    "EulerDiscreteScheduler": "never",
-    "FlowMatchEulerDiscreteScheduler": "never",
-    "FlowMatchHeunDiscreteScheduler": "never",
-    "HeunDiscreteScheduler": "never",
-    "LCMScheduler": "always",
-    "PNDMScheduler": "never",
-    "UniPCMultistepScheduler": "never",
-}
-"""Schedulers known to be exact, and when their `step` draws noise: see draws_noise()."""
-
 # Parts of diffusers hang these on modules; they change where weights lie, and nothing that depends on the batch.
 _HARMLESS_HOOKS = (
     "layerwise_casting",
@@ -162,13 +146,6 @@ _HARMLESS_HOOKS = (
     "lazy_prefetch_group_offloading",
     "layer_execution_tracker",
 )
-
-
-class UnsupportedPipelineError(MaAgiqaError):
-    """A pipeline, scheduler or setting in which rows cannot be dropped without making other pictures."""
-
-
-_SEQUENTIAL = "Use strategy='sequential', which runs one candidate at a time and is exact for every pipeline."
 
 
 def family_of(pipe: Any) -> Family:
@@ -181,7 +158,7 @@ def family_of(pipe: Any) -> Family:
     if kind.__name__ in _OLD_CALLBACK:
         raise UnsupportedPipelineError(
             f"Expected a pipeline with callback_on_step_end, got {kind.__name__}, which only has diffusers' old "
-            "`callback`: nothing can be dropped or stopped in it, with strategy='sequential' neither. Finish all "
+            "`callback`: nothing can be dropped or stopped in it, not even with strategy='sequential'. Finish all "
             "candidates and choose among the pictures with ma_agiqa_core.rank."
         )
     if kind.__module__.split(".")[0] == "diffusers":
@@ -191,7 +168,7 @@ def family_of(pipe: Any) -> Family:
     known = ", ".join(name for family in FAMILIES for name in family.pipelines)
     raise UnsupportedPipelineError(
         f"Expected a pipeline in which rows can be dropped exactly, got {kind.__module__}.{kind.__name__}. Known are "
-        f"{known} of diffusers, and no subclasses. {_SEQUENTIAL}"
+        f"{known} of diffusers, and no subclasses. {SEQUENTIAL}"
     )
 
 
@@ -209,67 +186,22 @@ def check_exact(pipe: Any, family: Family) -> None:
             _check_network(attribute, module)
 
 
-def check_scheduler(scheduler: Any) -> None:
-    """Refuses a scheduler whose state cannot be shrunk exactly.
-
-    Raises:
-        UnsupportedPipelineError: It is not in SCHEDULERS, has a solver of its own inside, or draws noise for the
-            whole batch.
-    """
-    kind = type(scheduler)
-    if kind.__name__ == "DPMSolverSDEScheduler":
-        raise UnsupportedPipelineError(
-            "Expected a scheduler that draws noise row by row, got DPMSolverSDEScheduler, whose Brownian tree is one "
-            "for the whole batch. Use DPMSolverMultistepScheduler with algorithm_type='sde-dpmsolver++'. " + _SEQUENTIAL
-        )
-    if kind.__name__ not in SCHEDULERS or kind.__module__.split(".")[0] != "diffusers":
-        raise UnsupportedPipelineError(
-            f"Expected one of diffusers' schedulers {', '.join(sorted(SCHEDULERS))}, got "
-            f"{kind.__module__}.{kind.__name__}, whose state is not known. {_SEQUENTIAL}"
-        )
-    if scheduler.config.get("stochastic_sampling"):
-        raise UnsupportedPipelineError(
-            f"Expected {kind.__name__} that draws no noise in its steps, got stochastic_sampling=True: not every "
-            f"release and pipeline of diffusers draws it row by row. Leave it out. {_SEQUENTIAL}"
-        )
-    if scheduler.config.get("solver_p") is not None:
-        raise UnsupportedPipelineError(
-            f"Expected {kind.__name__} without solver_p, got {type(scheduler.config.solver_p).__name__} there. Leave "
-            f"it out. {_SEQUENTIAL}"
-        )
-
-
-def draws_noise(scheduler: Any, eta: float = 0.0) -> bool:
-    """Whether `scheduler.step` draws noise, so that every row needs a generator of its own.
-
-    Args:
-        scheduler: One of SCHEDULERS.
-        eta: The pipeline call's argument, which only DDIM heeds.
-    """
-    when = SCHEDULERS[type(scheduler).__name__]
-    if when == "eta":
-        return eta > 0
-    if when == "sde":
-        return str(scheduler.config.algorithm_type).startswith("sde")
-    return when == "always"
-
-
 def _check_network(attribute: str, module: Any) -> None:
     if (hook := _feature_hook(module)) is not None:
         raise UnsupportedPipelineError(
             f"Expected a {attribute} without hooks that keep features between steps, got {hook!r}: what it keeps "
-            f"has the rows of the step before. Call {attribute}.disable_cache(). {_SEQUENTIAL}"
+            f"has the rows of the step before. Call {attribute}.disable_cache(). {SEQUENTIAL}"
         )
     if (part := _patched_part(module)) is not None:
         raise UnsupportedPipelineError(
             f"Expected a {attribute} as diffusers makes it, got {part or attribute} with another forward, such as "
-            f"DeepCache's, which may keep features of rows that are gone. Take it off. {_SEQUENTIAL}"
+            f"DeepCache's, which may keep features of rows that are gone. Take it off. {SEQUENTIAL}"
         )
     processors = getattr(module, "attn_processors", {})
     if foreign := [kind for kind in map(type, processors.values()) if kind.__module__.split(".")[0] != "diffusers"]:
         raise UnsupportedPipelineError(
             f"Expected attention processors of diffusers in {attribute}, got {foreign[0].__module__}."
-            f"{foreign[0].__name__}, under which rows may look at each other. Take it off. {_SEQUENTIAL}"
+            f"{foreign[0].__name__}, under which rows may look at each other. Take it off. {SEQUENTIAL}"
         )
 
 
@@ -277,7 +209,7 @@ def _patched_part(module: Any) -> str | None:
     """Name of a part whose `forward` was replaced; accelerate's offloading, diffusers' hooks and torch.compile may."""
     for name, part in module.named_modules():
         forward = vars(part).get("forward")
-        is_own = getattr(forward, "__func__", None) is type(part).forward  # put back by whoever replaced it
+        is_own = getattr(forward, "__func__", None) is type(part).forward  # put back by what had replaced it
         is_known = hasattr(part, "_hf_hook") or hasattr(part, "_diffusers_hook") or hasattr(part, "_orig_mod")
         if forward is not None and not is_own and not is_known:
             return str(name)

@@ -1,14 +1,15 @@
 """Which candidates may share a pipeline call.
 
 A candidate is to be the picture of its seed alone. Most pipelines compute each row as if it were alone; where one does
-not, or where nobody has checked, every candidate gets a call of its own, which is right everywhere and only slower.
+not, or where this was not checked, every candidate gets a call of its own, which is right everywhere and only slower.
 """
 
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from .families import UnsupportedPipelineError, family_of
+from .families import family_of
+from .schedulers import UnsupportedPipelineError
 
 ROWS_ARGUMENTS = ("num_images_per_prompt", "num_videos_per_prompt")
 PICTURES = ("image", "mask_image", "control_image")

@@ -1,7 +1,7 @@
 """Pictures from the estimate of the finished latents, while the pipeline is still at work.
 
-Who decodes: a tiny autoencoder (TAESD, https://github.com/madebyollin/taesd), the pipeline's own VAE in the way the
-pipeline itself decodes at its end, or what the caller gives. The diffusion model stays where it is in memory.
+The decoder is a tiny autoencoder (TAESD, https://github.com/madebyollin/taesd), the pipeline's own VAE in the way the
+pipeline itself decodes at its end, or the caller's own. The diffusion model stays where it is in memory.
 """
 
 import contextlib
@@ -78,7 +78,7 @@ class Previewer:
 
     @property
     def source(self) -> str:
-        """Who decodes, for a report: "vae", a decoder's class, or "callable"."""
+        """The decoder, for a report: "vae", a decoder's class, or "callable"."""
         if self._callable is not None:
             return "callable"
         return "vae" if self._decoder is None else type(self._decoder).__name__

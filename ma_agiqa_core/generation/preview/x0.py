@@ -7,8 +7,7 @@ formula, never from the difference of two latents, which cancels in bfloat16.
 
 import functools
 import inspect
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,42 +15,7 @@ import torch
 from torch import Tensor
 
 from ...errors import MaAgiqaError
-
-logger = logging.getLogger(__name__)
-
-_EPSILON_V_SAMPLE = frozenset({"epsilon", "v_prediction", "sample"})
-_EPSILON_V_SAMPLE_FLOW = _EPSILON_V_SAMPLE | {"flow_prediction"}
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """Where a scheduler keeps its noise level, and which predictions it converts (None: it has no such setting).
-
-    `noise`: "alphas" looks up alphas_cumprod by the timestep; "sigmas" takes sigma by the step's index, latents
-    not rescaled (Karras et al., arXiv 2206.00364); "alpha_sigma" takes the same sigma with the latents rescaled by
-    the scheduler's _sigma_to_alpha_sigma_t; "flow" takes sigma by the step's index on the straight line from x0
-    to noise.
-    """
-
-    noise: str
-    predictions: frozenset[str] | None
-
-
-_KINDS = {
-    "DDIMScheduler": _Kind("alphas", _EPSILON_V_SAMPLE),
-    "DDPMScheduler": _Kind("alphas", _EPSILON_V_SAMPLE),
-    "LCMScheduler": _Kind("alphas", _EPSILON_V_SAMPLE),
-    "PNDMScheduler": _Kind("alphas", frozenset({"epsilon", "v_prediction"})),
-    "EulerDiscreteScheduler": _Kind("sigmas", _EPSILON_V_SAMPLE | {"original_sample"}),
-    "EulerAncestralDiscreteScheduler": _Kind("sigmas", frozenset({"epsilon", "v_prediction"})),
-    "HeunDiscreteScheduler": _Kind("sigmas", _EPSILON_V_SAMPLE),
-    "DPMSolverMultistepScheduler": _Kind("alpha_sigma", _EPSILON_V_SAMPLE_FLOW),
-    "UniPCMultistepScheduler": _Kind("alpha_sigma", _EPSILON_V_SAMPLE_FLOW),
-    "DEISMultistepScheduler": _Kind("alpha_sigma", _EPSILON_V_SAMPLE_FLOW),
-    "FlowMatchEulerDiscreteScheduler": _Kind("flow", None),
-    "FlowMatchHeunDiscreteScheduler": _Kind("flow", None),
-}
-WATCHED_SCHEDULERS = frozenset(_KINDS)
+from ..pipelines.schedulers import SCHEDULERS, KnownScheduler
 
 # Arguments of `step` that change the latents before the prediction is used; no pipeline of diffusers gives them.
 _UNKNOWN_IF_GIVEN = ("s_churn", "per_token_timesteps")
@@ -67,25 +31,23 @@ class _Call:
     index: int | None
 
 
-class StepWatch:
-    """Watches one scheduler during pipeline calls.
+class X0Recorder:
+    """Remembers what one scheduler was given during pipeline calls, for the estimate of x0.
 
     It costs next to nothing per step: x0 is computed when it is asked for. Between install() and remove() the
     scheduler must not be copied: the copy's `step` would be this scheduler's.
 
     Attributes:
         calls: How many scheduler calls there were since install() or reset().
-        generators: The very list that the pipeline gave to the last call as `generator`, else None.
     """
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
         self.calls = 0
-        self.generators: list[torch.Generator] | None = None
         self._call: _Call | None = None
         self._x0: Tensor | None = None
         self._wrapper: Callable[..., Any] | None = None
-        self._was: Callable[..., Any] | None = None  # an instance's own `step` from before, e.g. of another watch
+        self._was: Callable[..., Any] | None = None  # an instance's own `step` from before, e.g. of another recorder
 
     def install(self) -> None:
         """Wraps the scheduler's `step`.
@@ -102,14 +64,14 @@ class StepWatch:
         signature = inspect.signature(step)
 
         @functools.wraps(step)  # pipelines look at the signature to see whether it takes eta and generator
-        def watched_step(*args: Any, **kwargs: Any) -> Any:
+        def recorded_step(*args: Any, **kwargs: Any) -> Any:
             result = step(*args, **kwargs)
-            if self._wrapper is watched_step:
-                self._saw(signature.bind(*args, **kwargs).arguments)
+            if self._wrapper is recorded_step:
+                self._record(signature.bind(*args, **kwargs).arguments)
             return result
 
-        self._wrapper = watched_step
-        self.scheduler.step = watched_step
+        self._wrapper = recorded_step
+        self.scheduler.step = recorded_step
 
     def remove(self) -> None:
         """Takes the wrapper off again; any number of times."""
@@ -125,7 +87,6 @@ class StepWatch:
     def reset(self) -> None:
         """Forgets all calls: before the next call of the pipeline."""
         self.calls = 0
-        self.generators = None
         self._call = None
         self._x0 = None
 
@@ -138,12 +99,7 @@ class StepWatch:
             self._call = None
         return self._x0
 
-    def shrink(self, positions: Sequence[int]) -> None:
-        """Keeps these rows of x0, counted within the rows that it has now."""
-        if (x0 := self.x0) is not None:
-            self._x0 = x0[torch.as_tensor(list(positions), dtype=torch.long, device=x0.device)]
-
-    def _saw(self, arguments: dict[str, Any]) -> None:
+    def _record(self, arguments: dict[str, Any]) -> None:
         if given := [name for name in _UNKNOWN_IF_GIVEN if arguments.get(name)]:
             raise MaAgiqaError(
                 f"Expected {type(self.scheduler).__name__}.step to be called without {given[0]}, got "
@@ -158,17 +114,15 @@ class StepWatch:
         )
         self._x0 = None
         self.calls += 1
-        generator = arguments.get("generator")
-        self.generators = generator if isinstance(generator, list) else None
 
 
 def _check_known(scheduler: Any) -> None:
     name = type(scheduler).__name__
-    kind = _KINDS.get(name)
+    kind = SCHEDULERS.get(name)
     if kind is None:
         raise MaAgiqaError(
             f"Expected a scheduler whose estimate of the finished picture is known, got {name}. Use one of "
-            f"{', '.join(sorted(_KINDS))}."
+            f"{', '.join(sorted(SCHEDULERS))}."
         )
     prediction = scheduler.config.get("prediction_type")
     if kind.predictions is not None and prediction not in kind.predictions:
@@ -184,7 +138,7 @@ def _estimate(scheduler: Any, call: _Call) -> Tensor:
     output = call.model_output.float()
     if output.shape[1] == 2 * sample.shape[1]:  # the model predicts the variance as well
         output = output[:, : sample.shape[1]]
-    kind = _KINDS[type(scheduler).__name__]
+    kind = SCHEDULERS[type(scheduler).__name__]
     prediction = scheduler.config.get("prediction_type")
     if kind.noise == "flow" or prediction == "flow_prediction":
         x0 = sample - _sigma(scheduler, call) * output
@@ -205,7 +159,7 @@ def _sigma(scheduler: Any, call: _Call) -> float:
     return float(scheduler.sigmas[call.index])
 
 
-def _alpha_and_sigma(scheduler: Any, call: _Call, kind: _Kind) -> tuple[float, float]:
+def _alpha_and_sigma(scheduler: Any, call: _Call, kind: KnownScheduler) -> tuple[float, float]:
     """With sample = alpha * x0 + sigma * noise."""
     if kind.noise == "sigmas":
         return 1.0, _sigma(scheduler, call)

@@ -9,7 +9,8 @@ from torch import Tensor
 from ...arguments.numbers import real_number
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
-from ..pipelines.families import Family, UnsupportedPipelineError, draws_noise
+from ..pipelines.families import Family
+from ..pipelines.schedulers import UnsupportedPipelineError, draws_noise
 
 _ATTENTION_ARGUMENTS = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")
 _ADAPTER_ENTRIES = ("ip_adapter_masks", "ip_adapter_image_embeds")  # known not to have rows, or where they have them

@@ -1,4 +1,4 @@
-"""Scores that something can be decided by: one finite number for each picture."""
+"""Scores fit for decisions: one finite number for each picture."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from ...scorers.scorer import Scorer, as_scores
 
 
 def finite_scores(
-    scorer: Scorer, pictures: Pictures, prompts: Prompts, names: Sequence[str], advice: str = "Mend the scorer."
+    scorer: Scorer, pictures: Pictures, prompts: Prompts, names: Sequence[str], advice: str = "Fix the scorer."
 ) -> list[float]:
     """A score for every picture.
 

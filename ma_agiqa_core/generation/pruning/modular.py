@@ -1,14 +1,15 @@
 """The filter in diffusers' modular pipelines, which have no callback: a block in their denoising loop.
 
 All that has rows lies open there, in the loop's block state, so nothing has to be reached by hooks: the block at the
-front of the loop judges the step before and cuts the fields that `_ROWS` names. The rest (scheduler history, previews,
-decisions) is the callback's.
+front of the loop ends the step before and cuts the fields that `_ROWS` names. The rest (scheduler history, previews)
+is done by `RowPruner`, and `BatchFilter` decides, as in the callback.
 
 Known are the loops of SDXL and Flux as diffusers has them from 0.36 to 0.42. Others are refused: each model's loop has
 fields of its own, and one that is missed makes other pictures.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -18,12 +19,16 @@ from diffusers.modular_pipelines import LoopSequentialPipelineBlocks, ModularPip
 from diffusers.modular_pipelines.modular_pipeline_utils import InputParam
 from torch import Tensor
 
-from ...errors import MaAgiqaError
+from ...errors import MaAgiqaError, MisusedCallbackError
 from ...scorers.scorer import Scorer
-from ..pipelines.families import FAMILIES, Family, UnsupportedPipelineError, check_exact
-from ..preview.decoding import Preview
-from .callback import QualityFilterCallback
-from .row_pruner import BatchShrink, blended
+from ..pipelines.families import FAMILIES, Family, check_exact
+from ..pipelines.schedulers import UnsupportedPipelineError
+from ..preview.decoding import Preview, Previewer
+from .batch_filter import BatchFilter
+from .checks import check_options, checked_prompts
+from .row_pruner import KeptPicture, RowPruner, Stage
+from .rule import PruningStep
+from .schedule import PruneSchedule
 
 _SDXL_ROWS = (
     "latents",
@@ -56,7 +61,7 @@ _OLDEST = (0, 36)  # before it, Flux's blocks cannot even be built
 _REMEDY = "Finish all candidates and choose among the pictures with ma_agiqa_core.rank."
 
 
-class ModularQualityFilter(QualityFilterCallback):
+class ModularQualityFilter:
     """Drops the worst rows of a modular pipeline's call on the way; the rows that stay come out as they would have.
 
     A context manager around one call of the pipeline. Entering puts a block at the front of its denoising loops,
@@ -81,77 +86,62 @@ class ModularQualityFilter(QualityFilterCallback):
         preview: Preview = "auto",
         local_files_only: bool = False,
     ) -> None:
-        super().__init__(
-            pipe,
-            scorer,
-            prune_at=prune_at,
-            prompts=prompts,
-            min_score=min_score,
-            preview=preview,
-            local_files_only=local_files_only,
-        )
-
-    @property
-    def tensor_inputs(self) -> list[str]:
-        """None: a modular pipeline takes no callback."""
-        return []
+        self._schedule = PruneSchedule.of(prune_at)
+        self._min_score = check_options(scorer, bool(self._schedule.stages), min_score, "batch")
+        self._pipe, self._scorer, self._prompts = pipe, scorer, checked_prompts(prompts)
+        self._preview, self._local_files_only = preview, local_files_only
+        self._forget()
 
     def _forget(self) -> None:
-        super()._forget()
-        self._loops: list[Any] = []
-        self._calls = 0
+        self._filter = BatchFilter(self._pipe, self._scorer, self._schedule, self._prompts, self._min_score)
+        self._pruner: RowPruner | None = None
+        self._previewer: Previewer | None = None
+        self._installed: ExitStack | None = None
+        self._state: Any = None  # of the loop that is running
 
-    def _family(self) -> Family:
-        pipe = self._pipe
-        if tuple(int(part) for part in diffusers.__version__.split(".")[:2]) < _OLDEST:
-            raise UnsupportedPipelineError(
-                f"Expected diffusers {_OLDEST[0]}.{_OLDEST[1]} or newer for modular pipelines, got "
-                f"{diffusers.__version__}. Update it. {_REMEDY}"
-            )
-        kind = type(pipe)
-        name = _FAMILIES.get(kind.__name__) if kind.__module__.split(".")[0] == "diffusers" else None
-        if name is None:
-            raise UnsupportedPipelineError(
-                f"Expected one of diffusers' {', '.join(_FAMILIES)}, got {kind.__module__}.{kind.__name__}. {_REMEDY}"
-            )
-        family = next(family for family in FAMILIES if family.name == name)
-        for part in ("scheduler", "vae", *family.denoisers):
-            if getattr(pipe, part, None) is None:
-                raise MaAgiqaError(f"Expected a pipeline with its {part}, got none. Call load_components() first.")
-        check_exact(pipe, family)
-        guider = getattr(pipe, "guider", None)
-        if guider is not None and type(guider).__name__ != "ClassifierFreeGuidance":
-            raise UnsupportedPipelineError(
-                f"Expected ClassifierFreeGuidance as guider, got {type(guider).__name__}, which may carry rows from "
-                f"step to step. {_REMEDY}"
-            )
-        return replace(family, blended=())  # the block cuts them
+    @property
+    def survivors(self) -> tuple[int, ...]:
+        """Original row of each returned picture."""
+        return self._pruner.rows if self._pruner is not None else ()
 
-    def _wrap_check(self) -> None:
-        """Puts the block into the loops; the call is checked by the block, before the first step."""
-        assert self._shrink is not None
-        self._shrink.remove()
-        self._shrink = _LoopShrink(self._pipe, self._shrink.family)
-        self._shrink.install()
-        for loop in denoising_loops(self._pipe):
-            blocks = loop.sub_blocks
-            others = dict(blocks)
-            blocks.clear()
-            blocks[_BLOCK] = _FilterBlock(self, loop, [type(block) for block in others.values()])
-            blocks.update(others)
-            self._loops.append(loop)
-        if not self._loops:
-            raise UnsupportedPipelineError(
-                f"Expected a denoising loop among the pipeline's blocks, got {type(self._pipe).__name__} without one."
+    @property
+    def history(self) -> tuple[PruningStep, ...]:
+        """What was decided at each step."""
+        return tuple(self._filter.history)
+
+    @property
+    def network_evaluations(self) -> int:
+        """Rows times denoiser calls; a row with guidance counts 2."""
+        return self._pruner.evaluations if self._pruner is not None else 0
+
+    def __enter__(self) -> "ModularQualityFilter":
+        """Checks the pipeline and puts the block into its loops.
+
+        Raises:
+            UnsupportedPipelineError: The survivors of this pipeline would be other pictures.
+            ValueError: The scheduler's x0 or a preview is not known.
+        """
+        if self._installed is not None:
+            raise MisusedCallbackError(
+                "Expected a filter that is not in use, got one inside its own `with`. Make another."
             )
+        self._forget()
+        family = replace(_family_of(self._pipe), blended=())  # the block cuts them
+        self._pruner = RowPruner(
+            self._pipe, family, self._schedule.fractions, self._on_stage, kept_picture=self._kept_picture
+        )
+        if self._schedule.stages:
+            self._previewer = Previewer(self._pipe, family, self._preview, local_files_only=self._local_files_only)
+        with ExitStack() as stack:
+            stack.enter_context(self._pruner)
+            for loop in _loops_of(self._pipe):
+                stack.callback(loop.sub_blocks.pop, _BLOCK, None)
+                _put_first(loop, self)
+            self._installed = stack.pop_all()
+        return self
 
-    def _restore(self) -> None:
-        super()._restore()
-        while self._loops:
-            self._loops.pop().sub_blocks.pop(_BLOCK, None)
-
-    def _scheduler_calls(self) -> int:
-        return self._calls
+    def __exit__(self, *_: object) -> None:
+        self._restore()
 
     def before_step(self, loop: str, state: Any, step: int) -> None:
         """What the block does at the front of each step: at the first it checks the call, then it ends the last one.
@@ -161,42 +151,107 @@ class ModularQualityFilter(QualityFilterCallback):
             state: The loop's block state; its fields with rows are cut.
             step: Index of the step that is about to begin.
         """
-        if step == 0:
-            self._calls = len(state.timesteps)
-            prompt = state.prompt
-            self._begin(
-                {
-                    "callback_on_step_end": self,
-                    "prompt": [None] * state.batch_size if prompt is None else prompt,
-                    "num_images_per_prompt": state.num_images_per_prompt,
-                    "generator": state.generator,
-                    "eta": state.eta,
-                    "cross_attention_kwargs": getattr(state, "cross_attention_kwargs", None),
-                    "joint_attention_kwargs": getattr(state, "joint_attention_kwargs", None),
-                }
-            )
-            return
-        shrink = self._shrink
-        assert isinstance(shrink, _LoopShrink)
-        shrink.state = state
-        before = list(shrink.rows) or list(range(len(state.latents)))
+        assert self._pruner is not None
+        self._state = state
+        try:
+            if step == 0:
+                call = _call_of(state)
+                self._filter.begin(call)
+                self._pruner.begin(call, scheduler_calls=len(state.timesteps))
+            else:
+                self._end_step(loop, state, step - 1)
+        except BaseException:
+            self._restore()  # also if the error is caught inside the `with`
+            raise
+
+    def _end_step(self, loop: str, state: Any, step: int) -> None:
+        assert self._pruner is not None
+        before = self._pruner.rows or tuple(range(len(state.latents)))
         fields = {name: value for name in _ROWS[loop] if (value := getattr(state, name, None)) is not None}
-        for name, value in self.callback_fn(self._pipe, step - 1, None, fields).items():
+        for name, value in self._pruner.end_step(step, fields).items():
             setattr(state, name, value)
-        if shrink.rows != before and isinstance(state.generator, list) and len(state.generator) == len(before):
-            state.generator = [state.generator[before.index(row)] for row in shrink.rows]
+        rows = self._pruner.rows
+        if rows != before and isinstance(state.generator, list) and len(state.generator) == len(before):
+            state.generator = [state.generator[before.index(row)] for row in rows]
+
+    def _on_stage(self, stage: Stage) -> list[int]:
+        assert self._pruner is not None
+        assert self._previewer is not None
+        return self._filter.survivors_of_stage(stage, self._pruner.previews(self._previewer))
+
+    def _kept_picture(self) -> KeptPicture:
+        given, mask = (getattr(self._state, name, None) for name in ("image_latents", "mask"))
+        latents = self._state.latents
+        if not isinstance(given, Tensor) or given.shape[1:] != latents.shape[1:]:
+            return None, None
+        return given, mask
+
+    def _restore(self) -> None:
+        installed, self._installed = self._installed, None
+        self._state = None
+        if installed is not None:
+            installed.close()
 
 
-class _LoopShrink(BatchShrink):
-    """Finds what inpainting keeps in the block state instead of local variables."""
+def _family_of(pipe: Any) -> Family:
+    """The family of a modular pipeline whose rows can be dropped exactly.
 
-    state: Any = None
+    Raises:
+        UnsupportedPipelineError: They cannot.
+        ValueError: Parts of it are missing.
+    """
+    if tuple(int(part) for part in diffusers.__version__.split(".")[:2]) < _OLDEST:
+        raise UnsupportedPipelineError(
+            f"Expected diffusers {_OLDEST[0]}.{_OLDEST[1]} or newer for modular pipelines, got "
+            f"{diffusers.__version__}. Update it. {_REMEDY}"
+        )
+    kind = type(pipe)
+    name = _FAMILIES.get(kind.__name__) if kind.__module__.split(".")[0] == "diffusers" else None
+    if name is None:
+        raise UnsupportedPipelineError(
+            f"Expected one of diffusers' {', '.join(_FAMILIES)}, got {kind.__module__}.{kind.__name__}. {_REMEDY}"
+        )
+    family = next(family for family in FAMILIES if family.name == name)
+    for part in ("scheduler", "vae", *family.denoisers):
+        if getattr(pipe, part, None) is None:
+            raise MaAgiqaError(f"Expected a pipeline with its {part}, got none. Call load_components() first.")
+    check_exact(pipe, family)
+    guider = getattr(pipe, "guider", None)
+    if guider is not None and type(guider).__name__ != "ClassifierFreeGuidance":
+        raise UnsupportedPipelineError(
+            f"Expected ClassifierFreeGuidance as guider, got {type(guider).__name__}, which may carry rows from "
+            f"step to step. {_REMEDY}"
+        )
+    return family
 
-    def composed(self, x0: Tensor) -> Tensor:
-        given, mask = (getattr(self.state, name, None) for name in ("image_latents", "mask"))
-        if not isinstance(given, Tensor) or not isinstance(mask, Tensor) or given.shape[1:] != x0.shape[1:]:
-            return x0
-        return blended(x0, given, mask)
+
+def _loops_of(pipe: Any) -> list[Any]:
+    loops = list(denoising_loops(pipe))
+    if not loops:
+        raise UnsupportedPipelineError(
+            f"Expected a denoising loop among the pipeline's blocks, got {type(pipe).__name__} without one."
+        )
+    return loops
+
+
+def _put_first(loop: Any, filter: ModularQualityFilter) -> None:
+    blocks = loop.sub_blocks
+    others = dict(blocks)
+    blocks.clear()
+    blocks[_BLOCK] = _FilterBlock(filter, loop, [type(block) for block in others.values()])
+    blocks.update(others)
+
+
+def _call_of(state: Any) -> dict[str, Any]:
+    """The call's arguments, under the names that pipelines have for them."""
+    return {
+        "prompt": [None] * state.batch_size if state.prompt is None else state.prompt,
+        "num_images_per_prompt": state.num_images_per_prompt,
+        "generator": state.generator,
+        "eta": state.eta,
+        "cross_attention_kwargs": getattr(state, "cross_attention_kwargs", None),
+        "joint_attention_kwargs": getattr(state, "joint_attention_kwargs", None),
+    }
 
 
 class _FilterBlock(ModularPipelineBlocks):

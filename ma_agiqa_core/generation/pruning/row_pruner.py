@@ -1,290 +1,234 @@
-"""The whole surgery of dropping rows in the middle of a diffusers pipeline call.
+"""Pruning without a scorer: a pipeline call is stopped at given fractions of its steps, and told which rows survive.
 
-A row lives in many places at once: in tensors that the pipeline takes back from its callback, in local variables that
-nobody can reach, in the scheduler's history, in the list of generators. This module cuts all of them, so that the
-rows that stay go on as if nothing had happened:
-
-- tensors returned from the callback, both halves where guidance put [negative; positive] together;
-- scheduler attributes, also in containers, whose WHOLE shape is the latents' (`sigmas` may well have as many entries);
-- the caller's list of generators, in place, because the scheduler is given that very list;
-- the denoiser's arguments, by a forward pre-hook, wherever they still have the old number of rows;
-- local variables of the loop that are used outside the denoiser (masks, noise), in place.
-
-Which arguments and variables have rows is never guessed from their length: families.py says it.
+`RowPruner` knows when a stage is reached, shows the previews there, and drops rows exactly. What survives is decided
+elsewhere: `on_stage` is the filter of the callback, the comparison of all batches in best_of_n, or, in a calibration,
+a look at the previews that keeps all rows.
 """
 
-import sys
-import threading
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...errors import MaAgiqaError
+from ...errors import MaAgiqaError, MisusedCallbackError
 from ..pipelines.families import Family
+from ..preview.decoding import Previewer
+from ..preview.x0 import X0Recorder
+from .checks import check_attention_arguments, check_randomness, prompts_of
+from .row_surgery import RowSurgery, pipeline_frame
+from .rule import call_of
 
-_SAMPLE_NAMES = ("hidden_states", "sample")
 
-
-class BatchShrink:
-    """Drops rows in one pipeline call; only calls from the thread that installed it are touched.
+@dataclass(frozen=True)
+class Stage:
+    """Where a pipeline call may be pruned.
 
     Attributes:
-        rows: Original numbers of the rows that are still there, ascending; empty before the first step's end.
-        evaluations: Rows times denoiser calls so far.
-        arguments: Keyword arguments of the denoiser's last call, already with the survivors only.
+        number: Which of the fractions it is, from 0.
+        fraction: Of the scheduler calls.
+        step: Index of the step after which it is reached, from 0.
+        rows: Original numbers of the rows that are still there, ascending.
     """
 
-    def __init__(self, pipe: Any, family: Family) -> None:
-        self.pipe = pipe
-        self.family = family
-        self.rows: list[int] = []
-        self.evaluations = 0
-        self.arguments: Mapping[str, Any] = {}
-        self._total = 0  # original number of rows
-        self._multiples: set[int] = set()  # rows of a sample by rows of latents in the last step: 2 with guidance
-        self._sizes: set[int] = set()  # rows of samples since the last step's end
-        self._thread: int | None = None
-        self._hooks: list[Any] = []
-        self._generators: list[torch.Generator] | None = None  # the caller's list, once it was cut
-        self._all_generators: list[torch.Generator] = []
-        self._whole: list[tuple[Tensor, Tensor]] = []  # blended tensors, and what they held at first
+    number: int
+    fraction: float
+    step: int
+    rows: tuple[int, ...]
 
-    def install(self) -> None:
-        """Puts the hooks on the denoisers."""
-        self._thread = threading.get_ident()
-        for name in (*self.family.denoisers, *self.family.companions):
-            module = getattr(self.pipe, name, None)
-            if isinstance(module, torch.nn.Module):
-                hook = self._hook(counted=name in self.family.denoisers)
-                self._hooks.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
-    def remove(self) -> None:
-        """Takes the hooks off and gives the caller's generators and tensors back whole; any number of times."""
-        while self._hooks:
-            self._hooks.pop().remove()
-        if self._generators is not None:
-            self._generators[:] = self._all_generators
-            self._generators = None
-        while self._whole:
-            tensor, whole = self._whole.pop()
-            tensor.data = whole
+OnStage = Callable[[Stage], Sequence[int]]
+"""Gives the rows that survive, ascending, out of `stage.rows`."""
 
-    def begin(self) -> None:
-        """Before a pipeline call, in its thread: nothing is known of its rows."""
-        self._thread = threading.get_ident()
-        self.rows = []
-        self._total = 0
-        self._multiples, self._sizes = set(), set()
+KeptPicture = tuple[Any, Any]
+"""Latents of the given picture, and the mask: 0 where the picture is kept."""
 
-    def end_step(self, latents: Tensor) -> None:
-        """Takes note of a step's end: call it in every step, before shrink.
+
+class RowPruner:
+    """Drops rows of one pipeline call at its stages; a context manager.
+
+    Inside its `with` it takes a call that begins with `begin` and whose every step ends with `end_step`; one call
+    after the other. Leaving takes all hooks off and gives the caller's generators and tensors back whole.
+
+    Args:
+        pipe: A pipeline of diffusers.
+        family: Its family.
+        stages: Fractions of the scheduler calls, ascending. Each is reached after max(1, round(fraction * calls)) of
+            them, never after the last; where several fall together, only the last of them is.
+        on_stage: Called at every stage.
+        kept_picture: What inpainting keeps of the given picture, for the previews; None looks for it among the local
+            variables of the pipeline's loop.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        family: Family,
+        stages: Sequence[float],
+        on_stage: OnStage,
+        *,
+        kept_picture: Callable[[], KeptPicture] | None = None,
+    ) -> None:
+        self._pipe, self._family = pipe, family
+        self._stages, self._on_stage = tuple(stages), on_stage
+        self._kept_picture = kept_picture or self._kept_in_loop
+        self._recorder = X0Recorder(pipe.scheduler)
+        self._surgery = RowSurgery(pipe, family)
+        self._expected_rows: int | None = None  # None: no call has begun
+        self._scheduler_calls: int | None = None
+        self._is_staged = False
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Original numbers of the rows that are still there; empty before the first step's end."""
+        return tuple(self._surgery.rows)
+
+    @property
+    def evaluations(self) -> int:
+        """Rows times denoiser calls so far, in all calls; a row with guidance counts 2."""
+        return self._surgery.evaluations
+
+    @property
+    def was_passed_over(self) -> bool:
+        """Whether a pipeline ran whose steps did not end here."""
+        return bool(self._stages) and self._recorder.calls > 0 and not self._surgery.rows
+
+    def __enter__(self) -> "RowPruner":
+        """Installs what is needed.
 
         Raises:
-            RuntimeError: The latents have another number of rows than they should.
+            ValueError: The scheduler's x0 is not known.
         """
-        if not self.rows:
-            self._total = len(latents)
-            self.rows = list(range(self._total))
-        if len(latents) != len(self.rows):
-            raise RuntimeError(_grown(len(self.rows), len(latents), "latents"))
-        if self._sizes:
-            self._multiples = {size // len(self.rows) for size in self._sizes}
-        self._sizes = set()
+        try:
+            self._recorder.install()
+            self._surgery.install()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
 
-    def shrink(self, keep: Sequence[int], callback_kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Drops all rows but these, at a step's end.
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._surgery.remove()
+        finally:
+            self._recorder.remove()
+
+    def begin(self, call: Mapping[str, Any], *, scheduler_calls: int | None = None) -> None:
+        """Before the first step of a call, in its thread.
 
         Args:
-            keep: Original row numbers, ascending, out of `rows`.
-            callback_kwargs: What the pipeline gave to its callback; not changed.
+            call: The pipeline's arguments by name.
+            scheduler_calls: How many there will be; None takes the pipeline's own count.
+
+        Raises:
+            UnsupportedPipelineError: Noise or attention that depends on the other rows.
+            ValueError: Another scheduler than on entering, or rows that share a generator and need their own.
+        """
+        if self._pipe.scheduler is not self._recorder.scheduler:
+            raise MaAgiqaError(
+                f"Expected the scheduler that the pipeline had on entering, got another "
+                f"{type(self._pipe.scheduler).__name__}. Set it before the `with`."
+            )
+        prompts, rows_per_prompt = prompts_of(call)
+        total = len(prompts) * rows_per_prompt
+        if self._stages and total > 1:
+            check_randomness(self._pipe, self._family, call, total)
+            check_attention_arguments(call)
+        self._expected_rows, self._scheduler_calls, self._is_staged = total, scheduler_calls, False
+        self._surgery.begin()
+        self._recorder.reset()
+
+    def end_step(self, step: int, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
+        """At the end of every step: reaches the stage that is due, and drops the rows that do not survive it.
+
+        Args:
+            step: Its index, from 0.
+            callback_kwargs: What the pipeline gives to its callback; not changed.
 
         Returns:
             What the callback is to return.
-
-        Raises:
-            ValueError: `keep` is empty, not ascending or has rows that are gone.
-            RuntimeError: A tensor has an unexpected number of rows; nothing has been changed then.
         """
-        latents = callback_kwargs["latents"]
-        if not self.rows or self._sizes:
-            self.end_step(latents)
-        keep = [int(row) for row in keep]
-        if not keep or keep != sorted(set(keep)) or not set(keep) <= set(self.rows):
-            raise MaAgiqaError(f"Expected ascending rows out of {self.rows} to keep, got {keep}. Name at least one.")
-        if keep == self.rows:
+        self._surgery.end_step(callback_kwargs["latents"])
+        rows = self.rows
+        if self._expected_rows is None:
+            raise MisusedCallbackError(
+                f"Expected {type(self._pipe).__name__} to be called itself, got a call of another pipeline. Make the "
+                "callback for the pipeline that is called."
+            )
+        if len(rows) > self._expected_rows or (not self._is_staged and len(rows) != self._expected_rows):
+            raise MisusedCallbackError(
+                f"Expected {self._expected_rows} rows from the prompts and pictures per prompt, got {len(rows)}. Give "
+                "one picture per prompt, or one for all."
+            )
+        number = self._stage_after(step)
+        if number is None:
             return callback_kwargs
-        positions = [self.rows.index(row) for row in keep]
-        frame = pipeline_frame(self.pipe)
-        variables = dict(frame.f_locals) if frame is not None else {}
-        del frame  # it would keep every tensor of the call alive
-        returned = {name: self._shrunk_return(name, value, positions) for name, value in callback_kwargs.items()}
-        if len(self.rows) == self._total:
-            self._whole = self._find_blended(variables)
-        for tensor, whole in self._whole:
-            # `.data` swaps what a tensor holds: the pipeline's variable is another name for the same object.
-            tensor.data = _select(whole, _indices(keep, self._total, len(whole) // self._total))
-        self._cut_scheduler(latents.shape, positions)
-        self._cut_generators(variables.get("generator"), keep)
-        self.rows = keep
-        return returned
+        kept = self._on_stage(Stage(number, self._stages[number], step, rows))
+        self._is_staged = True
+        return self._surgery.keep(kept, callback_kwargs)
 
-    def composed(self, x0: Tensor) -> Tensor:
-        """The estimate with what inpainting keeps of the given picture put in, where the loop does that at its end."""
-        frame = pipeline_frame(self.pipe)
+    @torch.no_grad()
+    def previews(self, previewer: Previewer) -> Tensor:
+        """Pictures of all rows that are there, as they will come out by the last prediction.
+
+        Returns:
+            (B, 3, H, W) float32 RGB in [0, 1].
+        """
+        x0 = self._recorder.x0
+        if x0 is None:
+            raise MisusedCallbackError(
+                "Expected a scheduler call before the callback, got none. Use the pipe's own scheduler."
+            )
+        given, mask = self._kept_picture()
+        if isinstance(given, Tensor) and isinstance(mask, Tensor):
+            x0 = (1 - mask.to(x0)) * given.to(x0) + mask.to(x0) * x0
+        return previewer.pictures(x0, self._surgery.arguments)
+
+    def _stage_after(self, step: int) -> int | None:
+        calls = int(self._pipe.num_timesteps) if self._scheduler_calls is None else self._scheduler_calls
+        due = [
+            number for number, fraction in enumerate(self._stages) if calls > 1 and call_of(fraction, calls) == step + 1
+        ]
+        return due[-1] if due else None
+
+    def _kept_in_loop(self) -> KeptPicture:
+        frame = pipeline_frame(self._pipe)
         variables = dict(frame.f_locals) if frame is not None else {}
         del frame
-        given, mask = variables.get("image_latents"), variables.get("init_mask")
-        if "image_latents" not in self.family.blended or not isinstance(given, Tensor) or not isinstance(mask, Tensor):
-            return x0
-        return blended(x0, given, mask)
-
-    def _hook(self, *, counted: bool) -> Callable[..., Any]:
-        def before_forward(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if threading.get_ident() != self._thread:
-                return None
-            name = next((name for name in _SAMPLE_NAMES if name in kwargs), None)
-            size = len(args[0] if name is None else kwargs[name])
-            if counted:
-                self.evaluations += size
-                self._sizes.add(size)
-            if self.rows and len(self.rows) < self._total:
-                multiple, rest = divmod(size, len(self.rows))
-                if rest or multiple not in {1, *self._multiples}:
-                    raise RuntimeError(_grown(len(self.rows), size, type(module).__name__))
-                kwargs = self._shrunk_arguments(kwargs, multiple)
-            if counted:
-                self.arguments = kwargs
-            return args, kwargs
-
-        return before_forward
-
-    def _shrunk_arguments(self, kwargs: dict[str, Any], multiple: int) -> dict[str, Any]:
-        """Whatever the callback could not return still has the rows of the beginning."""
-        changed = dict(kwargs)
-        for path in self.family.batch_arguments:
-            name, _, entry = path.partition(".")
-            value = changed.get(name)
-            if value is None:
-                continue
-            if not entry:
-                changed[name] = self._survivors_of(value, path, multiple)
-            elif value.get(entry) is not None:
-                changed[name] = {**value, entry: self._survivors_of(value[entry], path, multiple)}
-        return changed
-
-    def _survivors_of(self, value: Any, name: str, multiple: int) -> Any:
-        if isinstance(value, list | tuple):
-            if any(isinstance(entry, Tensor) for entry in value):  # one tensor per adapter, each with all rows
-                return type(value)(self._survivors_of(entry, name, multiple) for entry in value)
-            if len(value) == multiple * self._total:
-                return type(value)(value[index] for index in _indices(self.rows, self._total, multiple))
-            return value
-        if not isinstance(value, Tensor) or value.ndim == 0:
-            return value
-        if len(value) == multiple * self._total:
-            return _select(value, _indices(self.rows, self._total, multiple))
-        if len(value) in (1, multiple * len(self.rows)):
-            return value
-        raise RuntimeError(
-            f"Expected {name} of the denoiser to have {multiple * len(self.rows)} rows (or {multiple * self._total} "
-            f"from the beginning), got {len(value)}. Something else changes the batch: take it out of the call."
-        )
-
-    def _shrunk_return(self, name: str, value: Any, positions: list[int]) -> Any:
-        if isinstance(value, list | tuple):
-            return type(value)(self._shrunk_return(name, entry, positions) for entry in value)
-        if not isinstance(value, Tensor) or value.ndim == 0:
-            return value
-        rows = len(self.rows)
-        if len(value) == rows:
-            return _select(value, positions)
-        if len(value) == 2 * rows:
-            return _select(value, _indices(positions, rows, 2))
-        if len(value) in (1, self._total, 2 * self._total):  # this pipeline shows it and does not take it back
-            return value
-        raise RuntimeError(
-            f"Expected {name} to have {rows} or {2 * rows} rows at the step's end, got {len(value)}. Something else "
-            "changes the batch: take it out of the call."
-        )
-
-    def _cut_scheduler(self, shape: torch.Size, positions: list[int]) -> None:
-        state = vars(self.pipe.scheduler)
-        for name, value in list(state.items()):
-            if name != "_internal_dict":  # the configuration
-                cut = _cut_history(value, shape, positions)
-                if cut is not value:
-                    state[name] = cut
-
-    def _cut_generators(self, generators: object, keep: list[int]) -> None:
-        if self._generators is None:
-            if not isinstance(generators, list) or len(generators) != self._total:
-                return  # one for all, or none: nothing is drawn from it any more, the caller of this class sees to that
-            self._generators, self._all_generators = generators, list(generators)
-        self._generators[:] = [self._all_generators[row] for row in keep]
-
-    def _find_blended(self, variables: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:
-        """The loop's own tensors, each once, with what they hold now."""
-        found: dict[int, Tensor] = {}
-        for name in self.family.blended:
-            value = variables.get(name)
-            if not isinstance(value, Tensor) or value.ndim == 0 or len(value) == 1:
-                continue
-            if len(value) not in (self._total, 2 * self._total):
-                raise RuntimeError(
-                    f"Expected {name} in the pipeline's loop to have {self._total} or {2 * self._total} rows, got "
-                    f"{len(value)}. Give one picture per row, or one for all."
-                )
-            found[id(value)] = value
-        return [(tensor, tensor.data) for tensor in found.values()]
+        if "image_latents" not in self._family.blended:
+            return None, None
+        return variables.get("image_latents"), variables.get("init_mask")
 
 
-def blended(x0: Tensor, given: Tensor, mask: Tensor) -> Tensor:
-    """The estimate where the mask is 1, the given picture where it is 0."""
-    return (1 - mask.to(x0)) * given.to(x0) + mask.to(x0) * x0
+@contextmanager
+def watched_calls(pipe: Any, on_call: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Tells of every call of the pipeline inside the block, before it does anything.
 
+    Every pipeline checks its inputs first: the moment to see what it was called with.
 
-def pipeline_frame(pipe: Any) -> FrameType | None:
-    """The frame of this pipeline's running `__call__`, looked for outwards from here; None if it is not running."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == "__call__" and frame.f_locals.get("self") is pipe:
-            return frame
-        frame = frame.f_back
-    return None
+    Args:
+        on_call: Gets the pipeline's local variables, its arguments among them.
+    """
+    check, own_check = pipe.check_inputs, vars(pipe).get("check_inputs")
 
+    @functools.wraps(check)
+    def check_inputs(*args: Any, **kwargs: Any) -> Any:
+        checked = check(*args, **kwargs)
+        frame = pipeline_frame(pipe)
+        if frame is not None:
+            variables = dict(frame.f_locals)
+            del frame
+            on_call(variables)
+        return checked
 
-def _indices(rows: Sequence[int], total: int, multiple: int) -> list[int]:
-    """These rows in each of `multiple` blocks of `total`."""
-    return [block * total + row for block in range(multiple) for row in rows]
-
-
-def _select(tensor: Tensor, indices: Sequence[int]) -> Tensor:
-    return tensor.index_select(0, torch.tensor(indices, device=tensor.device))
-
-
-def _cut_history(value: Any, shape: torch.Size, positions: list[int]) -> Any:
-    """The value with every tensor of this whole shape cut, the same object where there is none."""
-    if isinstance(value, Tensor):
-        return _select(value, positions) if value.shape == shape else value
-    if isinstance(value, list | tuple | deque):
-        entries = [_cut_history(entry, shape, positions) for entry in value]
-        if all(new is old for new, old in zip(entries, value, strict=True)):
-            return value
-        if isinstance(value, deque):
-            return deque(entries, value.maxlen)
-        return type(value)(entries)
-    if isinstance(value, dict):
-        changed = {key: _cut_history(entry, shape, positions) for key, entry in value.items()}
-        return value if all(changed[key] is value[key] for key in value) else changed
-    return value
-
-
-def _grown(expected: int, got: int, where: str) -> str:
-    return (
-        f"Expected {expected} rows, got {got} in {where}: the batch grew back, so that the pictures would be wrong. "
-        "Something else changes it, such as another callback; take it out of the call."
-    )
+    vars(pipe)["check_inputs"] = check_inputs
+    try:
+        yield
+    finally:
+        if own_check is not None:
+            vars(pipe)["check_inputs"] = own_check
+        else:
+            vars(pipe).pop("check_inputs", None)

@@ -1,6 +1,6 @@
-"""When is pruned, and who goes on: the best of each prompt at every stage, of equal ones the earlier row."""
+"""When candidates are pruned, and which survive: the best of each prompt at a stage, of equal ones the earlier row."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 Scores = Mapping[int, float]
@@ -14,7 +14,7 @@ class PruningStep:
         step: Index of the step after which it was decided, from 0.
         fraction: Of `prune_at`.
         scores: Of the previews, by original row.
-        kept: Original rows that go on, ascending.
+        kept: Original rows that survive, ascending.
         dropped: The others.
     """
 
@@ -23,6 +23,12 @@ class PruningStep:
     scores: Mapping[int, float]
     kept: tuple[int, ...]
     dropped: tuple[int, ...]
+
+    @classmethod
+    def of(cls, step: int, fraction: float, scores: Scores, kept: Iterable[int]) -> "PruningStep":
+        """What is not kept was dropped."""
+        survivors = tuple(sorted(kept))
+        return cls(step, fraction, scores, survivors, tuple(row for row in scores if row not in survivors))
 
 
 def call_of(fraction: float, calls: int) -> int:
@@ -33,7 +39,7 @@ def call_of(fraction: float, calls: int) -> int:
 def kept_rows(
     scores: Scores, keep: int, *, groups: Mapping[int, Hashable] | None = None, min_score: float | None = None
 ) -> list[int]:
-    """The rows that go on.
+    """The rows that survive.
 
     Args:
         scores: By row.
@@ -58,11 +64,11 @@ def kept_rows(
 def is_out(
     candidate: Sequence[float], earlier: Sequence[Sequence[float]], keep: int, min_score: float | None = None
 ) -> bool:
-    """Whether a candidate cannot be kept at its last stage, whoever is still to come.
+    """Whether a candidate cannot be kept at its last stage, whatever candidates are still to come.
 
     It is out if `keep` earlier candidates are at least as good at this stage and at every stage before: wherever it
-    had gone on, they would have gone on too, and stand before it now. Of those below `min_score` only the best of all
-    can stay, so that there one such candidate suffices.
+    had survived, they would have survived too, and they are ahead of it now. Of those below `min_score` only the best
+    of all can stay, so that there one such candidate suffices.
 
     Args:
         candidate: Its scores at the stages so far.
@@ -86,7 +92,7 @@ def kept_by_stage(
     """What pruning all candidates together would have done, from candidates that were stopped only where `is_out`.
 
     Returns:
-        Per stage that candidates have reached: the scores of those that came so far, and who of them goes on.
+        Per stage that candidates have reached: the scores of those that came so far, and which of them survive.
     """
     alive = list(range(len(candidates)))
     stages = []

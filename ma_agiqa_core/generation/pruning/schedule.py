@@ -1,4 +1,4 @@
-"""`prune_at`: after which fractions of the steps how many candidates go on; read and checked here for all."""
+"""`prune_at`: after which fractions of the steps how many candidates survive; read and checked here for all."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -18,9 +18,28 @@ class PruneSchedule:
 
     Attributes:
         stages: Fractions of the steps, ascending and between 0 and 1, with keep counts that do not rise.
+
+    Example:
+        >>> schedule = PruneSchedule.parse("0.7:2, 0.4:4")
+        >>> schedule.stages
+        ((0.4, 4), (0.7, 2))
+        >>> schedule == PruneSchedule.of({0.4: 4, 0.7: 2})
+        True
+        >>> schedule.check(n=8, keep=2)  # raises what these candidates cannot follow
+        >>> schedule.fractions, schedule.counts
+        ((0.4, 0.7), (4, 2))
     """
 
     stages: tuple[tuple[float, int], ...] = ()
+
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        return tuple(fraction for fraction, _ in self.stages)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many candidates survive each stage."""
+        return tuple(count for _, count in self.stages)
 
     @classmethod
     def of(cls, given: Any) -> "PruneSchedule":
@@ -51,7 +70,7 @@ class PruneSchedule:
             if match is None:
                 raise MaAgiqaError(
                     f"Expected prune_at in the form 0.4:4, got {part!r} in {text!r}. Write fractions of the steps with "
-                    'how many go on, such as "0.4:4, 0.7:2", or nothing to finish all.'
+                    'how many survive, such as "0.4:4, 0.7:2", or nothing to finish all.'
                 )
             stages.append((int(match[1]) if match[1].isdigit() else float(match[1]), int(match[2])))
         return cls(_checked(stages, f"in {text!r}"))
@@ -64,7 +83,7 @@ class PruneSchedule:
             keep: How many are wanted in the end.
 
         Raises:
-            ValueError: More are to go on than there are, or fewer are left than are wanted.
+            ValueError: More are to survive than there are, or fewer are left than are wanted.
         """
         if not self.stages:
             return
@@ -78,15 +97,30 @@ class PruneSchedule:
             )
 
 
+def checked_fraction(given: Any, name: str = "", where: str = "") -> float:
+    """A fraction of the steps as Python's own number.
+
+    Args:
+        name: Where they belong, for the error.
+        where: What was given as a whole.
+
+    Raises:
+        ValueError: It is no number between 0 and 1.
+    """
+    fraction = real_number(given)
+    if fraction is None or not 0 < fraction < 1:  # NaN is not either
+        got = repr(given) if fraction is None else given
+        raise MaAgiqaError(
+            f"Expected fractions between 0 and 1{name}, got {got}{where}. 0.4 is after 40 % of the steps."
+        )
+    return fraction
+
+
 def _checked(stages: Iterable[tuple[Any, Any]], where: str) -> tuple[tuple[float, int], ...]:
     """Stages with Python's own numbers, ascending."""
     counts: dict[float, int] = {}
     for given, count in stages:
-        fraction, keep = real_number(given), whole_number(count)
-        if fraction is None or not 0 < fraction < 1:  # NaN is not either
-            raise MaAgiqaError(
-                f"Expected fractions between 0 and 1 in prune_at, got {given} {where}. 0.4 is after 40 % of the steps."
-            )
+        fraction, keep = checked_fraction(given, " in prune_at", f" {where}"), whole_number(count)
         if keep is None or keep < 1:
             raise MaAgiqaError(f"Expected whole numbers of at least 1 to keep, got {count!r} at {fraction:g} {where}.")
         if fraction in counts:

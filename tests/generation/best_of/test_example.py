@@ -63,7 +63,7 @@ def test_two_scorers_choose_by_rank(example: ModuleType, folder: Path, tmp_path:
     [
         (["--pipeline", "no/such/folder"], "Expected"),
         (["--n", "0"], "Expected n as a whole number of at least 1, got 0"),
-        (["--prune-at", "half"], "expected pairs such as 0.4:4,0.7:2, got 'half'"),
+        (["--prune-at", "half"], "in the form 0.4:4, got 'half'"),
         (["--scorer", "none.safetensors"], "Expected"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Batches that take turns: one computes at a time, all are decided on together, none outlives a failure."""
+"""Batches in lockstep: one computes at a time, all are decided on together, none outlives a failure."""
 
 import contextvars
 import threading
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from ma_agiqa_core.generation.best_of.lockstep import BatchEnded, Ended, Pause, light_copy, run_together
+from ma_agiqa_core.generation.best_of.lockstep import BatchEnded, Ended, Pause, light_copy, run_in_lockstep
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def renamed(reports: Sequence[str]) -> list[str]:
 
 def test_all_batches_pause_before_any_goes_on() -> None:
     batches = Batches()
-    assert run_together(["a", "b", "c"], batches.run, renamed) == ["a''", "b''", "c''"]
+    assert run_in_lockstep(["a", "b", "c"], batches.run, renamed) == ["a''", "b''", "c''"]
     assert batches.log == [("a", 0), ("b", 0), ("c", 0), ("a'", 1), ("b'", 1), ("c'", 1)]
 
 
@@ -60,7 +60,7 @@ def test_decisions_are_made_in_the_callers_thread_with_all_reports() -> None:
         seen.append(list(reports))
         return reports
 
-    run_together(["a", "b"], Batches().run, decide)
+    run_in_lockstep(["a", "b"], Batches().run, decide)
     assert seen == [["a", "b"], ["a", "b"]]
 
 
@@ -72,13 +72,13 @@ def test_one_batch_needs_no_thread() -> None:
         pause(None)
         return pause(batch)
 
-    assert run_together(["a"], run, renamed) == ["a'"]
+    assert run_in_lockstep(["a"], run, renamed) == ["a'"]
     assert threads == [threading.main_thread()]
-    assert run_together(["a"], run, lambda reports: [Ended()]) == [None]
+    assert run_in_lockstep(["a"], run, lambda reports: [Ended()]) == [None]
 
 
 def test_no_batches() -> None:
-    assert run_together([], Batches().run, renamed) == []
+    assert run_in_lockstep([], Batches().run, renamed) == []
 
 
 def test_ended_batches_have_no_result_and_the_others_go_on() -> None:
@@ -87,7 +87,7 @@ def test_ended_batches_have_no_result_and_the_others_go_on() -> None:
     def decide(reports: Sequence[str]) -> list[Any]:
         return [Ended() if report == "b" else report for report in reports]
 
-    assert run_together(["a", "b", "c"], batches.run, decide) == ["a", None, "c"]
+    assert run_in_lockstep(["a", "b", "c"], batches.run, decide) == ["a", None, "c"]
     assert sorted(batches.left) == ["a", "b", "c"]
 
 
@@ -98,7 +98,7 @@ def test_batches_may_finish_at_different_times() -> None:
         return batch
 
     counts: list[int] = []
-    run_together([3, 0, 1], run, lambda reports: counts.append(len(reports)) or reports)  # type: ignore[func-returns-value]
+    run_in_lockstep([3, 0, 1], run, lambda reports: counts.append(len(reports)) or reports)  # type: ignore[func-returns-value]
     assert counts == [2, 1, 1]
 
 
@@ -111,7 +111,7 @@ def test_an_error_while_deciding_ends_all(names: list[str], error: type[BaseExce
         raise error("no")
 
     with pytest.raises(error, match="no"):
-        run_together(names, batches.run, decide)
+        run_in_lockstep(names, batches.run, decide)
     assert sorted(batches.left) == names
 
 
@@ -129,7 +129,7 @@ def test_an_error_in_one_batch_ends_the_others(at: tuple[str, int], error: type[
         return batches.run(batch, pause_or_fail)
 
     with pytest.raises(error, match="here"):
-        run_together(["a", "b", "c"], run, renamed)
+        run_in_lockstep(["a", "b", "c"], run, renamed)
     assert len(batches.left) == len({batch for batch, _ in batches.log if len(batch) == 1})
 
 
@@ -145,18 +145,18 @@ def test_a_computing_batch_ends_at_its_next_step(monkeypatch: pytest.MonkeyPatch
             interrupted.wait(30)
             pause(None)
 
-    from ma_agiqa_core.generation.best_of import lockstep as together
+    from ma_agiqa_core.generation.best_of import lockstep
 
     def interrupt(semaphore: threading.Semaphore, **_: Any) -> bool:
         started.wait(30)
         raise KeyboardInterrupt
 
-    end = together._Turn.end
+    end = lockstep._Coroutine.end
 
-    def end_then_let_go(turn: Any) -> None:
-        turn._is_ending = True
+    def end_then_let_go(coroutine: Any) -> None:
+        coroutine._is_ending = True
         interrupted.set()
-        end(turn)
+        end(coroutine)
 
     class Interrupted(threading.Semaphore):
         def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
@@ -164,10 +164,10 @@ def test_a_computing_batch_ends_at_its_next_step(monkeypatch: pytest.MonkeyPatch
                 interrupt(self)
             return super().acquire(blocking, timeout)
 
-    monkeypatch.setattr(together._Turn, "end", end_then_let_go)
-    monkeypatch.setattr(together.threading, "Semaphore", Interrupted)
+    monkeypatch.setattr(lockstep._Coroutine, "end", end_then_let_go)
+    monkeypatch.setattr(lockstep.threading, "Semaphore", Interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_together(["a", "b"], run, renamed)
+        run_in_lockstep(["a", "b"], run, renamed)
     assert steps == [0]
 
 
@@ -205,7 +205,7 @@ def test_what_torch_keeps_per_thread_is_the_same_in_all_batches(enter: Callable[
     try:
         with enter():
             expected = surroundings(None, renamed)
-            assert run_together([0, 1], surroundings, renamed) == [expected] * 2
+            assert run_in_lockstep([0, 1], surroundings, renamed) == [expected] * 2
     finally:
         VARIABLE.reset(token)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from project_paths import ROOT, SUPPORT
 
-SCRIPT = SUPPORT / "spread_runs.py"
+SCRIPT = SUPPORT / "process_runs.py"
 RUNS = ["pruned", "two stages", "all finished", "sequential", "one candidate", "rounds", "by rank", "afterwards"]
 
 
@@ -72,9 +72,3 @@ def test_one_that_fails_ends_the_others(made: list[dict[str, Any]]) -> None:
     alone, first, second = [outcome["failing"]["error"] for outcome in made]
     assert alone == second == "ZeroDivisionError: broken"
     assert first == "OtherProcessError: Process 1 failed: ZeroDivisionError: broken"
-
-
-def test_mistakes_are_told_by_all(made: list[dict[str, Any]]) -> None:
-    told = "MaAgiqaError: Expected n as a whole number of at least 1, got 0"
-    for outcome in made:
-        assert outcome["misspelt"]["error"].startswith(told)

@@ -159,7 +159,7 @@ def test_where_memory_runs_out_batches_are_halved(pipe, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return call(self, *args, **kwargs)
 
-    monkeypatch.setattr(calibration_module, "_check_call", lambda *_: "num_images_per_prompt")
+    monkeypatch.setattr(calibration_module, "check_call", lambda *_: "num_images_per_prompt")
     monkeypatch.setattr(type(pipe), "__call__", small)
     settings: dict[str, Any] = {"n": 5, "fractions": [0.5], "num_inference_steps": 2, **SIZE}
     report = calibrate(pipe, bright(), PROMPTS, **settings)
@@ -230,24 +230,19 @@ def test_the_pipeline_is_left_as_it_was(pipe):
     ("changes", "message"),
     [
         ({"n": 1}, "n of at least 2, got 1"),
-        ({"n": 0}, "n as a whole number of at least 1, got 0"),
         ({"batch_size": 0}, "batch_size as a whole number of at least 1, got 0"),
         ({"target_share": 0}, "target_share above 0 and up to 1, got 0"),
         ({"target_share": 90}, "got 90. 0.9 is 90 %"),
         ({"fractions": ()}, "at least one fraction, got none"),
         ({"fractions": (0.2, 1.0)}, "between 0 and 1, got 1.0"),
-        ({"fractions": (0, 0.5)}, "between 0 and 1, got 0.0"),
-        ({"fractions": (float("nan"),)}, "between 0 and 1, got nan"),
+        ({"fractions": (0, 0.5)}, r"between 0 and 1, got 0\. "),
         ({"prompts": []}, "at least one prompt, got none"),
         ({"prompts": None}, "at least one prompt, got none"),
         ({"prompts": ["a", " "]}, "text as prompt 1, got ' '"),
         ({"prompts": [3]}, "text as prompt 0, got 3"),
         ({"generator": []}, "Expected no generator in"),
-        ({"num_images_per_prompt": 3}, "Expected no num_images_per_prompt in"),
-        ({"callback_on_step_end": print}, "Expected no callback_on_step_end in"),
         ({"prompt": "a"}, "multiple values|Expected no prompt among"),
         ({"output_type": "pt"}, "Expected no output_type among"),
-        ({"wings": 2}, "arguments of StableDiffusionPipeline, got 'wings'"),
         ({"preview": "nonsense"}, "got 'nonsense'"),
     ],
 )
@@ -260,7 +255,7 @@ def test_mistakes_are_told_before_the_first_step(pipe, monkeypatch, changes, mes
 
 
 def test_pipelines_and_schedulers_that_cannot_be_watched_are_refused(tiny_pipelines, pipe):
-    with pytest.raises(ValueError, match="PixArtSigmaPipeline: nobody can look at its candidates on the way"):
+    with pytest.raises(ValueError, match="callback_on_step_end, got PixArtSigmaPipeline"):
         calibrate(tiny_pipelines.pipeline("pixart_sigma"), bright(), PROMPTS, n=2)
     with pytest.raises(ValueError, match="several pictures in a call, got padding_mask_crop"):
         calibrate(tiny_pipelines.pipeline("sd_inpaint"), bright(), PROMPTS, n=2, padding_mask_crop=4)

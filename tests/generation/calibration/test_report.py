@@ -105,7 +105,7 @@ def test_too_few_prompts(prompts, more):
     assert report.recommended.prune_at == {}
     assert report.recommended.share_of_gain_lower_bound is None
     assert f"prune nothing: {prompts} prompt" in str(report)
-    assert f"say nothing of others. Take {more} more, 10 at least." in str(report)
+    assert f"Take {more} more, 10 at least." in str(report)
 
 
 def test_a_stranger_can_read_it(report):
@@ -115,7 +115,7 @@ def test_a_stranger_can_read_it(report):
         "StableDiffusionPipeline with DDIMScheduler, 20 steps: 30 prompts, best of 8 by lite@1.",
         f"One picture at random scores {report.random:.2f}, the best of 8 {report.best:.2f} (+",
         "for 320 network evaluations.",
-        "clip@2, which only watches: ",
+        "clip@2, only reported: ",
         "rank correlation",
         "winner survives",
         "regret in score",

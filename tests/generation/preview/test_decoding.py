@@ -15,7 +15,7 @@ from torch import Tensor
 from ma_agiqa_core.generation.pipelines.latents import unpacked
 from ma_agiqa_core.generation.preview import decoding as preview_module
 from ma_agiqa_core.generation.preview.decoding import Previewer
-from ma_agiqa_core.generation.preview.x0 import StepWatch
+from ma_agiqa_core.generation.preview.x0 import X0Recorder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -113,15 +113,15 @@ def test_final_latents_give_the_pipelines_own_picture(tiny_pipelines: ModuleType
 
 @pytest.mark.parametrize("name", ["sdxl", "flux", "wan"])
 def test_the_last_x0_is_the_result(tiny_pipelines: ModuleType, name: str) -> None:
-    """Their schedulers end without noise: watch and preview together give the finished picture."""
+    """Their schedulers end without noise: recorder and preview together give the finished picture."""
     pipe = built(tiny_pipelines, name)
-    watch = StepWatch(pipe.scheduler)
-    watch.install()
+    recorder = X0Recorder(pipe.scheduler)
+    recorder.install()
     pictures, _, arguments = call(tiny_pipelines, name, pipe)
-    x0 = watch.x0
+    x0 = recorder.x0
     assert x0 is not None
-    assert watch.calls == 2
-    watch.remove()
+    assert recorder.calls == 2
+    recorder.remove()
 
     preview = Previewer(pipe, family(LAYOUTS[name]), "vae").pictures(x0, arguments)
 

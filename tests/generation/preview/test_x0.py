@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ma_agiqa_core.generation.preview.x0 import WATCHED_SCHEDULERS, StepWatch
+from ma_agiqa_core.generation.pipelines.schedulers import SCHEDULERS
+from ma_agiqa_core.generation.preview.x0 import X0Recorder
 
 # warnings of diffusers' own
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -22,7 +23,7 @@ FLOW_SETTINGS = {"use_flow_sigmas": True, "flow_shift": 3.0}
 NO_CLIP = {"clip_sample": False}
 
 # (class, settings, predictions); unlike settings of one class are rows of their own
-SCHEDULERS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
+SETTINGS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("DDIMScheduler", NO_CLIP, (EPSILON, V, SAMPLE)),
     ("DDIMScheduler", {**NO_CLIP, "timestep_spacing": "trailing", "rescale_betas_zero_snr": True}, (V,)),
     ("DDPMScheduler", NO_CLIP, (EPSILON, V, SAMPLE)),
@@ -50,7 +51,7 @@ SCHEDULERS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
 ENDS_WITH_NOISE = ("DDIMScheduler", "PNDMScheduler", "DDPMScheduler", "DEISMultistepScheduler")  # a little
 CASES = [
     pytest.param(name, settings, prediction, id="-".join([name, prediction, *map(str, settings.values())]))
-    for name, settings, predictions in SCHEDULERS
+    for name, settings, predictions in SETTINGS
     for prediction in predictions
 ]
 
@@ -111,8 +112,8 @@ def denoise(scheduler: Any, latents: Tensor, model: Any, after: Any) -> Tensor:
 def test_a_perfect_models_x0_is_the_truth_at_every_step(name: str, settings: dict[str, Any], prediction: str) -> None:
     scheduler = build(name, settings, prediction)
     x0 = random(1)
-    watch = StepWatch(scheduler)
-    watch.install()
+    recorder = X0Recorder(scheduler)
+    recorder.install()
     seen: list[Tensor] = []
 
     def model(latents: Tensor, timestep: Tensor) -> Tensor:
@@ -121,13 +122,13 @@ def test_a_perfect_models_x0_is_the_truth_at_every_step(name: str, settings: dic
         return perfect(prediction, latents, x0, *noise_level(scheduler, timestep))
 
     def after(*_: Any) -> None:
-        assert watch.x0 is not None
-        seen.append(watch.x0)
+        assert recorder.x0 is not None
+        seen.append(recorder.x0)
 
     start = random(2) * float(getattr(scheduler, "init_noise_sigma", 1.0))
     final = denoise(scheduler, start, model, after)
 
-    assert watch.calls == len(seen) == len(scheduler.timesteps)
+    assert recorder.calls == len(seen) == len(scheduler.timesteps)
     for estimate in seen:
         assert estimate.dtype == torch.float32
         torch.testing.assert_close(estimate, x0, atol=2e-4, rtol=0)
@@ -142,20 +143,20 @@ def test_any_models_x0_is_what_the_scheduler_makes_of_it(
 ) -> None:
     """The reference runs in float32 from the very latents and predictions, a copy of the scheduler each time."""
     scheduler = build(name, settings, prediction)
-    watch = StepWatch(scheduler)
+    recorder = X0Recorder(scheduler)
     before: list[Any] = []
 
     def model(latents: Tensor, timestep: Tensor) -> Tensor:
-        watch.remove()
+        recorder.remove()
         before.append(copy.deepcopy(scheduler))
-        watch.install()
+        recorder.install()
         return random(len(before), dtype)
 
     def after(output: Tensor, timestep: Tensor, latents: Tensor, result: Any) -> None:
         expected, error = own_x0(before[-1], output.float(), timestep, latents.float())
-        assert watch.x0 is not None
-        assert watch.x0.dtype == torch.float32
-        torch.testing.assert_close(watch.x0, expected, atol=error, rtol=1e-5)
+        assert recorder.x0 is not None
+        assert recorder.x0.dtype == torch.float32
+        torch.testing.assert_close(recorder.x0, expected, atol=error, rtol=1e-5)
 
     start = (random(20) * float(getattr(scheduler, "init_noise_sigma", 1.0))).to(dtype)
     denoise(scheduler, start, model, after)
@@ -189,8 +190,8 @@ def scheduler_index(scheduler: Any) -> int | None:
     return getattr(scheduler, "step_index", 0)
 
 
-def test_every_watched_scheduler_is_tested() -> None:
-    assert {name for name, _, _ in SCHEDULERS} == WATCHED_SCHEDULERS
+def test_every_known_scheduler_is_tested() -> None:
+    assert {name for name, _, _ in SETTINGS} == set(SCHEDULERS)
 
 
 @pytest.mark.parametrize(
@@ -207,59 +208,48 @@ def test_every_watched_scheduler_is_tested() -> None:
 def test_x0_is_clipped_as_the_scheduler_clips_it(name: str, settings: dict[str, Any]) -> None:
     scheduler = build(name, settings, EPSILON)
     before = copy.deepcopy(scheduler)
-    watch = StepWatch(scheduler)
-    watch.install()
+    recorder = X0Recorder(scheduler)
+    recorder.install()
     timestep = scheduler.timesteps[0]
     scheduler.scale_model_input(random(1), timestep)
     scheduler.step(random(1), timestep, random(2))
 
-    assert watch.x0 is not None
-    torch.testing.assert_close(watch.x0, own_x0(before, random(1), timestep, random(2))[0], atol=1e-5, rtol=1e-5)
-    assert float(watch.x0.abs().max()) <= 1 + 1e-6
+    assert recorder.x0 is not None
+    torch.testing.assert_close(recorder.x0, own_x0(before, random(1), timestep, random(2))[0], atol=1e-5, rtol=1e-5)
+    assert float(recorder.x0.abs().max()) <= 1 + 1e-6
 
 
 def test_a_predicted_variance_is_left_out() -> None:
     scheduler = build("DDPMScheduler", {"variance_type": "learned_range", "clip_sample": False}, EPSILON)
-    watch = StepWatch(scheduler)
-    watch.install()
+    recorder = X0Recorder(scheduler)
+    recorder.install()
     output = torch.cat([random(1), random(2)], dim=1)
     expected = scheduler.step(output, scheduler.timesteps[1], random(3)).pred_original_sample
 
-    assert watch.x0 is not None
-    torch.testing.assert_close(watch.x0, expected)
-
-
-def test_the_list_of_generators_is_seen_itself() -> None:
-    scheduler = build("DDIMScheduler", NO_CLIP, EPSILON)
-    watch = StepWatch(scheduler)
-    watch.install()
-    generators = [torch.Generator() for _ in range(SHAPE[0])]
-    scheduler.step(random(1), scheduler.timesteps[0], random(2), generator=generators)
-    assert watch.generators is generators
-    scheduler.step(random(1), scheduler.timesteps[1], random(2), generator=torch.Generator())
-    assert watch.generators is None
+    assert recorder.x0 is not None
+    torch.testing.assert_close(recorder.x0, expected)
 
 
 def test_removing_leaves_no_trace() -> None:
     scheduler = build("DDIMScheduler", NO_CLIP, EPSILON)
     signature = inspect.signature(scheduler.step)
-    watch = StepWatch(scheduler)
-    watch.install()
-    watch.install()
+    recorder = X0Recorder(scheduler)
+    recorder.install()
+    recorder.install()
     assert inspect.signature(scheduler.step) == signature  # pipelines ask it for eta and generator
     scheduler.step(random(1), scheduler.timesteps[0], random(2))
-    assert watch.calls == 1
-    watch.remove()
-    watch.remove()
+    assert recorder.calls == 1
+    recorder.remove()
+    recorder.remove()
     assert "step" not in vars(scheduler)
     scheduler.step(random(1), scheduler.timesteps[1], random(2))
-    assert (watch.calls, watch.x0, watch.generators) == (0, None, None)
+    assert (recorder.calls, recorder.x0) == (0, None)
 
 
 @pytest.mark.parametrize("inner_first", [True, False])
-def test_two_watches_on_one_scheduler(inner_first: bool) -> None:
+def test_two_recorders_on_one_scheduler(inner_first: bool) -> None:
     scheduler = build("DDIMScheduler", NO_CLIP, EPSILON)
-    inner, outer = StepWatch(scheduler), StepWatch(scheduler)
+    inner, outer = X0Recorder(scheduler), X0Recorder(scheduler)
     inner.install()
     outer.install()
     scheduler.step(random(1), scheduler.timesteps[0], random(2))
@@ -275,25 +265,11 @@ def test_two_watches_on_one_scheduler(inner_first: bool) -> None:
 
 def test_a_failing_step_counts_for_nothing() -> None:
     scheduler: Any = diffusers.DDIMScheduler()
-    watch = StepWatch(scheduler)
-    watch.install()
+    recorder = X0Recorder(scheduler)
+    recorder.install()
     with pytest.raises(ValueError, match="set_timesteps"):
         scheduler.step(random(1), 10, random(2))
-    assert (watch.calls, watch.x0) == (0, None)
-
-
-def test_shrinking_keeps_rows() -> None:
-    scheduler = build("EulerDiscreteScheduler", {}, EPSILON)
-    watch = StepWatch(scheduler)
-    watch.install()
-    watch.shrink([0])  # nothing there yet
-    scheduler.scale_model_input(random(2), scheduler.timesteps[0])
-    full = scheduler.step(random(1), scheduler.timesteps[0], random(2)).pred_original_sample
-    watch.shrink([0, 2])
-    assert watch.x0 is not None
-    torch.testing.assert_close(watch.x0, full[[0, 2]])
-    watch.shrink([1])
-    torch.testing.assert_close(watch.x0, full[[2]])
+    assert (recorder.calls, recorder.x0) == (0, None)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +282,7 @@ def test_shrinking_keeps_rows() -> None:
 def test_unknown_schedulers_are_refused_by_name(make: Any, message: str) -> None:
     scheduler = make()
     with pytest.raises(ValueError, match=message):
-        StepWatch(scheduler).install()
+        X0Recorder(scheduler).install()
     assert "step" not in vars(scheduler)
 
 
@@ -315,13 +291,13 @@ def test_subclasses_are_not_assumed_to_compute_alike() -> None:
         pass
 
     with pytest.raises(ValueError, match="got Mine"):
-        StepWatch(Mine()).install()
+        X0Recorder(Mine()).install()
 
 
 def test_churn_is_refused() -> None:
     scheduler = build("EulerDiscreteScheduler", {}, EPSILON)
-    watch = StepWatch(scheduler)
-    watch.install()
+    recorder = X0Recorder(scheduler)
+    recorder.install()
     scheduler.scale_model_input(random(2), scheduler.timesteps[0])
     with pytest.raises(ValueError, match=r"without s_churn, got 0\.5"):
         scheduler.step(random(1), scheduler.timesteps[0], random(2), s_churn=0.5)

@@ -10,7 +10,7 @@ import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback, SDCFGCutoffCallback
 
 from ma_agiqa_core import CallableScorer, EnsembleScorer
-from ma_agiqa_core.generation import PruningStep, QualityFilterCallback, UnsupportedPipelineError
+from ma_agiqa_core.generation import QualityFilterCallback, UnsupportedPipelineError
 
 ROWS = 4
 LIMIT = 1e-4
@@ -515,27 +515,9 @@ def test_another_scheduler_than_on_entering(tiny_pipelines, call):
             call(pipe, "sd", callback)
 
 
-def test_someone_else_may_decide(pipe, family, call):
-    """How best_of_n prunes across batches."""
-    asked = []
-
-    def decide(stage: int, scores: dict[int, float]) -> list[int]:
-        asked.append((stage, scores))
-        return [0, 2] if stage == 0 else [2]
-
-    with QualityFilterCallback(
-        pipe, listed(1, 2, 3, 4), prune_at={0.3: 1, 0.7: 1}, preview="vae", _decide=decide
-    ) as callback:
-        call(pipe, family, callback)
-
-    assert asked == [(0, {0: 1, 1: 2, 2: 3, 3: 4}), (1, {0: 1, 2: 2})]
-    assert callback.survivors == (2,)
-    assert isinstance(callback.history[1], PruningStep)
-
-
 @pytest.mark.parametrize("min_score", [None, 0.5, 0.95])
 def test_one_at_a_time_keeps_whom_the_batch_keeps(tiny_pipelines, call, min_score):
-    """Scores that change places between the stages; whoever was stopped saved evaluations."""
+    """Scores that change places between the stages; candidates that were stopped saved evaluations."""
     pipe, prune_at = tiny_pipelines.pipeline("sd"), {0.3: 3, 0.7: 1}
     first, second = (0.2, 0.9, 0.4, 0.6, 0.3), (0.9, 0.1, 0.8, 0.7, 0.6)
     full = call(pipe, "sd", rows=5)

@@ -10,7 +10,8 @@ import torch
 
 from ma_agiqa_core import CallableScorer
 from ma_agiqa_core.generation import QualityFilterCallback, UnsupportedPipelineError
-from ma_agiqa_core.generation.pipelines.families import FAMILIES, SCHEDULERS, check_exact, check_scheduler, family_of
+from ma_agiqa_core.generation.pipelines.families import FAMILIES, check_exact, family_of
+from ma_agiqa_core.generation.pipelines.schedulers import SCHEDULERS, check_scheduler
 
 ROWS = 4
 BRIGHTNESS = CallableScorer(lambda pictures, prompts: pictures.mean((1, 2, 3)), name="brightness")
@@ -119,7 +120,7 @@ def test_subclasses_and_pipelines_of_the_same_name_are_refused(tiny_pipelines: M
 
 
 def test_the_tables_name_classes_that_exist() -> None:
-    """A typo would refuse a pipeline for ever. Older releases lack the youngest families."""
+    """A typo would refuse a pipeline forever. Older releases lack the youngest families."""
     names = {name for family in FAMILIES for name in family.pipelines}
     absent = {name for name in names if not hasattr(diffusers, name)}
     assert {name for name in absent if not name.startswith("Flux2")} == set()

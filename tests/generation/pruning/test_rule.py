@@ -1,4 +1,4 @@
-"""Who goes on, and when it is certain that one candidate will not."""
+"""Which candidates survive, and when it is certain that one will not."""
 
 import random
 

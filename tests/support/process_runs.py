@@ -1,4 +1,4 @@
-"""Started by test_spread.py, alone and as two processes: runs best_of_n in several ways, prints what came of it."""
+"""Started by test_processes.py, alone and as two processes: runs best_of_n in several ways, prints what came of it."""
 
 import json
 import sys
@@ -54,7 +54,6 @@ def main(folder: str) -> None:
         "sequential": {"strategy": "sequential"},
         "one candidate": {"n": 1, "keep": 1, "prune_at": {0.5: 1}},
         "rounds": {"min_score": 5.0, "max_rounds": 2},
-        "misspelt": {"n": 0},
     }
     made = {name: outcome(pipe, CONTRAST, tiny_pipelines.SIDE, **options) for name, options in runs.items()}
     made["by rank"] = outcome(pipe, BY_RANK, tiny_pipelines.SIDE)
