@@ -19,7 +19,7 @@ import torch
 from ..compute.batching import is_out_of_memory
 from ..errors import MaAgiqaError, UnusableModelError
 from ..pictures.inputs import Picture, iterate_pictures
-from ..pictures.prefetch import made_ahead
+from ..pictures.prefetch import prefetch
 from ..records.formats import Record, path_key, path_text, valid_text
 from ..records.picture_state import PictureState, picture_state
 from ..records.prompts import read_prompts
@@ -142,7 +142,7 @@ def _sighted(paths: Iterable[Path]) -> Iterator[_Sighted]:
     states: deque[PictureState | None] = deque()
 
     def noted() -> Iterator[Path]:
-        for path, state in made_ahead(paths, lambda path: (path, picture_state(path)), READERS):
+        for path, state in prefetch(paths, lambda path: (path, picture_state(path)), READERS):
             states.append(state)
             yield path
 

@@ -1,7 +1,7 @@
-"""The order of pictures, which process sees which of them, and batches made ahead in threads.
+"""The order of pictures, which process sees which of them, and batches prefetched in threads.
 
-Order and augmentation are functions of the seed, the epoch and the row. So a run that goes on after a kill, and a run
-on several processes, draw the same, and nothing has to be remembered.
+Order and augmentation are functions of the seed, the epoch and the row. So a run that resumes after a kill, and a run
+on several processes, draw the same, and nothing has to be stored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from ..pictures.prefetch import made_ahead
+from ..pictures.prefetch import prefetch
 from .augmentation import augmented, generator
 from .picture_cache import TrainingPixels
 from .settings import TrainingSettings
@@ -108,14 +108,14 @@ class Batches:
             step_rows = order[step * settings.batch : (step + 1) * settings.batch]
             return self._training_batch(step_rows, part * self.processes + self.process, epoch)
 
-        return made_ahead(parts, make, self.workers)
+        return prefetch(parts, make, self.workers)
 
     def in_order(self, rows: Sequence[int], size: int) -> Generator[Batch, None, None]:
         """This process's share of the rows, as the pictures are, to be scored."""
         own = rows[self.process :: self.processes]
         starts = range(0, len(own), size)
         view = self.data.pixels.__getitem__
-        return made_ahead(starts, lambda start: self._batch(own[start : start + size], view), self.workers)
+        return prefetch(starts, lambda start: self._batch(own[start : start + size], view), self.workers)
 
     def _training_batch(self, step_rows: Sequence[int], part: int, epoch: int) -> Batch:
         settings = self.settings

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..atomic_write import replacing
+from ..atomic_write import atomic_write
 
 
 def plot_curves(history: Sequence[Mapping[str, Any]], best_epoch: int, path: Path) -> None:
@@ -42,5 +42,5 @@ def plot_curves(history: Sequence[Mapping[str, Any]], best_epoch: int, path: Pat
     for axes in (loss, agreement):
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..atomic_write import replacing
+from ..atomic_write import atomic_write
 from ..checkpoint import load_checkpoint, save_checkpoint
 from ..errors import MaAgiqaError
 from ..labels.labelled_set import LabelledSet
@@ -289,7 +289,7 @@ class TrainingRun:
         with disk_errors_explained(self.out):
             self.state.make()
             save_checkpoint(network.model, best, facts)
-            with replacing(self.out / MODEL) as temporary:
+            with atomic_write(self.out / MODEL) as temporary:
                 shutil.copyfile(best, temporary)
         return of
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import metrics
-from ..atomic_write import replacing
+from ..atomic_write import atomic_write
 from ..checkpoint import CheckpointFacts, TargetScale
 from ..evaluation.agreement import agreement
 from ..labels.labelled_set import LabelledSet
@@ -95,7 +95,7 @@ def _rounded(values: Any) -> Any:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Whole or not at all; refuses NaN, which is no JSON."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -103,7 +103,7 @@ def write_predictions(
     path: Path, labelled: LabelledSet, split: Split, targets: Sequence[str], predictions: Any
 ) -> None:
     """predictions.csv: validation and test pictures, each target's label and prediction; both empty without a label."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         columns = [column for target in targets for column in (f"{target}_label", f"{target}_prediction")]
         file.write(csv_row(["name", "split", *columns]))
         for part in ("val", "test"):

@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from ..atomic_write import replacing
+from ..atomic_write import atomic_write
 from ..pictures.inputs import PictureError, decode, iterate_pictures
 from ..preprocess import resize_cubic, to_bytes
 
@@ -80,7 +80,7 @@ class TrainingPixels:
     def _write(self, file: Path, progress: Any) -> None:
         """Row by row: a full disk is an error while writing, where a memory map would end the process."""
         shape = (len(self.paths), 3, self.size, self.size)
-        with replacing(file) as temporary, temporary.open("wb") as out:
+        with atomic_write(file) as temporary, temporary.open("wb") as out:
             header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(out, header)
             for row, picture in enumerate(iterate_pictures(self.paths)):

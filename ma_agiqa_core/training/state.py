@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..atomic_write import replacing
+from ..atomic_write import atomic_write
 from ..errors import MaAgiqaError, OutputExistsError
 
 FORMAT = "1"
@@ -105,7 +105,7 @@ class StateFolder:
         values = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         with disk_errors_explained(self.folder):
             self.make()
-            with replacing(self.file) as temporary:
+            with atomic_write(self.file) as temporary:
                 save_file(values, temporary, {_KEY: json.dumps(entry)})
                 with temporary.open("r+b") as file:
                     os.fsync(file.fileno())

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...atomic_write import replacing
+from ...atomic_write import atomic_write
 from .replay import LEAST_PROMPTS, Choice, Measured, Schedule, bootstrap_mean, choose
 
 FORMAT = 1
@@ -172,7 +172,7 @@ class CalibrationReport:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes `to_dict` as JSON; the file appears whole or not at all."""
-        with replacing(Path(path), is_shared=True) as temporary:
+        with atomic_write(Path(path), is_shared=True) as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def plot(self, path: str | os.PathLike[str]) -> None:
@@ -180,7 +180,7 @@ class CalibrationReport:
         from .plot import draw
 
         picture = draw(self)
-        with replacing(Path(path), is_shared=True) as temporary:
+        with atomic_write(Path(path), is_shared=True) as temporary:
             picture.save(temporary, format="PNG")
 
     def __str__(self) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from ...atomic_write import replacing
+from ...atomic_write import atomic_write
 from ...compute.caller_state import as_loaded
 from ...errors import MaAgiqaError, MissingFileError
 from ...evaluation.agreement import Agreement, agreement
@@ -248,6 +248,6 @@ def _save(
         "quantiles": json.dumps([float(f"{q:.7g}") for q in np.quantile(scores, np.linspace(0, 1, 101))]),
         "distilled": json.dumps(facts, allow_nan=False),
     }
-    with replacing(out, is_shared=True) as temporary:
+    with atomic_write(out, is_shared=True) as temporary:
         tensors = {tensor_name: tensor.contiguous() for tensor_name, tensor in state.items()}
         save_file(tensors, temporary, {f"ma_agiqa.{key}": value for key, value in metadata.items()})
