@@ -10,12 +10,12 @@ from ..atomic_write import atomic_write
 
 
 def plot_curves(history: Sequence[Mapping[str, Any]], best_epoch: int, path: Path) -> None:
-    """Draws the history of `metrics.json`.
+    """Plots the history of `metrics.json`.
 
     Args:
         history: Its entries; a figure that is undefined leaves a gap.
-        best_epoch: Is marked; 0 for none.
-        path: Of the .png file.
+        best_epoch: The epoch to mark; 0 for none.
+        path: The .png file to write.
 
     Raises:
         OSError: It cannot be written.

@@ -1,4 +1,4 @@
-"""What a training leaves beside the model: metrics.json, predictions.csv, and what the checkpoint says of itself."""
+"""What a training run writes beside the model: metrics.json, predictions.csv, and the checkpoint's metadata."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from .. import metrics
 from ..atomic_write import atomic_write
@@ -166,12 +164,6 @@ def _percentile_scores(held_out: np.ndarray, training_labels: np.ndarray) -> tup
 def _quantiles(scores: np.ndarray) -> tuple[float, ...]:
     values = np.quantile(scores.astype(np.float64), np.linspace(0, 1, QUANTILES))
     return tuple(np.maximum.accumulate(values).tolist())
-
-
-def label_matrix(labelled: LabelledSet, targets: Sequence[str]) -> Tensor:
-    """(N, T) float32, NaN where a picture has no score for a target."""
-    rows = [[picture.scores.get(target, np.nan) for target in targets] for picture in labelled.pictures]
-    return torch.tensor(rows, dtype=torch.float32).view(len(rows), len(targets))
 
 
 def _labelled(predictions: np.ndarray, labels: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:
