@@ -229,9 +229,9 @@ def test_semantic_vectors_come_from_the_cache_and_cost_the_language_model_once(
 ) -> None:
     options: dict[str, Any] = {"semantic": str(owl_folder), "cache": tmp_path / "vectors", "epochs": 1}
     run_training(tmp_path / "one", **options)
-    from ma_agiqa_core.semantic.extractor import SemanticExtractor
+    from ma_agiqa_core.semantic.lazy_model import LazyModel
 
-    monkeypatch.setattr(SemanticExtractor, "_load", lambda self: pytest.fail("loaded again"))
+    monkeypatch.setattr(LazyModel, "_load", lambda self: pytest.fail("loaded again"))
     run_training(tmp_path / "two", **options)
 
     assert_same_run(tmp_path / "one", tmp_path / "two")
