@@ -33,8 +33,8 @@ from ma_agiqa_core.training.augmentation import augmented, generator
 from ma_agiqa_core.training.batches import Batches, TrainingData
 from ma_agiqa_core.training.losses import squared_error
 from ma_agiqa_core.training.network import TrainedNetwork, new_network, new_optimizer
-from ma_agiqa_core.training.picture_cache import TrainingPixels
-from ma_agiqa_core.training.progress import Watch
+from ma_agiqa_core.training.picture_cache import PictureCache
+from ma_agiqa_core.training.progress import TrainingProgress
 from ma_agiqa_core.training.settings import PRESETS, TrainingSettings
 from ma_agiqa_core.training.train import train
 
@@ -147,11 +147,11 @@ def compare(turns: int) -> None:
     settings = replace(PRESETS["tiny"], drop_last=False)
     with tempfile.TemporaryDirectory() as folder:
         paths, vectors, labels = make_files(Path(folder))
-        kept = TrainingPixels(paths, settings.model.image_size)
+        kept = PictureCache(paths, settings.model.image_size)
         kept.keep_in(Path(folder) / "cache")
-        pictures = TrainingData(TrainingPixels(paths, settings.model.image_size), labels, vectors)
+        pictures = TrainingData(PictureCache(paths, settings.model.image_size), labels, vectors)
         cached = TrainingData(kept, labels, vectors)
-        decoding = TrainingPixels(paths, settings.model.image_size)
+        decoding = PictureCache(paths, settings.model.image_size)
         decoding._memory = None  # as for a set that is too large
         decoded = TrainingData(decoding, labels, vectors)
         half = replace(settings, mixed_precision="bf16")
@@ -191,14 +191,14 @@ def compare(turns: int) -> None:
 def memory(epochs: int) -> None:
     """Prints what the process holds after some epochs of `train` itself, states and validation included."""
 
-    class Resident(Watch):
+    class Resident(TrainingProgress):
         megabytes: list[float]
 
         def epoch_ends(self, figures: dict[str, object]) -> None:
             self.megabytes.append(psutil.Process().memory_info().rss / 1e6)
 
-    watch = Resident()
-    watch.megabytes = []
+    resident = Resident()
+    resident.megabytes = []
     with tempfile.TemporaryDirectory() as folder:
         paths, _, labels = make_files(Path(folder))
         pictures = tuple(
@@ -208,11 +208,13 @@ def memory(epochs: int) -> None:
         settings = replace(PRESETS["tiny"], epochs=epochs)
         rows = range(PICTURES)
         split = Split(tuple(rows[:96]), tuple(rows[96:112]), tuple(rows[112:]))
-        train(settings, LabelledSet("made", pictures, 1, 5), split, Path(folder) / "run", device="cpu", watch=watch)
+        train(
+            settings, LabelledSet("made", pictures, 1, 5), split, Path(folder) / "run", device="cpu", progress=resident
+        )
     shown = sorted({1, 2, *range(5, epochs + 1, 5)})
     print("\n| epoch | " + " | ".join(map(str, shown)) + " |")
     print("|---" * (len(shown) + 1) + "|")
-    print("| resident, MB | " + " | ".join(f"{watch.megabytes[epoch - 1]:.0f}" for epoch in shown) + " |")
+    print("| resident, MB | " + " | ".join(f"{resident.megabytes[epoch - 1]:.0f}" for epoch in shown) + " |")
 
 
 def on_gpu(batch: int) -> None:
@@ -223,7 +225,7 @@ def on_gpu(batch: int) -> None:
     settings = replace(PRESETS["ma-agiqa"], pretrained=False, batch=batch, mixed_precision="bf16")
     rows, size = 16 * batch, settings.model.image_size
 
-    class Made(TrainingPixels):
+    class Made(PictureCache):
         def __getitem__(self, row: int) -> Tensor:
             return pixels[row % len(pixels)]
 

@@ -10,10 +10,10 @@ from .errors import MaAgiqaError, MissingFileError
 
 
 @contextmanager
-def replacing(path: Path, *, is_shared: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, *, is_shared: bool = False) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place at the end, or vanishes if anything is raised.
 
-    Others may read it as any new file, also where safetensors wrote it, for whose files only their owner may.
+    It gets the permissions of any new file, also where safetensors wrote it, whose own files only their owner may read.
 
     Args:
         path: The file.
@@ -38,7 +38,7 @@ def check_can_write(file: Path, *, makes_folder: bool = False) -> None:
 
     Args:
         file: What is to be written.
-        makes_folder: Whoever writes it makes the folders that are missing.
+        makes_folder: The writer makes the folders that are missing.
 
     Raises:
         FileNotFoundError: Its folder does not exist.

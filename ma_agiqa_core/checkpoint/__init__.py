@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..atomic_write import replacing
+from ..atomic_write import atomic_write
 from ..compute.caller_state import as_loaded
 from ..errors import MaAgiqaError, MissingFileError
 from ..model import MaAgiqa, MaAgiqaConfig
@@ -147,7 +147,7 @@ def save_checkpoint(model: MaAgiqa, path: str | os.PathLike[str], facts: Checkpo
         "further": json.dumps({target: dataclasses.asdict(scale) for target, scale in facts.further.items()}),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with replacing(target) as temporary:
+    with atomic_write(target) as temporary:
         save_file(tensors, temporary, {f"ma_agiqa.{key}": value for key, value in metadata.items()})
 
 

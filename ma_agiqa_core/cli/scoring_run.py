@@ -15,7 +15,7 @@ from pathlib import Path
 from ..compute.batching import is_out_of_memory
 from ..errors import MaAgiqaError, UnusableModelError
 from ..pictures.inputs import Picture, iterate_pictures
-from ..pictures.prefetch import made_ahead
+from ..pictures.prefetch import prefetch
 from ..pictures.prompts import NO_PROMPT
 from ..records.formats import Record, path_key, path_text, valid_text
 from ..records.picture_state import PictureState, picture_state
@@ -141,7 +141,7 @@ def _sighted(paths: Iterable[Path]) -> Iterator[_Sighted]:
     states: deque[PictureState | None] = deque()
 
     def noted() -> Iterator[Path]:
-        for path, state in made_ahead(paths, lambda path: (path, picture_state(path)), READERS):
+        for path, state in prefetch(paths, lambda path: (path, picture_state(path)), READERS):
             states.append(state)
             yield path
 

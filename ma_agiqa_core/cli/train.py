@@ -120,18 +120,18 @@ def train(
     check_can_write_in(out)
     sets = take_labelled_sets(options, split)
 
-    from ..labels.joined import joined
+    from ..labels.joined import merge_sets
     from ..labels.splits import make_split
     from ..training.settings import preset as preset_settings
 
     settings = preset_settings(preset, **options, left_out=tuple(without))
-    labelled, parts = joined(sets, [make_split(labelled, split, split_seed) for labelled in sets])
+    labelled, parts = merge_sets(sets, [make_split(labelled, split, split_seed) for labelled in sets])
     say_unlabelled(labelled)
 
     from ..training.train import train as train_model
-    from .train_progress import TrainingProgress, training_table
+    from .train_progress import TerminalProgress, training_table
 
-    with TrainingProgress() as watch:
+    with TerminalProgress() as progress:
         result = train_model(
             settings,
             labelled,
@@ -147,7 +147,7 @@ def train(
             device_map=device_map,
             local_files_only=local_files_only,
             workers=workers,
-            watch=watch,
+            progress=progress,
         )
     if result.is_main:
         click.echo(training_table(result))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from ..training.progress import Watch
+from ..training.progress import TrainingProgress
 
 if TYPE_CHECKING:
     from ..training.train import TrainingResult
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 _FIGURES = ("srcc", "plcc", "krcc", "rmse")
 
 
-class TrainingProgress(Watch):
+class TerminalProgress(TrainingProgress):
     """A bar over steps and a line for each epoch, on stderr."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._epochs = 0
 
-    def __enter__(self) -> TrainingProgress:
+    def __enter__(self) -> TerminalProgress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..atomic_write import replacing
+from ..atomic_write import atomic_write
 from ..errors import MaAgiqaError
 from .agreement import Agreement
 from .evaluate import Evaluation
@@ -44,7 +44,7 @@ def draw_scatter(evaluations: Sequence[Evaluation], path: Path, *, model: str = 
     for axes, evaluation in zip(panels, evaluations, strict=True):
         _draw(axes, evaluation)
         axes.set_xlabel(f"predicted{f' by {model}' if model else ''}", parse_math=False)
-    with replacing(path, is_shared=True) as temporary:
+    with atomic_write(path, is_shared=True) as temporary:
         figure.savefig(temporary, format=path.suffix.lower().removeprefix("."))
 
 

@@ -10,7 +10,7 @@ from .labelled_set import LabelledPicture, LabelledSet
 from .splits import Split
 
 
-def joined(sets: Sequence[LabelledSet], splits: Sequence[Split]) -> tuple[LabelledSet, Split]:
+def merge_sets(sets: Sequence[LabelledSet], splits: Sequence[Split]) -> tuple[LabelledSet, Split]:
     """One set with the rows of all in turn, each split as it was.
 
     Scores for a target that an earlier set has too are moved linearly to that one's scale; a set without a target

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from ..atomic_write import replacing
+from ..atomic_write import atomic_write
 
 LARGE = 2**24  # bytes; smaller files are read as fast as what is remembered is found
 
@@ -35,7 +35,7 @@ def file_digest(path: Path) -> str:
                     return digest
     digest = _sha256(path)
     if remembered is not None:
-        with suppress(OSError), replacing(remembered, is_shared=True) as temporary:
+        with suppress(OSError), atomic_write(remembered, is_shared=True) as temporary:
             temporary.write_text(json.dumps([*state, digest]), encoding="utf-8")
     return digest
 

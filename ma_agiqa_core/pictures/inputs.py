@@ -18,7 +18,7 @@ import PIL.Image
 import torch
 
 from ..errors import MaAgiqaError, NotAPictureError, PictureError
-from .prefetch import made_ahead
+from .prefetch import prefetch
 from .reading import (
     MAX_PICTURE_PIXELS,
     PIXELS_AHEAD,
@@ -151,7 +151,7 @@ def iterate_pictures(
     if workers < 1 or ahead < 1:
         raise MaAgiqaError(f"Expected workers and ahead of at least 1, got {workers} and {ahead}.")
     pictures = as_picture_list(images) if _is_one_picture(images) else images
-    return made_ahead(
+    return prefetch(
         enumerate(pictures),
         lambda numbered: decode(numbered[1], numbered[0]),
         workers,

@@ -1,4 +1,4 @@
-"""Work done in threads ahead of whoever asks for it."""
+"""Work done in threads before its result is asked for."""
 
 import threading
 from collections import deque
@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def made_ahead(
+def prefetch(
     items: Iterable[Item],
     make: Callable[[Item], Made],
     workers: int,
@@ -32,7 +32,7 @@ def made_ahead(
         most: What is held or being made weighs no more in all, but for the next one to be asked for: it is made
             whatever it weighs.
     """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="made-ahead")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
     ahead = workers if ahead is None else ahead
     pending: deque[Future[Made]] = deque()
     room = _Room(most)
@@ -65,7 +65,7 @@ def made_ahead(
 class _Room:
     """What is held or being made: places are entered and left in order, and the next one to be left is always let in.
 
-    Threads take items in order, so that one always has the next place, and nothing waits for ever.
+    Threads take items in order, so that one always has the next place, and nothing waits forever.
     """
 
     def __init__(self, most: float) -> None:
@@ -79,7 +79,7 @@ class _Room:
         """Waits until there is room.
 
         Raises:
-            CancelledError: Nobody will ask any more.
+            CancelledError: Nothing will be asked for any more.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or (place == self._entered and self._has_room(weight)))
@@ -100,7 +100,7 @@ class _Room:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Wakes all who wait."""
+        """Wakes all waiting threads."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

@@ -15,7 +15,7 @@ from typing import Any
 import PIL.Image
 from PIL.PngImagePlugin import PngInfo
 
-from ..atomic_write import replacing
+from ..atomic_write import atomic_write
 from ..errors import MaAgiqaError
 from ..ranking import RankedPicture, order_by_score
 from ..scorers.scorer import ScorerInfo
@@ -113,7 +113,7 @@ def save_picture(
     path = Path(path)
     if metadata is not None:
         chunks = add_metadata(PngInfo() if chunks is None else chunks, metadata)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         image.save(temporary, format="PNG", pnginfo=chunks, compress_level=compress_level)
     return path
 

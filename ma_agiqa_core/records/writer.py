@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..atomic_write import check_can_write, replacing
+from ..atomic_write import atomic_write, check_can_write
 from ..errors import MaAgiqaError
 from .formats import (
     COLUMNS,
@@ -113,7 +113,7 @@ class _TextWriter(RecordWriter):
         super().__init__(done)
         self._encode = csv_line if out.suffix.lower() == ".csv" else json_line
         old = read_records(out) if resume and out.exists() else iter(())
-        with replacing(out) as temporary, temporary.open("wb") as file:
+        with atomic_write(out) as temporary, temporary.open("wb") as file:
             file.write(CSV_HEADER if self._encode is csv_line else b"")
             file.writelines(self._encode(record) for record in done.kept(old))
         self._file = out.open("ab")
@@ -142,7 +142,7 @@ class _ParquetWriter(RecordWriter):
         self._rows: list[Record] = []
         self._journal_path = _journal_of(out)
         with ExitStack() as opened:
-            temporary = opened.enter_context(replacing(out))
+            temporary = opened.enter_context(atomic_write(out))
             self._file = opened.enter_context(parquet.ParquetWriter(temporary, self._schema))
             if resume and out.exists():
                 self._add(done.kept(read_records(out)))

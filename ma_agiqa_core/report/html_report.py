@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
-from ..atomic_write import replacing
+from ..atomic_write import atomic_write
 from ..errors import MaAgiqaError
 from .decimals import decimals_for
 from .histogram import make_histogram
@@ -125,7 +125,7 @@ def write_report(
         ],
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out, is_shared=True) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(out, is_shared=True) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(_render(context))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ..pictures.prefetch import made_ahead
+from ..pictures.prefetch import prefetch
 from ..pictures.reading import PIXELS_AHEAD, UnreadablePictureError, pixel_count, read_picture
 
 # (at most this many pictures, longest side in pixels, JPEG quality): few pictures get large previews,
@@ -36,7 +36,7 @@ def make_thumbnails(paths: Sequence[str], *, workers: int | None = None) -> Iter
     """Previews in the order of `paths`; an unreadable file gives its reason, never an exception."""
     side, quality = preview_size(len(paths))
     workers = workers or min(4, os.cpu_count() or 1)
-    return made_ahead(
+    return prefetch(
         paths,
         lambda path: make_thumbnail(path, side, quality),
         workers,

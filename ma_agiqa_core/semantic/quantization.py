@@ -109,6 +109,7 @@ def transformers_config(quantization: str, dtype: torch.dtype, keep: Sequence[st
     from transformers import BitsAndBytesConfig
 
     if quantization == "int8":
+        _silence_casting_warnings()
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=_OUTLIER, llm_int8_skip_modules=list(keep))
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -131,8 +132,6 @@ def quantization_library(quantization: str) -> str:
     able = ("torchao", "bitsandbytes") if quantization == "int8" else ("bitsandbytes",)
     for library in able:
         if _is_installed(library):
-            if (quantization, library) == ("int8", "bitsandbytes"):  # a warning for every layer of every call
-                logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
             return library
     raise MissingPackageError(
         f"Expected {' or '.join(able)} for quantization={quantization!r}, got none. Run: {_PIP[quantization]}"
@@ -158,6 +157,11 @@ def _round_in_place(layer: nn.Linear) -> None:
     quantize_(layer, Int8WeightOnlyConfig())
 
 
+def _silence_casting_warnings() -> None:
+    """LLM.int8() casts its inputs to float16 and warns of it in every call of every layer."""
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+
+
 def _bitsandbytes_layer(layer: nn.Linear, quantization: str) -> nn.Module:
     import bitsandbytes as bnb
 
@@ -165,6 +169,7 @@ def _bitsandbytes_layer(layer: nn.Linear, quantization: str) -> nn.Module:
     weight, has_bias = layer.weight.data, layer.bias is not None
     quantized: nn.Module
     if quantization == "int8":
+        _silence_casting_warnings()
         quantized = bnb.nn.Linear8bitLt(
             *sizes, bias=has_bias, has_fp16_weights=False, threshold=_OUTLIER, device="meta"
         )

@@ -1,10 +1,14 @@
-"""Training and evaluation on any set of pictures with human scores; see docs/training.md for the commands.
+"""Training on any labelled set; see docs/training.md for the commands.
 
-labels, label_tables   a table of scores and a folder of pictures become a checked `LabelledSet`
-datasets               the published sets by name
-splits, joined_sets    which rows train, validate and test; several sets as one
-settings               the protocol and its presets
-train, training_run    one run: preparation (checks, accelerate), network, batches, losses, results, curves
-training_state         what a run that was killed goes on from
-pixels, vectors        the pictures and their semantic vectors, each made once
+train, loop, state         one run from labelled pictures to a model; its loop; what a killed run resumes from
+settings                   the protocol and its presets
+preparation                checks, accelerate, the semantic model, the pictures
+picture_cache              pictures, decoded and resized once
+semantic_vectors           semantic vectors, asked for once
+batches, augmentation      the order of pictures, batches prefetched in threads, turns and flips
+network, dct_patch_init    the network with its initial weights, and its optimizer
+losses                     squared error, and the order of pairs
+outputs, curves_plot       metrics.json, predictions.csv, curves.png, and what the checkpoint says of itself
+progress                   the callback that a run reports to
+distillation               a small scorer that follows a big one
 """

@@ -1,4 +1,4 @@
-"""What a training picture may look like instead: turned and flipped, as published."""
+"""Random turns and flips of training pictures, as published."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ TURNS, TURN_SHARES = (1, 2, 3), (0.33, 0.33, 0.34)  # by 90, 180 and 270 degrees
 
 
 def augmented(pixels: Tensor, settings: TrainingSettings, random: np.random.Generator) -> Tensor:
-    """One picture, (3, S, S) of any dtype, maybe turned counter-clockwise and then maybe flipped, as published.
+    """One picture, (3, S, S) of any dtype, at random turned counter-clockwise and then flipped, as published.
 
-    The authors' flip is meant to be horizontal and is vertical (`np.fliplr` on channels, rows, columns); which one
-    it is decides `settings.flip_axis`.
+    The authors' flip is meant to be horizontal and is vertical (`np.fliplr` on channels, rows, columns);
+    `settings.flip_axis` chooses between the two.
     """
     flips, turns, which = random.random(3)
     if turns < settings.rotate:
@@ -28,7 +28,7 @@ def augmented(pixels: Tensor, settings: TrainingSettings, random: np.random.Gene
 
 
 def generator(*numbers: int) -> np.random.Generator:
-    """Random numbers that depend on these numbers alone, so that nothing has to be remembered for a resume."""
+    """A random generator that depends on these numbers alone, so that a resumed run needs no stored random state."""
     return np.random.default_rng(numbers)
 
 

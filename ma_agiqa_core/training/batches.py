@@ -1,7 +1,7 @@
-"""The order of pictures, which process sees which of them, and batches made ahead in threads.
+"""The order of pictures, which process sees which of them, and batches prefetched in threads.
 
-Order and augmentation are functions of the seed, the epoch and the row. So a run that goes on after a kill, and a run
-on several processes, draw the same, and nothing has to be remembered.
+Order and augmentation are functions of the seed, the epoch and the row. So a run that resumes after a kill, and a run
+on several processes, draw the same, and nothing has to be stored.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from ..pictures.prefetch import made_ahead
+from ..pictures.prefetch import prefetch
 from .augmentation import augmented, generator
-from .picture_cache import TrainingPixels
+from .picture_cache import PictureCache
 from .settings import TrainingSettings
 
 _ORDER, _AUGMENTATION = 1, 2  # which of the seed's streams of random numbers
@@ -24,27 +24,27 @@ _ORDER, _AUGMENTATION = 1, 2  # which of the seed's streams of random numbers
 
 @dataclass(frozen=True)
 class TrainingData:
-    """All that is known of the pictures, by row of their set.
+    """Pictures, labels and semantic vectors, by row of the labelled set.
 
     Attributes:
-        pixels: Of the pictures.
+        pixels: The pictures.
         labels: (N, T) float32, NaN where a picture has no score for a target.
-        vectors: By question, (N, D) float32; empty for the visual expert alone.
+        vectors: Semantic vectors by question, (N, D) float32; empty for the visual expert alone.
     """
 
-    pixels: TrainingPixels
+    pixels: PictureCache
     labels: Tensor
     vectors: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one process computes at a time.
+    """The pictures that one process computes at a time.
 
     Attributes:
-        rows: (B,) int64, of the set.
+        rows: (B,) int64, rows of the labelled set.
         pixels: (B, 3, S, S) uint8.
-        vectors: By question, (B, D).
+        vectors: Semantic vectors by question, (B, D).
         labels: (B, T), NaN for none.
         counts: (T,) how many labels the whole step has.
         share: This part's pictures among the step's, 0 where it only keeps the processes in step.
@@ -58,7 +58,7 @@ class Batch:
     share: float
 
     def to(self, device: torch.device) -> Batch:
-        """The same on a device."""
+        """The batch on a device."""
         vectors = {name: vector.to(device) for name, vector in self.vectors.items()}
         tensors = (part.to(device) for part in (self.pixels, self.labels, self.counts))
         pixels, labels, counts = tensors
@@ -70,7 +70,7 @@ class Batches:
 
     Args:
         data: The pictures.
-        settings: Of the training.
+        settings: The training protocol.
         process: Which of the processes this is, from 0.
         processes: How many there are.
         workers: Threads; default one per processor, at most 4.
@@ -89,7 +89,7 @@ class Batches:
         self.workers = workers or min(4, os.cpu_count() or 1)
 
     def steps(self, rows: Sequence[int]) -> int:
-        """Of one epoch."""
+        """Steps of one epoch."""
         whole, rest = divmod(len(rows), self.settings.batch)
         return whole + (rest > 0 and (whole == 0 or not self.settings.drop_last))
 
@@ -108,14 +108,14 @@ class Batches:
             step_rows = order[step * settings.batch : (step + 1) * settings.batch]
             return self._training_batch(step_rows, part * self.processes + self.process, epoch)
 
-        return made_ahead(parts, make, self.workers)
+        return prefetch(parts, make, self.workers)
 
     def in_order(self, rows: Sequence[int], size: int) -> Generator[Batch, None, None]:
-        """This process's share of the rows, as the pictures are, to be scored."""
+        """This process's share of the rows in order, without augmentation, to be scored."""
         own = rows[self.process :: self.processes]
         starts = range(0, len(own), size)
         view = self.data.pixels.__getitem__
-        return made_ahead(starts, lambda start: self._batch(own[start : start + size], view), self.workers)
+        return prefetch(starts, lambda start: self._batch(own[start : start + size], view), self.workers)
 
     def _training_batch(self, step_rows: Sequence[int], part: int, epoch: int) -> Batch:
         settings = self.settings

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..atomic_write import replacing
+from ..atomic_write import atomic_write
 
 
 def plot_curves(history: Sequence[Mapping[str, Any]], best_epoch: int, path: Path) -> None:
-    """Draws the history of `metrics.json`.
+    """Plots the history of `metrics.json`.
 
     Args:
         history: Its entries; a figure that is undefined leaves a gap.
-        best_epoch: Is marked; 0 for none.
-        path: Of the .png file.
+        best_epoch: The epoch to mark; 0 for none.
+        path: The .png file to write.
 
     Raises:
         OSError: It cannot be written.
@@ -42,5 +42,5 @@ def plot_curves(history: Sequence[Mapping[str, Any]], best_epoch: int, path: Pat
     for axes in (loss, agreement):
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

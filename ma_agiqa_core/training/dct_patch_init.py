@@ -1,8 +1,8 @@
-"""A first layer that sees every frequency, for backbones that start from nothing.
+"""Initial weights of the patch projection: the DCT-II basis, for backbones that are not pretrained.
 
 With random filters a small ViT learns nothing of noise and blur from a few hundred pictures: all it sees of a patch is
-its colour. Cosines (the DCT-II basis) scaled by their frequency give every kind of detail the same strength, since the
-amplitudes of natural pictures fall as one over the frequency (Field, 1987).
+its colour. Basis functions of the DCT-II, scaled by their frequency, give every kind of detail the same strength, since
+the amplitudes of natural pictures fall as one over the frequency (Field, 1987).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CHROMA_SHARE = 6  # one filter in so many for each of the two colours
 STRENGTH = 0.3  # tokens of natural pictures then have a standard deviation of about 0.7
 
 
-def start_with_cosines(projection: nn.Conv2d) -> None:
+def init_dct_patches(projection: nn.Conv2d) -> None:
     """Replaces a patch projection's weights: grey filters of all frequencies, coloured ones of the lowest.
 
     Args:

@@ -1,7 +1,7 @@
 """The training loop, flat, on accelerate.
 
-All that is drawn depends on the seed and on where the loop is, so that the state on disk needs no random numbers: a run
-that was killed goes on to the same weights, on the CPU bit for bit.
+All random draws depend only on the seed and on where the loop is, so that the state on disk needs no random numbers: a
+run that was killed resumes to the same weights, on the CPU bit for bit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..atomic_write import replacing
+from ..atomic_write import atomic_write
 from ..checkpoint import load_checkpoint, save_checkpoint
 from ..errors import MaAgiqaError
 from ..labels.labelled_set import LabelledSet
@@ -41,14 +41,13 @@ from .outputs import (
     write_metrics,
     write_predictions,
 )
-from .progress import Watch
-from .run_identity import MODEL
+from .progress import TrainingProgress
 from .settings import TrainingSettings
-from .state import Progress, SavedState, StateFolder, collect, disk_errors_explained, restore
+from .state import MODEL, LoopState, SavedState, StateFolder, collect, disk_errors_explained, restore
 
 _DROPOUT = 4  # which of the seed's streams of random numbers
 CHOSEN = "SRCC + PLCC of validation"
-CHOSEN_BLINDLY = "the last epoch, since SRCC and PLCC of validation are undefined"
+CHOSEN_AS_LAST = "the last epoch, since SRCC and PLCC of validation are undefined"
 _PREDICTED_AT_ONCE = {"cuda": 64}
 _PREDICTED_AT_ONCE_ELSEWHERE = 16
 
@@ -88,22 +87,22 @@ class TrainingRun:
     saved: SavedState | None
     batches: Batches
     state: StateFolder
-    watch: Watch
+    progress: TrainingProgress
     local_files_only: bool
 
     def __post_init__(self) -> None:
         settings, saved, device = self.settings, self.saved, self.accelerator.device
-        self.progress = Progress() if saved is None else saved.progress
+        self.loop = LoopState() if saved is None else saved.loop
         self.targets = self.labelled.targets
         self.labels = self.batches.data.labels
-        mean, spread = mean_and_spread(self.labels[list(self.split.train)])
-        self.scale = (spread if settings.normalise_labels else torch.ones_like(spread)).to(device)
+        mean, deviation = mean_and_deviation(self.labels[list(self.split.train)])
+        self.scale = (deviation if settings.normalise_labels else torch.ones_like(deviation)).to(device)
         self.network = new_network(
-            settings if saved is None else replace(settings, pretrained=False, cosine_patches=False),
+            settings if saved is None else replace(settings, pretrained=False, dct_patch_init=False),
             targets=self.targets,
             semantic_dim=0 if self.extractor is None else self.extractor.hidden_size,
             mean=mean,
-            spread=spread,
+            deviation=deviation,
             local_files_only=self.local_files_only,
         ).to(device)
         self.average = new_average(self.network, settings.ema)
@@ -112,21 +111,21 @@ class TrainingRun:
             restore(saved.tensors, **self._parts)
         self.wrapped, self.stepper = self.accelerator.prepare(self.network, self.optimizer)
         scaler = self.accelerator.scaler
-        if scaler is not None and self.progress.scaler:
-            scaler.load_state_dict(self.progress.scaler)
+        if scaler is not None and self.loop.scaler:
+            scaler.load_state_dict(self.loop.scaler)
         precise = torch.float32 if device.type == "mps" else torch.float64
-        before = self.progress.loss if self.accelerator.is_main_process else 0.0
+        before = self.loop.loss if self.accelerator.is_main_process else 0.0
         self.loss_sum = torch.tensor(before, dtype=precise, device=device)  # of this epoch, this process's share
 
-    def learn(self) -> None:
+    def run(self) -> None:
         """The loop."""
-        settings, progress, accelerator = self.settings, self.progress, self.accelerator
+        settings, loop, accelerator = self.settings, self.loop, self.accelerator
         steps = self.batches.steps(self.split.train)
-        self.watch.begins(settings.epochs, steps, progress.epoch * steps + progress.step)
-        for epoch in range(progress.epoch, settings.epochs):
+        self.progress.begins(settings.epochs, steps, loop.epoch * steps + loop.step)
+        for epoch in range(loop.epoch, settings.epochs):
             self.wrapped.train()
-            with closing(self.batches.epoch(self.split.train, epoch, progress.step)) as batches:
-                for step in range(progress.step, steps):
+            with closing(self.batches.epoch(self.split.train, epoch, loop.step)) as batches:
+                for step in range(loop.step, steps):
                     self._set_rate(epoch * steps + step, steps * settings.epochs)
                     for part in range(settings.accumulate):
                         batch = next(batches).to(accelerator.device)
@@ -141,8 +140,8 @@ class TrainingRun:
                     self.stepper.zero_grad()
                     if self.average is not None:
                         self.average.update_parameters(self.network)
-                    progress.step = step + 1
-                    self.watch.stepped()
+                    loop.step = step + 1
+                    self.progress.stepped()
                     if (step + 1) % settings.save_every == 0 and step + 1 < steps:
                         self._write_state()
             self._end_epoch(epoch + 1, steps)
@@ -162,24 +161,24 @@ class TrainingRun:
 
     def _end_epoch(self, epoch: int, steps: int) -> None:
         """Validates, keeps the best, and saves the state."""
-        progress, settings = self.progress, self.settings
+        loop, settings = self.loop, self.settings
         loss = self._loss_so_far()
         rows = self.split.val
         if settings.published_validation:
             rows = rows[: len(rows) // settings.batch * settings.batch]
-        judged: Any = self.network if self.average is None else self.average.module
+        evaluated: Any = self.network if self.average is None else self.average.module
         with self.accelerator.autocast():
-            predictions = self._predict(judged, rows)
+            predictions = self._predict(evaluated, rows)
         self._check_finite("validation score", float(predictions.sum()))
         figures = validation_figures(predictions, self.labels[list(rows)].numpy(), self.targets)
         entry = {"epoch": epoch, "loss": loss / steps, "val": figures}
         value = selection_value(figures)
-        if is_better(value, progress.best_value):
-            progress.best_epoch, progress.best_value = epoch, value
+        if is_better(value, loop.best_value):
+            loop.best_epoch, loop.best_value = epoch, value
             if self.accelerator.is_main_process:
-                self._write_checkpoint(judged, predictions, rows)
-        progress.history.append(entry)
-        progress.epoch, progress.step = epoch, 0
+                self._write_checkpoint(evaluated, predictions, rows)
+        loop.history.append(entry)
+        loop.epoch, loop.step = epoch, 0
         self.loss_sum.zero_()
         self._write_state()
         self.accelerator.log(
@@ -194,13 +193,13 @@ class TrainingRun:
             },
             step=epoch,
         )
-        self.watch.epoch_ends(entry)
+        self.progress.epoch_ends(entry)
 
     def finish(self) -> TrainingResult:
-        """Measures the best epoch's checkpoint as a scorer would compute it, and writes the files."""
-        progress, accelerator = self.progress, self.accelerator
+        """Measures the best epoch's checkpoint as a scorer computes it, and writes the files."""
+        loop, accelerator = self.loop, self.accelerator
         accelerator.wait_for_everyone()
-        best = TrainedNetwork(load_checkpoint(self.state.best_file(progress.best_epoch)).to(accelerator.device))
+        best = TrainedNetwork(load_checkpoint(self.state.best_file(loop.best_epoch)).to(accelerator.device))
         rows = (*self.split.val, *self.split.test)
         predictions = np.full((len(self.labelled), len(self.targets)), np.nan)
         predictions[list(rows)] = self._predict(best, rows)
@@ -210,19 +209,19 @@ class TrainingRun:
                 of = self._write_checkpoint(best, predictions[list(rows)], rows)
                 write_json(self.out / "settings.json", {**self.identity, "processes": accelerator.num_processes})
                 write_predictions(self.out / "predictions.csv", self.labelled, self.split, self.targets, predictions)
-                plot_curves(progress.history, progress.best_epoch, self.out / "curves.png")
+                plot_curves(loop.history, loop.best_epoch, self.out / "curves.png")
                 facts = {
                     "data": self.labelled.name,
                     "pictures": {part: len(getattr(self.split, part)) for part in ("train", "val", "test")},
-                    "epochs": progress.epoch,
-                    "best_epoch": progress.best_epoch,
-                    "chosen_by": CHOSEN if progress.best_value is not None else CHOSEN_BLINDLY,
+                    "epochs": loop.epoch,
+                    "best_epoch": loop.best_epoch,
+                    "chosen_by": CHOSEN if loop.best_value is not None else CHOSEN_AS_LAST,
                     "percentiles": of,
                 }
-                write_metrics(self.out / "metrics.json", figures, facts, progress.history)
+                write_metrics(self.out / "metrics.json", figures, facts, loop.history)
         accelerator.wait_for_everyone()
-        is_main, is_chosen = accelerator.is_main_process, progress.best_value is not None
-        return TrainingResult(self.out / MODEL, progress.best_epoch, figures, progress.history, is_main, is_chosen)
+        is_main, is_chosen = accelerator.is_main_process, loop.best_value is not None
+        return TrainingResult(self.out / MODEL, loop.best_epoch, figures, loop.history, is_main, is_chosen)
 
     def stopped_by(self, error: PictureError) -> ValueError:
         """Saves what was learned before a picture that cannot be read, and says so."""
@@ -231,8 +230,8 @@ class TrainingRun:
             self._write_state()
             kept = "All steps before it are saved"
         return ValueError(
-            f"Expected a picture that can be read, got {error.path!r} in epoch {self.progress.epoch + 1}: "
-            f"{error.reason}. {kept}: mend the file and go on with resume (on the command line --resume)."
+            f"Expected a picture that can be read, got {error.path!r} in epoch {self.loop.epoch + 1}: "
+            f"{error.reason}. {kept}: fix the file and resume (on the command line --resume)."
         )
 
     @property
@@ -253,16 +252,16 @@ class TrainingRun:
     def _check_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
             raise MaAgiqaError(
-                f"Expected a finite {what}, got {value} in epoch {self.progress.epoch + 1}. The last state stays, but "
-                "begin anew with a lower learning_rate, or without mixed_precision."
+                f"Expected a finite {what}, got {value} in epoch {self.loop.epoch + 1}. The last state stays, but "
+                "start over with a lower learning_rate, or without mixed_precision."
             )
 
     def _write_state(self) -> None:
-        self.progress.loss = self._loss_so_far()
+        self.loop.loss = self._loss_so_far()
         if self.accelerator.scaler is not None:
-            self.progress.scaler = self.accelerator.scaler.state_dict()
+            self.loop.scaler = self.accelerator.scaler.state_dict()
         if self.accelerator.is_main_process:
-            self.state.write(self.identity, self.progress, collect(**self._parts))
+            self.state.write(self.identity, self.loop, collect(**self._parts))
 
     @torch.no_grad()
     def _predict(self, network: torch.nn.Module, rows: Sequence[int]) -> np.ndarray:
@@ -285,18 +284,18 @@ class TrainingRun:
         held_out = np.where(self.labels[list(rows)].isfinite().numpy(), predictions, np.nan)
         training_labels = self.labels[list(self.split.train)].numpy()
         facts, of = checkpoint_facts(self.labelled, self.targets, held_out, training_labels, self.extractor)
-        best = self.state.best_file(self.progress.best_epoch)
+        best = self.state.best_file(self.loop.best_epoch)
         with disk_errors_explained(self.out):
             self.state.make()
             save_checkpoint(network.model, best, facts)
-            with replacing(self.out / MODEL) as temporary:
+            with atomic_write(self.out / MODEL) as temporary:
                 shutil.copyfile(best, temporary)
         return of
 
 
-def mean_and_spread(labels: Tensor) -> tuple[Tensor, Tensor]:
+def mean_and_deviation(labels: Tensor) -> tuple[Tensor, Tensor]:
     """Of each column of (n, T) with NaN for none: float32 mean, and standard deviation (1 where it is 0)."""
     columns = [column[column.isfinite()].double() for column in labels.T]
     mean = torch.stack([column.mean() for column in columns])
-    spread = torch.stack([column.std(correction=0) for column in columns])
-    return mean.float(), torch.where(spread > 0, spread, 1).float()
+    deviation = torch.stack([column.std(correction=0) for column in columns])
+    return mean.float(), torch.where(deviation > 0, deviation, 1).float()

@@ -1,4 +1,4 @@
-"""What training makes small: squared errors of the scores there are, and wrongly ordered pairs if asked."""
+"""The losses: squared error over the labels there are, and optionally one on the order of pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network as it is trained: its start, what the optimizer changes how fast, and all targets at once."""
+"""The network as it is trained: initial weights, the optimizer with its learning rates, and all targets at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..model import MaAgiqa, MaAgiqaConfig
 from ..model_files.hub import hub_file
 from ..preprocess import normalised
 from .augmentation import torch_seed
-from .dct_patch_init import start_with_cosines
+from .dct_patch_init import init_dct_patches
 from .settings import TrainingSettings
 
 _WEIGHTS = 3  # which of the seed's streams of random numbers
@@ -43,12 +43,12 @@ def network_config(settings: TrainingSettings, targets: tuple[str, ...], semanti
     """The sizes of the network that these settings and data make.
 
     Raises:
-        ValueError: Experts are to be left out that there are not.
+        ValueError: Experts are left out of a network that has none.
     """
     if settings.left_out and not semantic_dim:
         raise MaAgiqaError(
             f"Expected a semantic model to train without {', '.join(settings.left_out)}, got none: the visual expert "
-            "is alone already. Name one (on the command line --semantic), or leave nothing out."
+            "is already alone. Name one (on the command line --semantic), or leave nothing out."
         )
     return dataclasses.replace(settings.model, semantic_dim=semantic_dim, targets=targets, left_out=settings.left_out)
 
@@ -59,7 +59,7 @@ def new_network(
     targets: tuple[str, ...],
     semantic_dim: int,
     mean: Tensor,
-    spread: Tensor,
+    deviation: Tensor,
     local_files_only: bool = False,
 ) -> TrainedNetwork:
     """A network to train, its first weights drawn from the seed.
@@ -69,7 +69,7 @@ def new_network(
         targets: What it predicts.
         semantic_dim: Width of the semantic vectors, 0 for the visual expert alone.
         mean: (T,) of the training labels; used if labels are normalised.
-        spread: (T,) their standard deviations.
+        deviation: (T,) their standard deviations.
         local_files_only: Never use the network.
 
     Raises:
@@ -88,11 +88,11 @@ def new_network(
         last_of_patches.bias += settings.score_bias
         if settings.normalise_labels:
             heads: list[Any] = [model.fusion, *model.heads.values()]
-            for head, centre, width in zip(heads, mean.tolist(), spread.tolist(), strict=True):
+            for head, centre, width in zip(heads, mean.tolist(), deviation.tolist(), strict=True):
                 head.score.weight.mul_(width)
                 head.score.bias.fill_(centre)
-        if settings.cosine_patches:
-            start_with_cosines(model.features.vit.patch_embed.proj)
+        if settings.dct_patch_init:
+            init_dct_patches(model.features.vit.patch_embed.proj)
     model.features.requires_grad_(not settings.freeze_backbone)
     return TrainedNetwork(model)
 

@@ -1,4 +1,4 @@
-"""What a training leaves beside the model: metrics.json, predictions.csv, and what the checkpoint says of itself."""
+"""What a training run writes beside the model: metrics.json, predictions.csv, and the checkpoint's metadata."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from .. import metrics
-from ..atomic_write import replacing
+from ..atomic_write import atomic_write
 from ..checkpoint import CheckpointFacts, TargetScale
 from ..evaluation.agreement import agreement
 from ..labels.labelled_set import LabelledSet
@@ -95,7 +93,7 @@ def _rounded(values: Any) -> Any:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Whole or not at all; refuses NaN, which is no JSON."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -103,7 +101,7 @@ def write_predictions(
     path: Path, labelled: LabelledSet, split: Split, targets: Sequence[str], predictions: Any
 ) -> None:
     """predictions.csv: validation and test pictures, each target's label and prediction; both empty without a label."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         columns = [column for target in targets for column in (f"{target}_label", f"{target}_prediction")]
         file.write(csv_row(["name", "split", *columns]))
         for part in ("val", "test"):
@@ -166,12 +164,6 @@ def _percentile_scores(held_out: np.ndarray, training_labels: np.ndarray) -> tup
 def _quantiles(scores: np.ndarray) -> tuple[float, ...]:
     values = np.quantile(scores.astype(np.float64), np.linspace(0, 1, QUANTILES))
     return tuple(np.maximum.accumulate(values).tolist())
-
-
-def label_matrix(labelled: LabelledSet, targets: Sequence[str]) -> Tensor:
-    """(N, T) float32, NaN where a picture has no score for a target."""
-    rows = [[picture.scores.get(target, np.nan) for target in targets] for picture in labelled.pictures]
-    return torch.tensor(rows, dtype=torch.float32).view(len(rows), len(targets))
 
 
 def _labelled(predictions: np.ndarray, labels: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:

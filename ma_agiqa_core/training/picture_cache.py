@@ -1,4 +1,4 @@
-"""Training pictures: decoded and resized as scorers do it, once if they fit into memory or may go into a file.
+"""Training pictures, decoded and resized as scorers do it: once, if they fit into memory or into a cache file.
 
 Decoding a PNG of 512 px costs a processor more than a training step of the tiny preset does.
 """
@@ -15,14 +15,14 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from ..atomic_write import replacing
+from ..atomic_write import atomic_write
 from ..pictures.inputs import PictureError, decode, iterate_pictures
 from ..preprocess import resize_cubic, to_bytes
 
 KEPT_IN_MEMORY = 2**26  # bytes; 5461 pictures of 64 px, 445 of 224 px
 
 
-class TrainingPixels:
+class PictureCache:
     """Pictures by row, as the visual branch takes them, before they are normalised.
 
     A set that is small enough when resized is decoded once, and then stays in memory.
@@ -57,13 +57,12 @@ class TrainingPixels:
         return resized
 
     def keep_in(self, folder: Path, progress: Any = None) -> None:
-        """From now on takes the pictures from a file in this folder, which is made if need be.
+        """From now on reads the pictures from a file in this folder, which is written first if it is not there.
 
-        It is found by paths, sizes and times of change of all pictures: of other pictures it is another one. Runs
-        and processes share it.
+        Its name is a digest of the paths, sizes and modification times of all pictures. Runs and processes share it.
 
         Args:
-            folder: Made if there is none.
+            folder: Created if missing.
             progress: Called with 1 for each picture that is resized.
 
         Raises:
@@ -80,7 +79,7 @@ class TrainingPixels:
     def _write(self, file: Path, progress: Any) -> None:
         """Row by row: a full disk is an error while writing, where a memory map would end the process."""
         shape = (len(self.paths), 3, self.size, self.size)
-        with replacing(file) as temporary, temporary.open("wb") as out:
+        with atomic_write(file) as temporary, temporary.open("wb") as out:
             header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(out, header)
             for row, picture in enumerate(iterate_pictures(self.paths)):

@@ -1,9 +1,10 @@
-"""What happens once before the first step: checks, processes and precision, the language model, the pictures."""
+"""What happens once before the first step: checks, processes and precision, the semantic model, the pictures."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,9 +21,8 @@ from ..labels.splits import Split
 from ..pictures.inputs import PictureError
 from ..semantic.extractor import SemanticExtractor
 from .batches import TrainingData
-from .outputs import label_matrix
-from .picture_cache import TrainingPixels
-from .progress import Watch
+from .picture_cache import PictureCache
+from .progress import TrainingProgress
 from .semantic_vectors import semantic_vectors
 from .settings import TrainingSettings
 
@@ -48,7 +48,7 @@ def check_trainable(labelled: LabelledSet, split: Split) -> None:
 
 @contextmanager
 def opened_accelerator(settings: TrainingSettings, device: str, out: Path) -> Iterator[Accelerator]:
-    """Accelerate with this precision on this device, made to compute the same each time; all global state is undone."""
+    """Accelerate with this precision on this device, made deterministic; all global state is restored afterwards."""
     where = resolve_device(device)
     if where.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
@@ -77,7 +77,7 @@ def opened_accelerator(settings: TrainingSettings, device: str, out: Path) -> It
 
 
 def opened_extractor(model: str | None, **options: Any) -> SemanticExtractor | None:
-    """The language model's, unless it is "none" or None."""
+    """The extractor of a semantic model; None for "none" or None."""
     return None if model in (None, "none") else SemanticExtractor(str(model), **options)
 
 
@@ -87,18 +87,18 @@ def training_data(
     extractor: SemanticExtractor | None,
     picture_cache: Path | None,
     accelerator: Accelerator,
-    watch: Watch,
+    progress: TrainingProgress,
 ) -> TrainingData:
-    """Labels, vectors and pictures of a whole set.
+    """Labels, semantic vectors and pictures of a whole set.
 
     Raises:
         OSError: A cache cannot be written.
         ValueError: A picture cannot be read.
     """
-    pixels = TrainingPixels([picture.path for picture in labelled.pictures], size)
+    pixels = PictureCache([picture.path for picture in labelled.pictures], size)
     vectors = {}
     if extractor is not None:
-        watch.preparing(
+        progress.preparing(
             "semantic vectors", len(range(accelerator.process_index, len(labelled), accelerator.num_processes))
         )
         share = semantic_vectors(
@@ -106,17 +106,17 @@ def training_data(
             labelled.pictures,
             process=accelerator.process_index,
             processes=accelerator.num_processes,
-            progress=watch.prepared,
+            progress=progress.prepared,
         )
         vectors = {name: _summed(values, accelerator) for name, values in share.items()}
     if picture_cache is not None:
         try:
             with accelerator.local_main_process_first():
-                watch.preparing("pictures", len(labelled))
-                pixels.keep_in(picture_cache, watch.prepared)
+                progress.preparing("pictures", len(labelled))
+                pixels.keep_in(picture_cache, progress.prepared)
         except PictureError as error:
             raise MaAgiqaError(
-                f"Expected a picture that can be read, got {error.path!r}: {error.reason}. Mend it."
+                f"Expected a picture that can be read, got {error.path!r}: {error.reason}. Fix it."
             ) from error
     return TrainingData(pixels, label_matrix(labelled, labelled.targets), vectors)
 
@@ -125,3 +125,9 @@ def _summed(values: torch.Tensor, accelerator: Accelerator) -> torch.Tensor:
     if accelerator.num_processes == 1:
         return values
     return accelerator.reduce(values.to(accelerator.device), "sum").cpu()
+
+
+def label_matrix(labelled: LabelledSet, targets: Sequence[str]) -> torch.Tensor:
+    """(N, T) float32, NaN where a picture has no score for a target."""
+    rows = [[picture.scores.get(target, math.nan) for target in targets] for picture in labelled.pictures]
+    return torch.tensor(rows, dtype=torch.float32).view(len(rows), len(targets))

@@ -1,4 +1,4 @@
-"""Semantic vectors of the training pictures, asked for before the first step: from the cache where they are in it."""
+"""Semantic vectors of the training pictures, computed before the first step, or read from the cache."""
 
 from __future__ import annotations
 
@@ -65,6 +65,6 @@ def semantic_vectors(
         named = ", ".join(failed[:SHOWN]) + (", …" if len(failed) > SHOWN else "")
         raise MaAgiqaError(
             f"Expected semantic vectors of {len(pictures)} pictures, got none of {len(failed)}: {named}. "
-            "Mend these pictures or prompts, or take them out of the labels."
+            "Fix these pictures or prompts, or remove them from the labels."
         )
     return vectors

@@ -1,8 +1,8 @@
-"""All that decides what a training run learns, and the presets.
+"""The settings that decide what a training run learns, and the presets.
 
 The preset "ma-agiqa" is the paper's protocol. What later work shows to help is a field of its own, off by default
-there. Whatever only changes speed (device, threads, a cache of pictures) is not here: it is no reason to refuse a
-`resume`.
+there. Options that only change speed (device, threads, a cache of pictures) are not here: they are no reason to refuse
+a `resume`.
 """
 
 from __future__ import annotations
@@ -32,33 +32,33 @@ class TrainingSettings:
         pretrained: Start the backbone from timm's weights.
         semantic_model: Whose vectors are used unless another is asked for; None trains the visual expert alone.
         left_out: Semantic vectors that no expert reads, for ablations.
-        cosine_patches: Start the backbone's first layer as cosines of all frequencies, if it is not pretrained.
-        epochs: How often every picture is seen.
+        dct_patch_init: Initialise the backbone's first layer with DCT basis functions, if it is not pretrained.
+        epochs: Passes over the training pictures.
         batch: Pictures of one step of the optimizer, on all processes together.
         accumulate: Parts that each process computes its share of a step in, for memory.
-        learning_rate: Of Adam.
-        weight_decay: Of Adam, an L2 penalty.
-        schedule: "published": half a cosine down over `period` steps, and up again, for ever (the authors step a
+        learning_rate: Adam's learning rate.
+        weight_decay: Adam's weight decay, an L2 penalty.
+        schedule: "published": half a cosine down over `period` steps, and up again, endlessly (the authors step a
             cosine schedule once a batch); "cosine": once down over all epochs; "constant".
         period: Steps, for "published".
         warmup: Steps in which the rate rises from 0 first.
-        seed: Of everything that is drawn: first weights, order, augmentation, dropout.
+        seed: Seed of all random draws: initial weights, order, augmentation, dropout.
         rotate: Probability of a turn by 90, 180 or 270 degrees.
         flip: Probability of a flip.
         flip_axis: "vertical", as published (it was meant to be horizontal), or "horizontal".
         drop_last: Leave out what is left of an epoch after the last whole batch.
         published_validation: Leave out the last pictures of the validation set that fill no batch, as published.
-        normalise_labels: Count errors in standard deviations of the labels, and start the heads at their mean:
+        normalise_labels: Measure errors in standard deviations of the labels, and start the heads at their mean:
             for sets of any scale. The paper learns raw scores.
-        score_bias: Is added to what the patches' scores start from. 0 is the paper's; a small network may then start
+        score_bias: Added to the initial bias of the patches' scores. 0 is the paper's; a small network may then start
             with a ReLU that is dead for all patches, and stay so.
         rank_loss: Weight of a loss on the order of pairs, beside the mean squared error.
         ema: Decay of a moving average of the weights, which is then what is validated and written; 0 for none.
         layer_decay: Each backbone block's rate is this times the next one's; 1 for one rate.
-        freeze_backbone: The backbone learns nothing.
+        freeze_backbone: Keep the backbone's weights as they are.
         scale_rate: Multiply the rate by batch / 8.
         mixed_precision: "no", "bf16" or "fp16".
-        save_every: Steps between two states on disk; there is one at each epoch's end in any case.
+        save_every: Steps between two saved states; one is saved at each epoch's end in any case.
 
     Raises:
         ValueError: A value out of its range; the message names it.
@@ -71,7 +71,7 @@ class TrainingSettings:
     pretrained: bool = True
     semantic_model: str | None = "MAGAer13/mplug-owl2-llama2-7b"
     left_out: tuple[str, ...] = ()
-    cosine_patches: bool = False
+    dct_patch_init: bool = False
     epochs: int = 30
     batch: int = PUBLISHED_BATCH
     accumulate: int = 1
@@ -108,8 +108,8 @@ class TrainingSettings:
         for name in ("rotate", "flip"):
             if not 0 <= getattr(self, name) <= 1:
                 raise MaAgiqaError(f"Expected {name} from 0 to 1, got {getattr(self, name)}.")
-        if self.cosine_patches and self.pretrained:
-            raise MaAgiqaError("Expected cosine_patches or pretrained, got both. They start the same layer.")
+        if self.dct_patch_init and self.pretrained:
+            raise MaAgiqaError("Expected dct_patch_init or pretrained, got both. They start the same layer.")
         if not 0 <= self.ema < 1:
             raise MaAgiqaError(f"Expected ema from 0 to below 1, got {self.ema}.")
         if not 0 < self.layer_decay <= 1:
@@ -143,7 +143,7 @@ class TrainingSettings:
 
     @property
     def harmless(self) -> frozenset[str]:
-        """What may change when a run goes on: another number of epochs, unless the schedule depends on it."""
+        """Settings that may differ when a run is resumed: the number of epochs, unless the schedule depends on it."""
         return frozenset(
             {"preset", "semantic_model", "save_every"} | ({"epochs"} if self.schedule != "cosine" else set())
         )
@@ -165,7 +165,7 @@ PRESETS: dict[str, TrainingSettings] = {
         ),
         pretrained=False,
         semantic_model=None,
-        cosine_patches=True,
+        dct_patch_init=True,
         epochs=20,
         batch=16,
         learning_rate=5e-4,
@@ -191,7 +191,7 @@ def preset(name: str, **changes: Any) -> TrainingSettings:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], harmless: Collection[str] = ()) -> list[str]:
-    """What two nested mappings do not have in common, one text for each entry; keys of `harmless` do not count."""
+    """The differences of two nested mappings, one text for each entry; keys in `harmless` are ignored."""
     old, new = _flattened(before), _flattened(now)
     return [
         f"{name} {old.get(name)!r}, got {new.get(name)!r}"

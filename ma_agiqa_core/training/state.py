@@ -1,12 +1,14 @@
-"""Where a run is: one safetensors file with all tensors, and the rest as JSON in its metadata.
+"""The state of a run on disk, and the check of what a resumed run must have in common with it.
 
-One file, written beside its place and then moved there, so that a kill at any moment leaves either the last state or
-the new one. The best weights so far have a file of their own, named in the state; what no state names is deleted.
+One safetensors file with all tensors, and the rest as JSON in its metadata. It is written beside its place and then
+moved there, so that a kill at any moment leaves either the last state or the new one. The best weights so far have a
+file of their own, named in the state; what no state names is deleted.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,17 +23,22 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..atomic_write import replacing
+from ..atomic_write import atomic_write
 from ..errors import MaAgiqaError, OutputExistsError
+from ..labels.labelled_set import LabelledSet
+from ..labels.splits import Split
+from ..semantic.extractor import SemanticExtractor
+from .settings import TrainingSettings, differences
 
 FORMAT = "1"
 _KEY = "ma_agiqa.training"
-_ADVICE = "Delete the folder to begin anew."
+MODEL = "model.safetensors"  # in the run's folder
+_ADVICE = "Delete the folder to start over."
 
 
 @dataclass
-class Progress:
-    """What was done so far.
+class LoopState:
+    """Where the loop is, and what it has measured so far.
 
     Attributes:
         epoch: Finished epochs.
@@ -57,7 +64,7 @@ class SavedState:
     """What `StateFolder.read` gives."""
 
     identity: dict[str, Any]
-    progress: Progress
+    loop: LoopState
     tensors: dict[str, Tensor]
 
 
@@ -91,31 +98,29 @@ class StateFolder:
                 tensors = {name: state.get_tensor(name) for name in names}
             if entry["format"] != FORMAT:
                 raise MaAgiqaError(f"format {entry['format']!r}")
-            return SavedState(entry["identity"], Progress(**entry["progress"]), tensors)
+            return SavedState(entry["identity"], LoopState(**entry["progress"]), tensors)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise MaAgiqaError(f"Expected a state of training, got {str(self.file)!r}: {error}. {_ADVICE}") from error
 
-    def write(self, identity: Mapping[str, Any], progress: Progress, tensors: Mapping[str, Tensor]) -> None:
+    def write(self, identity: Mapping[str, Any], loop: LoopState, tensors: Mapping[str, Tensor]) -> None:
         """Replaces the state, whole or not at all.
 
         Raises:
             OSError: It cannot be written; the last state is still there.
         """
-        entry = {"format": FORMAT, "identity": dict(identity), "progress": dataclasses.asdict(progress)}
+        entry = {"format": FORMAT, "identity": dict(identity), "progress": dataclasses.asdict(loop)}
         values = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         with disk_errors_explained(self.folder):
             self.make()
-            with replacing(self.file) as temporary:
+            with atomic_write(self.file) as temporary:
                 save_file(values, temporary, {_KEY: json.dumps(entry)})
                 with temporary.open("r+b") as file:
                     os.fsync(file.fileno())
-        self._delete(
-            old for old in self.folder.glob("best-*.safetensors") if old != self.best_file(progress.best_epoch)
-        )
+        self._delete(old for old in self.folder.glob("best-*.safetensors") if old != self.best_file(loop.best_epoch))
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keeps other runs out of the folder for as long; the system lets go of what a killed run held.
+        """Keeps other runs out of the folder meanwhile; the system releases the lock of a killed run.
 
         Raises:
             FileExistsError: Another run is at work in it.
@@ -149,6 +154,52 @@ class StateFolder:
                 file.unlink()
 
 
+def run_identity(
+    settings: TrainingSettings, labelled: LabelledSet, split: Split, extractor: SemanticExtractor | None
+) -> dict[str, Any]:
+    """For JSON: the settings, and digests of labels, prompts and split. Picture files may be fixed or moved."""
+    labels = [[picture.name, dict(picture.scores), picture.prompt] for picture in labelled.pictures]
+    return {
+        "settings": settings.to_dict(),
+        "data": {
+            "name": labelled.name,
+            "pictures": len(labelled),
+            "targets": list(labelled.targets),
+            "labels": _digest(labels),
+            "split": _digest([split.train, split.val, split.test]),
+        },
+        "semantic": None if extractor is None else f"{extractor.name} {extractor.revision}",
+    }
+
+
+def check_can_resume(
+    state: StateFolder, out: Path, identity: Mapping[str, Any], settings: TrainingSettings, *, resume: bool
+) -> SavedState | None:
+    """The state to resume from; None to start from the beginning. Overwrites nothing and mixes no two runs.
+
+    Raises:
+        FileExistsError: There is a run in `out`, and `resume` is False; or a model without a state.
+        ValueError: The run in `out` has other settings or data, the message names them; or a damaged state.
+    """
+    saved = state.read()
+    if saved is None:
+        began = resume and state.folder.is_dir()  # killed before its first state
+        if (out / MODEL).exists() and not began:
+            raise OutputExistsError(f"Expected a folder without a model, got {str(out)!r}. Choose another.")
+        return None
+    if not resume:
+        raise OutputExistsError(
+            f"Expected a folder without a run, got {str(out)!r}. Resume it (on the command line --resume), "
+            "or choose another."
+        )
+    if others := differences(saved.identity, identity, harmless=[f"settings.{name}" for name in settings.harmless]):
+        raise MaAgiqaError(
+            f"Expected the settings and data of the run in {str(out)!r}, which has {'; '.join(others)}. "
+            "Use the same, or choose another folder."
+        )
+    return saved
+
+
 @contextmanager
 def disk_errors_explained(folder: Path) -> Iterator[None]:
     """Says what a full disk means for a run, in whatever words safetensors or Python report it."""
@@ -157,7 +208,7 @@ def disk_errors_explained(folder: Path) -> Iterator[None]:
     except (SafetensorError, OSError) as error:
         raise OSError(
             f"Expected room for what training writes to {str(folder)!r}, got: {error}. The last state and the last "
-            "model stay: make room and go on with resume (on the command line --resume)."
+            "model stay: free some space and resume (on the command line --resume)."
         ) from error
 
 
@@ -185,3 +236,7 @@ def restore(tensors: Mapping[str, Tensor], **parts: nn.Module | Optimizer | None
                 number, _, entry = key.partition(".")
                 state.setdefault(int(number), {})[entry] = value
             part.load_state_dict({"state": state, "param_groups": part.state_dict()["param_groups"]})
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, ensure_ascii=True).encode()).hexdigest()[:12]

@@ -18,10 +18,9 @@ from .batches import Batches
 from .loop import TrainingResult, TrainingRun
 from .network import network_config
 from .preparation import check_trainable, opened_accelerator, opened_extractor, training_data
-from .progress import Watch
-from .run_identity import check_can_begin, run_identity
+from .progress import TrainingProgress
 from .settings import TrainingSettings
-from .state import StateFolder
+from .state import StateFolder, check_can_resume, run_identity
 
 __all__ = ["TrainingResult", "train"]
 
@@ -43,31 +42,31 @@ def train(
     device_map: str | None = None,
     local_files_only: bool = False,
     workers: int | None = None,
-    watch: Watch | None = None,
+    progress: TrainingProgress | None = None,
 ) -> TrainingResult:
     """Trains a model and measures it.
 
     `out` gets model.safetensors (the best epoch so far, from the first epoch on), metrics.json, predictions.csv,
-    curves.png, settings.json, and state/, from which a run that was ended goes on. With the same settings, number of
+    curves.png, settings.json, and state/, from which an interrupted run resumes. With the same settings, number of
     threads and number of processes it then gives the same weights, on the CPU bit for bit.
 
     Args:
-        settings: The protocol.
-        labelled: The pictures; all targets that it has scores for are trained together.
-        split: Its rows.
-        out: Folder, made if there is none.
+        settings: The training protocol.
+        labelled: The labelled pictures; all targets with scores are trained together.
+        split: Rows to train on, to validate on and to test on.
+        out: Output folder, created if missing.
         semantic: Folder or Hub id of the semantic model; "none" trains the visual expert alone; None takes the
             preset's.
         cache: Folder of semantic vectors; None takes `out`/vectors.
         picture_cache: Folder for the decoded and resized pictures, which runs share; None decodes every time.
-        resume: Go on with the run in `out`; with none there, begin.
+        resume: Resume the run in `out`; without one there, start.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        dtype: Of the language model.
-        quantization: Of the language model: None, "int8" or "nf4".
-        device_map: Of the language model.
+        dtype: Precision of the semantic model.
+        quantization: Quantization of the semantic model: None, "int8" or "nf4".
+        device_map: Device map of the semantic model.
         local_files_only: Never use the network.
         workers: Threads that decode; default one per processor, at most 4.
-        watch: Is told how it goes, in the main process.
+        progress: Callback of the main process.
 
     Raises:
         FileExistsError: There is a run in `out`, and `resume` is False; or another process is writing to it.
@@ -76,10 +75,10 @@ def train(
         ValueError: Nothing to learn from, a resume with other settings or data, a picture that cannot be read (the
             state then holds all steps before it), a loss that is not finite.
     """
-    out, state, watch = Path(out), StateFolder(Path(out) / "state"), watch or Watch()
+    out, state = Path(out), StateFolder(Path(out) / "state")
     check_trainable(labelled, split)
     with opened_accelerator(settings, device, out) as accelerator:
-        watch = watch if accelerator.is_main_process else Watch()
+        progress = progress if progress is not None and accelerator.is_main_process else TrainingProgress()
         extractor = opened_extractor(
             semantic if semantic is not None else settings.semantic_model,
             cache=cache or out / "vectors",
@@ -94,32 +93,32 @@ def train(
         )
         network_config(settings, labelled.targets, 0 if extractor is None else extractor.hidden_size)  # or refuses
         identity = run_identity(settings, labelled, split, extractor)
-        saved = check_can_begin(state, out, identity, settings, resume=resume)
+        saved = check_can_resume(state, out, identity, settings, resume=resume)
         out.mkdir(parents=True, exist_ok=True)
         with state.held() if accelerator.is_main_process else nullcontext():
             batches = Batches(
-                training_data(labelled, settings.model.image_size, extractor, picture_cache, accelerator, watch),
+                training_data(labelled, settings.model.image_size, extractor, picture_cache, accelerator, progress),
                 settings,
                 accelerator.process_index,
                 accelerator.num_processes,
                 workers,
             )
-            run = TrainingRun(
-                accelerator,
-                settings,
-                labelled,
-                split,
-                out,
-                extractor,
-                identity,
-                saved,
-                batches,
-                state,
-                watch,
-                local_files_only,
+            training = TrainingRun(
+                accelerator=accelerator,
+                settings=settings,
+                labelled=labelled,
+                split=split,
+                out=out,
+                extractor=extractor,
+                identity=identity,
+                saved=saved,
+                batches=batches,
+                state=state,
+                progress=progress,
+                local_files_only=local_files_only,
             )
             try:
-                run.learn()
+                training.run()
             except PictureError as error:
-                raise run.stopped_by(error) from error
-            return run.finish()
+                raise training.stopped_by(error) from error
+            return training.finish()

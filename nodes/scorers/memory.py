@@ -54,7 +54,7 @@ class ManagedNetworks:
 
 
 class LanguageModelMemory:
-    """The core's `Placement` of a language model, which is loaded when the first picture needs it.
+    """The core's `DeviceManager` of a language model, which is loaded when the first picture needs it.
 
     Quantized weights cannot be moved. For them everything else leaves the device, they are read straight to it, and
     when ComfyUI wants the room they are dropped.

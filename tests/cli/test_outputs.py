@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ma_agiqa_core import cli
-from ma_agiqa_core.atomic_write import check_can_write, check_can_write_in, replacing
+from ma_agiqa_core.atomic_write import atomic_write, check_can_write, check_can_write_in
 from ma_agiqa_core.errors import MaAgiqaError
 
 SCORING = [("score", "--out", "F.csv"), ("score", "--report", "F.html"), ("rank", "--report", "F.html")]
@@ -85,9 +85,9 @@ def test_checking_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
     report = tmp_path / "report.html"
-    with replacing(report, is_shared=True) as first:
+    with atomic_write(report, is_shared=True) as first:
         first.write_text("first")
-        with replacing(report, is_shared=True) as second:
+        with atomic_write(report, is_shared=True) as second:
             second.write_text("second")
         assert report.read_text() == "second"
 

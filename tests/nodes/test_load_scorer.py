@@ -165,7 +165,7 @@ def test_the_language_model_is_comfyuis_to_move(
     wanted = core.score(torch.stack(pictures).movedim(-1, 1)).tolist()
     scorer = load("tiny.safetensors", semantic_model="owl", precision=precision, cache_vectors=False)
     extractor: Any = scorer._scorer.extractor
-    assert extractor._model is None  # loaded when the first picture needs it
+    assert not extractor.is_loaded  # loaded when the first picture needs it
     with torch.inference_mode():
         scores = pack_module("nodes.scorers.managed_scorer").scores_of(scorer, pictures)
     assert scores == pytest.approx(wanted, abs=1e-4)
@@ -177,7 +177,7 @@ def test_the_language_model_is_comfyuis_to_move(
     model_management.unload_all_models()  # the button "Unload Models"
     loaded = {type(patcher.model).__name__ for patcher in model_management.loaded_models()}
     assert not {"MaAgiqa", "MplugOwl2"} & loaded
-    assert (extractor._model is None) == (precision == "int8")  # quantized weights cannot wait elsewhere
+    assert extractor.is_loaded == (precision != "int8")  # quantized weights cannot wait elsewhere
     more = [1 - picture for picture in pictures]
     wanted = core.score(torch.stack(more).movedim(-1, 1)).tolist()
     assert pack_module("nodes.scorers.managed_scorer").scores_of(scorer, more) == pytest.approx(wanted, abs=1e-4)
@@ -197,7 +197,7 @@ def test_vectors_are_kept_on_disk(
     wanted = scores_of(load("tiny.safetensors", semantic_model="owl"), pictures)
     again = load("tiny.safetensors", semantic_model="owl", device="cpu")
     assert scores_of(again, pictures) == pytest.approx(wanted, abs=1e-5)
-    assert again._scorer.extractor._model is None
+    assert not again._scorer.extractor.is_loaded
     assert list((models.parent / "user" / "ma_agiqa" / "vectors").rglob("*"))
 
 

@@ -235,7 +235,7 @@ def test_no_more_than_ahead_is_taken_from_an_endless_source(ahead: int) -> None:
 
 
 def decoding_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("made-ahead")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
 def test_an_abandoned_iterator_does_not_wait_and_its_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:

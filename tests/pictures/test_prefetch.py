@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ma_agiqa_core.pictures import groups
-from ma_agiqa_core.pictures.prefetch import made_ahead
+from ma_agiqa_core.pictures.prefetch import prefetch
 
 
 def test_what_is_made_ahead_comes_in_order_and_fails_in_its_place() -> None:
@@ -15,7 +15,7 @@ def test_what_is_made_ahead_comes_in_order_and_fails_in_its_place() -> None:
             raise ValueError("five")
         return number * number
 
-    made = made_ahead(range(9), make, workers=3)
+    made = prefetch(range(9), make, workers=3)
     assert [next(made) for _ in range(5)] == [0, 1, 4, 9, 16]
     with pytest.raises(ValueError, match="five"):
         next(made)
@@ -34,7 +34,7 @@ def test_what_is_held_weighs_no_more_than_allowed_but_for_the_next_one(weights: 
             assert beyond_the_next <= 6
         return place
 
-    pieces = made_ahead(range(6), make, workers=3, ahead=5, weigh=weights.__getitem__, most=6)
+    pieces = prefetch(range(6), make, workers=3, ahead=5, weigh=weights.__getitem__, most=6)
     for place in range(6):
         with lock:
             asked_for = place
@@ -42,11 +42,11 @@ def test_what_is_held_weighs_no_more_than_allowed_but_for_the_next_one(weights: 
 
 
 def test_threads_that_wait_for_room_end_with_the_generator() -> None:
-    made = made_ahead(range(9), lambda place: place, workers=3, weigh=lambda place: 5, most=5)
+    made = prefetch(range(9), lambda place: place, workers=3, weigh=lambda place: 5, most=5)
     assert next(made) == 0
     made.close()
     for thread in threading.enumerate():
-        if thread.name.startswith("made-ahead"):
+        if thread.name.startswith("prefetch"):
             thread.join(10)
             assert not thread.is_alive()
 
@@ -57,7 +57,7 @@ def test_what_weighing_raises_comes_in_its_place() -> None:
             raise ValueError("two")
         return 1
 
-    made = made_ahead(range(4), lambda place: place, workers=2, weigh=weigh, most=2)
+    made = prefetch(range(4), lambda place: place, workers=2, weigh=weigh, most=2)
     assert [next(made), next(made)] == [0, 1]
     with pytest.raises(ValueError, match="two"):
         next(made)

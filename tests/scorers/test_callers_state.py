@@ -245,7 +245,7 @@ def test_vectors_kept_there_are_those_of_elsewhere(
         assert torch.equal(vectors, plain[name])
         assert torch.equal(found[name], plain[name])
         assert not found[name].is_inference()
-    assert again._model is None  # all of them from the cache
+    assert not again.is_loaded  # all of them from the cache
     assert torch.equal(pixels, visual_pixels(pictures, size=64))
     with state():
         assert_same(load_scorer(checkpoint, semantic=owl_folder, cache=tmp_path).score(pictures), expected["ma-agiqa"])

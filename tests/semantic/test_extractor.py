@@ -79,7 +79,7 @@ def test_a_picture_already_seen_costs_no_language_model(owl_folder, noise_pictur
     second = SemanticExtractor(owl_folder, device="cpu", cache=tmp_path / "cache")
     again = second.extract(noise_pictures)
     assert sum(asked) == 5
-    assert second._model is None, "not even loaded"
+    assert not second.is_loaded, "not even loaded"
     for name, matrix in again.items():
         assert torch.equal(matrix, first[name])
     third = second.extract([*noise_pictures, 255 - noise_pictures[0]])
@@ -113,9 +113,9 @@ def test_another_model_precision_or_question_is_another_entry(owl_folder, noise_
 
 
 def test_without_a_cache_the_weights_are_not_read_for_a_fingerprint(owl_folder, noise_pictures, monkeypatch):
-    from ma_agiqa_core.semantic import extractor as module
+    from ma_agiqa_core.semantic import lazy_model
 
-    monkeypatch.setattr(module, "fingerprint", None)
+    monkeypatch.setattr(lazy_model, "fingerprint", None)
     assert SemanticExtractor(owl_folder, device="cpu").extract(noise_pictures)["coherence"].isfinite().all()
 
 
@@ -305,5 +305,5 @@ def test_the_precision_is_that_of_the_device_handed_over_to(owl_folder):
     assert extractor.dtype == torch.float32
     extractor.hand_over(placement)
     assert extractor.dtype == torch.float16
-    with pytest.raises(ValueError, match=r"^Expected no device_map, got 'auto'\. The device is shared with other"):
+    with pytest.raises(ValueError, match=r"^Expected no device_map, got 'auto'\. The device is shared with others"):
         SemanticExtractor(owl_folder, device="cpu", device_map="auto").hand_over(placement)

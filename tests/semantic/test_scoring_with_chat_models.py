@@ -1,5 +1,7 @@
 """A transformers model in the place of mPLUG-Owl2, from a folder on disk to scores."""
 
+import json
+
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ def test_pictures_are_scored_end_to_end(family, chat_folder, checkpoint, noise_p
     extractor = SemanticExtractor(folder, device="cpu")
     vectors = extractor.extract(large)
     width = extractor.hidden_size
-    assert extractor._config["model_type"] == family
+    assert json.loads((folder / "config.json").read_text())["model_type"] == family
     assert {tuple(matrix.shape) for matrix in vectors.values()} == {(5, width)}
     mine = tiny_models.write_checkpoint(tmp_path / "mine.safetensors", width)
     scorer = load_scorer(mine, semantic=folder, device="cpu", cache=tmp_path / "cache")
@@ -28,4 +30,4 @@ def test_pictures_are_scored_end_to_end(family, chat_folder, checkpoint, noise_p
 def test_the_width_is_known_before_the_weights_are_read(chat_folder):
     extractor = SemanticExtractor(chat_folder("qwen2_5_vl"), device="cpu")
     assert extractor.hidden_size == 64
-    assert extractor._model is None
+    assert not extractor.is_loaded

@@ -21,7 +21,7 @@ import torch
 
 from ma_agiqa_core.labels.splits import make_split
 from ma_agiqa_core.training import state as training_state
-from ma_agiqa_core.training.progress import Watch
+from ma_agiqa_core.training.progress import TrainingProgress
 from ma_agiqa_core.training.train import train
 
 
@@ -29,7 +29,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class KilledAfterStep(Watch):
+class KilledAfterStep(TrainingProgress):
     """Of the whole run, from 1; 0: never."""
 
     def __init__(self, step: int) -> None:
@@ -74,8 +74,8 @@ def run(job: dict[str, Any]) -> None:
     if "moment" in job:
         killed_at_state(job["moment"], job["call"])
     settings = replace(settings, **job["fields"])
-    watch = KilledAfterStep(job.get("step", 0))
-    train(settings, labelled, make_split(labelled), Path(job["out"]), device="cpu", watch=watch)
+    progress = KilledAfterStep(job.get("step", 0))
+    train(settings, labelled, make_split(labelled), Path(job["out"]), device="cpu", progress=progress)
 
 
 def ended_by(job: dict[str, Any]) -> int:

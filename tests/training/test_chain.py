@@ -10,7 +10,7 @@ import pytest
 
 from ma_agiqa_core import cli, load_scorer, rank
 from ma_agiqa_core.metrics import srcc
-from ma_agiqa_core.semantic import SemanticExtractor
+from ma_agiqa_core.semantic.lazy_model import LazyModel
 from ma_agiqa_core.training import settings
 
 Run = Callable[..., tuple[int, str, str]]
@@ -48,10 +48,10 @@ def test_from_vectors_to_a_student(
     code, _, err = run("extract", pictures, *semantic)
     assert (code, "80 of 80 pictures have their vectors" in err) == (0, True)
 
-    def refuse(extractor: SemanticExtractor) -> None:
+    def refuse(model: LazyModel) -> None:
         raise AssertionError("the language model was asked again")
 
-    monkeypatch.setattr(SemanticExtractor, "_load", refuse)
+    monkeypatch.setattr(LazyModel, "_load", refuse)
     code, _, err = run("train", *data, *semantic, "--preset", "tiny", "--epochs", 4, "--out", "run")
     assert code == 0, err
     metrics = json.loads(Path("run/metrics.json").read_text())

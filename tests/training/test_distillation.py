@@ -18,7 +18,7 @@ from ma_agiqa_core import CallableScorer, load_scorer
 from ma_agiqa_core.metrics import srcc
 from ma_agiqa_core.scorers.lite.student import KNOTS, PARTS, StudentNetwork
 from ma_agiqa_core.training.distillation.distill import FEWEST, distill, distilled_text, follow
-from ma_agiqa_core.training.distillation.ridge import fit_linear, matching_curve, normal_curves, normal_ranks
+from ma_agiqa_core.training.distillation.ridge import fit_ridge, matching_curve, normal_curves, normal_ranks
 
 COUNT = 110
 
@@ -165,7 +165,7 @@ def test_ridge_finds_the_weights_and_its_left_out_errors_are_exact() -> None:
     true = np.r_[1.0, -2.0, 0.5, np.zeros(40)]  # the large part says nothing
     y = x @ true + 0.1 * random.normal(size=60)
     y -= y.mean()
-    fit = fit_linear(x, y, parts)
+    fit = fit_ridge(x, y, parts)
     assert fit.scales[0] > fit.scales[1]
     np.testing.assert_allclose(fit.weight, true, atol=0.1)
     # each picture left out in turn, at the scales and the penalty that were found

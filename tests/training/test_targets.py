@@ -281,7 +281,7 @@ def test_a_cache_of_the_two_questions_serves_and_only_the_third_is_asked(
     assert all(torch.equal(found[name], made[name]) for name in made)
     again = SemanticExtractor(owl_folder, **options)
     assert torch.equal(again.extract(noise_pictures, prompts=prompts)["alignment"], found["alignment"])
-    assert (len(asked), again._model) == (2, None)
+    assert (len(asked), again.is_loaded) == (2, False)
 
 
 def test_pictures_of_one_prompt_are_asked_everything_at_once(

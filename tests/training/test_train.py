@@ -27,7 +27,7 @@ from ma_agiqa_core.labels.labelled_set import LabelledSet, read_labels
 from ma_agiqa_core.labels.splits import make_split
 from ma_agiqa_core.training import picture_cache as pixels
 from ma_agiqa_core.training import state as training_state
-from ma_agiqa_core.training.progress import Watch
+from ma_agiqa_core.training.progress import TrainingProgress
 from ma_agiqa_core.training.settings import TrainingSettings
 from ma_agiqa_core.training.state import StateFolder
 from ma_agiqa_core.training.train import TrainingResult
@@ -229,9 +229,9 @@ def test_semantic_vectors_come_from_the_cache_and_cost_the_language_model_once(
 ) -> None:
     options: dict[str, Any] = {"semantic": str(owl_folder), "cache": tmp_path / "vectors", "epochs": 1}
     run_training(tmp_path / "one", **options)
-    from ma_agiqa_core.semantic.extractor import SemanticExtractor
+    from ma_agiqa_core.semantic.lazy_model import LazyModel
 
-    monkeypatch.setattr(SemanticExtractor, "_load", lambda self: pytest.fail("loaded again"))
+    monkeypatch.setattr(LazyModel, "_load", lambda self: pytest.fail("loaded again"))
     run_training(tmp_path / "two", **options)
 
     assert_same_run(tmp_path / "one", tmp_path / "two")
@@ -391,20 +391,20 @@ def test_a_picture_broken_in_the_third_epoch_stops_it_and_mended_it_goes_on_the_
     broken = own.pictures[getattr(make_split(own), part)[-1]].path
     content = broken.read_bytes()
 
-    class Breaks(Watch):
+    class Breaks(TrainingProgress):
         def epoch_ends(self, figures: dict[str, Any]) -> None:
             if figures["epoch"] == 2:
                 broken.write_bytes(content[:200])
 
     with pytest.raises(ValueError, match=rf"{broken.name}.* in epoch 3: .*\. All steps before it are saved") as stopped:
-        run_training(tmp_path / "run", labelled=own, ema=0.9, watch=Breaks(), workers=1)
+        run_training(tmp_path / "run", labelled=own, ema=0.9, progress=Breaks(), workers=1)
     assert "--resume" in str(stopped.value)
     assert (tmp_path / "run" / "model.safetensors").exists()
 
     saved = StateFolder(tmp_path / "run" / "state").read()
     assert saved is not None
-    assert saved.progress.epoch == 2
-    assert part == "train" or saved.progress.step == 4
+    assert saved.loop.epoch == 2
+    assert part == "train" or saved.loop.step == 4
     broken.write_bytes(content)
     run_training(tmp_path / "run", labelled=own, ema=0.9, resume=True)
     assert_same_run(tmp_path / "run", whole)
@@ -447,7 +447,7 @@ def test_a_full_disk_keeps_the_last_state_and_the_last_model(
 
     saved = StateFolder(tmp_path / "run" / "state").read()
     assert saved is not None
-    assert saved.progress.epoch == 1
+    assert saved.loop.epoch == 1
     load_scorer(tmp_path / "run" / "model.safetensors", device="cpu")
     run_training(tmp_path / "run", ema=0.9, resume=True)
     assert_same_run(tmp_path / "run", whole)
@@ -458,14 +458,14 @@ def test_a_file_that_may_not_grow_keeps_the_last_state(run_training: Run, whole:
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    class Limited(Watch):
+    class Limited(TrainingProgress):
         def epoch_ends(self, figures: dict[str, Any]) -> None:
             if figures["epoch"] == 1:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
 
     try:
         with pytest.raises(OSError, match="Expected room for what training writes"):
-            run_training(tmp_path / "run", ema=0.9, watch=Limited())
+            run_training(tmp_path / "run", ema=0.9, progress=Limited())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
@@ -480,13 +480,13 @@ def test_a_loss_that_is_not_finite_stops_it(run_training: Run, tmp_path: Path) -
 
 
 def test_memory_is_flat_over_epochs(run_training: Run, tmp_path: Path) -> None:
-    class Measured(Watch):
+    class Measured(TrainingProgress):
         resident: list[int] = []  # noqa: RUF012 - read after the run
 
         def epoch_ends(self, figures: dict[str, Any]) -> None:
             self.resident.append(psutil.Process().memory_info().rss)
 
-    run_training(tmp_path, epochs=14, watch=Measured())
+    run_training(tmp_path, epochs=14, progress=Measured())
 
     assert max(Measured.resident[8:]) < 1.03 * max(Measured.resident[2:8])
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ma_agiqa_core.labels.joined import joined
+from ma_agiqa_core.labels.joined import merge_sets
 from ma_agiqa_core.labels.labelled_set import LabelledPicture, LabelledSet
 from ma_agiqa_core.labels.splits import Split
 from ma_agiqa_core.model import MaAgiqa
@@ -25,18 +25,18 @@ from ma_agiqa_core.training import network as network_module
 from ma_agiqa_core.training.augmentation import augmented, generator, torch_seed
 from ma_agiqa_core.training.batches import Batches, TrainingData
 from ma_agiqa_core.training.curves_plot import plot_curves
-from ma_agiqa_core.training.dct_patch_init import start_with_cosines
+from ma_agiqa_core.training.dct_patch_init import init_dct_patches
 from ma_agiqa_core.training.losses import rank_loss, squared_error
 from ma_agiqa_core.training.network import new_network, new_optimizer
 from ma_agiqa_core.training.outputs import checkpoint_facts, is_better, selection_value
-from ma_agiqa_core.training.picture_cache import TrainingPixels
+from ma_agiqa_core.training.picture_cache import PictureCache
 from ma_agiqa_core.training.settings import PRESETS, TrainingSettings, differences, preset
 
 NAN = math.nan
 
 
 def start(settings: TrainingSettings, **options: Any) -> Any:
-    values: dict[str, Any] = {"mean": torch.zeros(1), "spread": torch.ones(1), "targets": ("quality",)}
+    values: dict[str, Any] = {"mean": torch.zeros(1), "deviation": torch.ones(1), "targets": ("quality",)}
     return new_network(settings, semantic_dim=0, **(values | options)).model
 
 
@@ -78,7 +78,7 @@ def test_rates_of_the_other_schedules() -> None:
         ({"rank_loss": -1.0}, "rank_loss of at least 0, got -1.0"),
         ({"flip": 1.5}, "flip from 0 to 1, got 1.5"),
         ({"schedule": "linear"}, "schedule published, cosine, constant, got 'linear'"),
-        ({"cosine_patches": True}, "cosine_patches or pretrained, got both"),
+        ({"dct_patch_init": True}, "dct_patch_init or pretrained, got both"),
     ],
 )
 def test_settings_out_of_range_are_named(changes: dict[str, Any], message: str) -> None:
@@ -143,7 +143,7 @@ def test_augmentation_is_as_often_and_what_it_says() -> None:
         assert sum(n for (t, _), n in found.items() if t == turn) / 4000 == pytest.approx(0.7 / 3, abs=0.03)
 
 
-class _NumberedPixels(TrainingPixels):
+class _NumberedPixels(PictureCache):
     """A picture of the row's number, without files."""
 
     def __init__(self, rows: int) -> None:
@@ -199,25 +199,25 @@ def test_pixels_are_those_of_scorers_with_and_without_the_cache(tmp_path: Path) 
     paths = [tmp_path / f"{side}.png" for side in (20, 33, 64)]
     for path, side in zip(paths, (20, 33, 64), strict=True):
         PIL.Image.fromarray(random.integers(0, 256, (side, 24, 3), dtype=np.uint8)).save(path)
-    pixels = TrainingPixels(paths, 32)
+    pixels = PictureCache(paths, 32)
     expected = visual_pixels(paths, size=32)
 
     assert torch.equal(normalised(torch.stack([pixels[row] for row in range(3)])), expected)
     counted: list[int] = []
     pixels.keep_in(tmp_path / "cache", counted.append)
-    again = TrainingPixels(paths, 32)
+    again = PictureCache(paths, 32)
     again.keep_in(tmp_path / "cache", counted.append)
     assert torch.equal(normalised(torch.stack([again[row] for row in range(3)])), expected)
     assert sum(counted) == 3  # the second time it was there
     PIL.Image.new("RGB", (9, 9)).save(paths[0])
-    TrainingPixels(paths, 32).keep_in(tmp_path / "cache")
+    PictureCache(paths, 32).keep_in(tmp_path / "cache")
     assert len(list((tmp_path / "cache").glob("*.np*"))) == 2  # of other pictures another file
 
 
 def test_a_broken_picture_leaves_no_cache(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(PictureError, match="not a picture"):
-        TrainingPixels([tmp_path / "a.png"], 8).keep_in(tmp_path / "cache")
+        PictureCache([tmp_path / "a.png"], 8).keep_in(tmp_path / "cache")
     assert list((tmp_path / "cache").glob("*.np*")) == []
 
 
@@ -241,7 +241,7 @@ def test_heads_start_at_the_labels_mean_and_spread_and_no_patch_is_dead() -> Non
     model = start(
         PRESETS["tiny"],
         mean=torch.tensor([50.0, 3.0]),
-        spread=torch.tensor([20.0, 1.0]),
+        deviation=torch.tensor([20.0, 1.0]),
         targets=("quality", "authenticity"),
     )
     with torch.no_grad():
@@ -296,7 +296,7 @@ def test_percentiles_are_of_pictures_with_a_label(aligned: int, middle: float, o
 
 def test_cosine_filters_are_orthogonal_and_grow_with_the_frequency() -> None:
     projection = nn.Conv2d(3, 36, 4, stride=4)
-    start_with_cosines(projection)
+    init_dct_patches(projection)
     flat = projection.weight.detach().flatten(1).double()
     norms = flat.norm(dim=1)
     products = (flat @ flat.T / (norms[:, None] * norms)).fill_diagonal_(0)
@@ -321,7 +321,7 @@ def test_the_backbones_weights_are_timms(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(network_module, "hub_file", hub_file)
     tag = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
-    settings = preset("tiny", pretrained=True, cosine_patches=False)
+    settings = preset("tiny", pretrained=True, dct_patch_init=False)
     vit = start(replace(settings, model=replace(settings.model, backbone=tag))).features.vit
 
     assert asked == [f"timm/{tag}"]
@@ -338,7 +338,7 @@ def test_joined_sets_have_all_rows_and_one_scale_a_target(tmp_path: Path) -> Non
         return LabelledSet(name, pictures, low, high, 1)
 
     sets = [labelled("a", "quality", 0, 5), labelled("b", "quality", 0, 100), labelled("c", "authenticity", 1, 2)]
-    both, split = joined(sets, [Split((0,), (1,), ()), Split((1,), (), (0,)), Split((0, 1), (), ())])
+    both, split = merge_sets(sets, [Split((0,), (1,), ()), Split((1,), (), (0,)), Split((0, 1), (), ())])
 
     assert both.name == "a+b+c"
     assert both.targets == ("quality", "authenticity")
@@ -346,7 +346,7 @@ def test_joined_sets_have_all_rows_and_one_scale_a_target(tmp_path: Path) -> Non
     assert split == Split((0, 3, 4, 5), (1,), (2,))
     assert both.unlabelled == 3
     with pytest.raises(ValueError, match="Expected each picture in one set"):
-        joined([sets[0], sets[0]], [Split((0,), (), ()), Split((1,), (), ())])
+        merge_sets([sets[0], sets[0]], [Split((0,), (), ()), Split((1,), (), ())])
 
 
 def test_the_best_epoch_is_chosen_by_the_sum_and_an_undefined_one_never_beats_it() -> None:

@@ -118,19 +118,12 @@ def check_scale(scorer: Scorer, options: Options) -> None:
     Raises:
         ValueError: `min_score` or strategy="sequential" would have no meaning.
     """
-    info = getattr(scorer, "info", None)
-    if not getattr(info, "relative", False):
-        return
+    if not isinstance(scorer, Scorer):
+        return  # `check_scorers` says so
     if options.min_score is not None:
-        raise MaAgiqaError(
-            f"Expected no min_score with {scorer.info.name}, got {options.min_score}: its scores only compare the "
-            "pictures of one group. Use a scorer that is not relative."
-        )
+        scorer.info.require_scale(f"for min_score={options.min_score}")
     if options.strategy == "sequential" and options.schedule.stages:
-        raise MaAgiqaError(
-            f"Expected a scorer with a scale of its own for strategy='sequential', got {scorer.info.name}, whose "
-            "scores only compare the pictures of one group. Use strategy='batch', or EnsembleScorer with 'calibrated'."
-        )
+        scorer.info.require_scale("for strategy='sequential'", "Use strategy='batch', or combine='calibrated'.")
 
 
 def _try(scorer: Scorer, prompt: str | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...atomic_write import replacing
+from ...atomic_write import atomic_write
 from .figures import CalibrationFigures
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def draw(figures: CalibrationFigures, path: Path) -> None:
     figure.suptitle(title, color=_INK, parse_math=False)
     _draw_correlation(left, figures)
     _draw_gain(right, figures)
-    with replacing(path, is_shared=True) as temporary:
+    with atomic_write(path, is_shared=True) as temporary:
         figure.savefig(temporary, format="png")
 
 

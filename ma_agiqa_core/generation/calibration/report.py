@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...atomic_write import replacing
+from ...atomic_write import atomic_write
 from .figures import CalibrationFigures, FractionResult, Recommendation, Setting
 from .plot import draw
 from .replay import LEAST_PROMPTS, Choice, Measured, Schedule, bootstrap_mean, choose
@@ -52,7 +52,7 @@ class CalibrationReport(CalibrationFigures):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes `to_dict` as JSON; the file appears whole or not at all."""
-        with replacing(Path(path), is_shared=True) as temporary:
+        with atomic_write(Path(path), is_shared=True) as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def plot(self, path: str | os.PathLike[str]) -> None:

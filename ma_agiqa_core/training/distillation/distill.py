@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from ...atomic_write import replacing
+from ...atomic_write import atomic_write
 from ...compute.caller_state import as_loaded
 from ...errors import MaAgiqaError, MissingFileError
 from ...evaluation.agreement import Agreement, agreement
@@ -27,7 +27,7 @@ from ...scorers.lite import LITE_WEIGHTS
 from ...scorers.lite.network import LiteNetwork
 from ...scorers.lite.student import PARTS, StudentNetwork
 from ...scorers.scorer import Scorer, ScorerInfo
-from .ridge import LinearFit, fit_linear, matching_curve, normal_curves, normal_ranks
+from .ridge import RidgeFit, fit_ridge, matching_curve, normal_curves, normal_ranks
 
 HELD_OUT = 0.2
 SEED = 20
@@ -159,13 +159,13 @@ def distilled_text(distilled: Distilled, teacher: ScorerInfo) -> str:
     return "\n".join(lines)
 
 
-def teach(network: StudentNetwork, descriptions: torch.Tensor, scores: np.ndarray) -> LinearFit:
+def teach(network: StudentNetwork, descriptions: torch.Tensor, scores: np.ndarray) -> RidgeFit:
     """Fits weights and curve of a student to (N, D) descriptions and the teacher's scores (N,)."""
     for row, curves in enumerate(zip(*normal_curves(descriptions.double().numpy()), strict=True)):
         _bend(network, row, *curves)
     x = network.normalise(descriptions).double().numpy()
     target = normal_ranks(scores)
-    fit = fit_linear(x, target - target.mean(), list(PARTS.values()))
+    fit = fit_ridge(x, target - target.mean(), list(PARTS.values()))
     network.weight.copy_(torch.from_numpy(fit.weight))
     _bend(network, -1, *matching_curve(fit.left_out, scores))
     return fit
@@ -248,6 +248,6 @@ def _save(
         "quantiles": json.dumps([float(f"{q:.7g}") for q in np.quantile(scores, np.linspace(0, 1, 101))]),
         "distilled": json.dumps(facts, allow_nan=False),
     }
-    with replacing(out, is_shared=True) as temporary:
+    with atomic_write(out, is_shared=True) as temporary:
         tensors = {tensor_name: tensor.contiguous() for tensor_name, tensor in state.items()}
         save_file(tensors, temporary, {f"ma_agiqa.{key}": value for key, value in metadata.items()})

@@ -25,7 +25,7 @@ _RANK = 1e-10  # of the largest eigenvalue; smaller ones are rounding
 
 
 @dataclass(frozen=True)
-class LinearFit:
+class RidgeFit:
     """Weights that were fitted.
 
     Attributes:
@@ -46,7 +46,7 @@ def normal_ranks(scores: np.ndarray) -> np.ndarray:
     return ndtri((rankdata(scores) - 0.5) / len(scores))
 
 
-def fit_linear(descriptions: np.ndarray, target: np.ndarray, parts: Sequence[int]) -> LinearFit:
+def fit_ridge(descriptions: np.ndarray, target: np.ndarray, parts: Sequence[int]) -> RidgeFit:
     """Ridge regression with a scale for each part.
 
     Args:
@@ -72,7 +72,7 @@ def fit_linear(descriptions: np.ndarray, target: np.ndarray, parts: Sequence[int
 
 def _ridge(
     x: np.ndarray, gram: np.ndarray, target: np.ndarray, parts: Sequence[int], scales: Sequence[float]
-) -> LinearFit:
+) -> RidgeFit:
     """The best of PENALTIES by leave-one-out errors (Allen's PRESS), all from one decomposition."""
     scale = np.repeat(scales, parts)
     used = scale > 0
@@ -94,7 +94,7 @@ def _ridge(
     error, left_out, penalty = best
     weight = np.zeros(x.shape[1])
     weight[used] = scale * (vectors @ (np.sqrt(values) / (values + penalty) * coordinates))
-    return LinearFit(weight / np.repeat(np.sqrt(parts), parts), tuple(scales), left_out, error)
+    return RidgeFit(weight / np.repeat(np.sqrt(parts), parts), tuple(scales), left_out, error)
 
 
 def normal_curves(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
