@@ -61,7 +61,7 @@ class TimedCoreCall:
 
     def score(self, images):
         if "lite" not in _core:
-            _core["lite"] = _module("scorer").load_scorer("lite", device="cpu")
+            _core["lite"] = _module("scorers.scorer").load_scorer("lite", device="cpu")
             _watch_core(type(_core["lite"]))
         scores = _core["lite"].score(images.movedim(-1, 1).contiguous())
         return {"ui": {"text": [f"{score:.6f}" for score in scores.tolist()]}}

@@ -4,7 +4,8 @@ from comfy_api.latest import io
 
 from ..ma_agiqa_core import EnsembleScorer as CoreEnsemble
 from .schema import CATEGORY, Scorer, schema
-from .scorers.managed_scorer import ManagedScorer, one_scorer
+from .scorers.managed_scorer import ManagedScorer
+from .sockets.scores import one_scorer
 
 NUMBERS = (1, 2, 3, 4)
 

@@ -11,7 +11,7 @@ _BROWNIAN = frozenset({"dpmpp_sde", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_
 _ON_GPU = "_gpu"  # ends the names of those that draw it there
 
 
-class RememberedNoise:
+class BrownianNoise:
     """Draws as one sampler of ComfyUI would by itself; for samplers with other noise there is nothing to do.
 
     Args:

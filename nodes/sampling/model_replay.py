@@ -13,7 +13,7 @@ _POST_CFG = "sampler_post_cfg_function"
 _GUIDANCE = ("denoised", "uncond_denoised", "cond_denoised")  # what samplers look at while the model answers
 
 
-class PlayedBack:
+class ModelReplay:
     """Answers a sampler that works on all rows, while only some of them are left.
 
     Args:
@@ -53,18 +53,18 @@ class PlayedBack:
         """x0 of all rows; zeros for those that are gone."""
         hooks = model_options.get(_POST_CFG, [])[self._hooks :]  # the sampler's own
         if self._call < self._known:
-            spoken = [self._answers[row][self._call] for row in self._rows]
-            answer = [torch.stack(tensors).to(x.device) for tensors in zip(*spoken, strict=True)]
+            recorded = [self._answers[row][self._call] for row in self._rows]
+            answer = [torch.stack(tensors).to(x.device) for tensors in zip(*recorded, strict=True)]
         else:
             answer = self._ask(x, sigma, model_options, bool(hooks), kwargs)
         self._call += 1
-        x0, *guidance = map(self.spread, answer)
+        x0, *guidance = map(self.to_all_rows, answer)
         for hook in hooks:
             shown = dict(zip(_GUIDANCE, guidance, strict=True))
             hook({**shown, "input": x, "sigma": sigma, "model": self._model, "model_options": model_options})
         return x0
 
-    def spread(self, some: Tensor) -> Tensor:
+    def to_all_rows(self, some: Tensor) -> Tensor:
         """The rows that are left -> all rows."""
         every = some.new_zeros((self._count, *some.shape[1:]))
         every[self._rows] = some

@@ -24,7 +24,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...ma_agiqa_core.comfyui.conditioning import conditioning_rows
-from .brownian_noise import RememberedNoise
+from .brownian_noise import BrownianNoise
 from .segment import Segment
 
 RATIO = "downscale_ratio_"  # begins what newer versions of ComfyUI write on an empty latent: how large it was made
@@ -78,7 +78,7 @@ class SegmentedSampling:
     ) -> None:
         self.calls_of_one = 0.0
         self._settings, self._positive, self._negative = settings, positive, negative
-        self._on_step, self._calls, self._drawn = on_step, _Calls(), RememberedNoise(settings.sampler_name)
+        self._on_step, self._calls, self._brownian = on_step, _Calls(), BrownianNoise(settings.sampler_name)
         self._model = model.clone()
         self._model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self._calls)
         fit = comfy.sample.fix_empty_latent_channels  # newer ones also make it as small as models like Flux.2 want it
@@ -179,7 +179,7 @@ class SegmentedSampling:
         if self.steps == 0:  # denoise 0: a KSampler gives its latent back
             return self._latents[rows]
         sampler = comfy.samplers.sampler_object(settings.sampler_name)
-        segment = Segment(sampler, rows, until, self._answers, self._noise.shape, self._drawn, self._on_step)
+        segment = Segment(sampler, rows, until, self._answers, self._noise.shape, self._brownian, self._on_step)
         sampler.sampler_function = segment.sample
         is_part = len(rows) < count
         finished = comfy.sample.sample_custom(

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-MOST_REMEMBERED = 10_000  # a key and a number each
+LARGEST_SIZE = 10_000  # a key and a number each
 
 
-class ScoreMemo:
+class ScoreCache:
     """The last scores of one scorer, so that a change further down the graph costs no network."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class ScoreMemo:
     def remember(self, scores: Mapping[Hashable, float]) -> None:
         """Keeps new scores; the ones that nobody asked for longest make room."""
         self._scores.update(scores)
-        while len(self._scores) > MOST_REMEMBERED:
+        while len(self._scores) > LARGEST_SIZE:
             self._scores.popitem(last=False)
 
 

@@ -82,7 +82,7 @@ def test_pack_runs_from_these_files_alone(archive, pack_module):
     )
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["nodes"] == [node.GET_SCHEMA().node_id for node in pack_module("nodes").NODES]
+    assert found["nodes"] == [node.GET_SCHEMA().node_id for node in pack_module("nodes").node_classes()]
     assert len(found["modules"]) > len(found["nodes"])
 
 
