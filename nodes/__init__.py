@@ -1,6 +1,6 @@
 """The nodes: the only place that imports ComfyUI.
 
-Each is imported for itself: one that a future ComfyUI breaks does not take the others with it.
+Each is imported separately: a node that a future ComfyUI breaks does not take the others with it.
 """
 
 import logging

@@ -24,7 +24,7 @@ class EnsembleScorer(io.ComfyNode):
         return schema(
             node_id="MaAgiqaEnsembleScorer",
             category=CATEGORY,
-            search_aliases=["ensemble", "average scores", "merge scorers", "mixed reward", "multiple judges"],
+            search_aliases=["ensemble", "average scores", "merge scorers", "mixed reward", "multiple scorers"],
             # first, else it stands between the weights: the front end shows the optional ones last
             inputs=[io.Combo.Input("combine", options=["calibrated", "rank", "zscore"], default="calibrated"), *inputs],
             outputs=[Scorer.Output("scorer")],

@@ -17,7 +17,7 @@ _RESIZED = "concat_"  # these are stretched to the batch instead of repeated
 
 
 def conditioning_rows(conditioning: Conditioning, rows: Sequence[int], count: int) -> list[list[Any]]:
-    """What of a conditioning for `count` candidates belongs to these.
+    """The part of a conditioning for `count` candidates that belongs to some of them.
 
     Args:
         conditioning: Not changed.

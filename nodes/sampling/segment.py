@@ -13,7 +13,7 @@ from .model_replay import ModelReplay
 
 
 class _SegmentEnd(BaseException):
-    """Ends a sampler's function from inside; no error, and nothing that catches errors may catch it."""
+    """Ends a sampler's function from inside. Not an error: code that catches errors must not catch it."""
 
 
 class Segment:
@@ -22,8 +22,8 @@ class Segment:
     Args:
         sampler: ComfyUI's; its function is called.
         rows: Which candidates are left.
-        until: After how many steps to stop; None: go to the end.
-        answers: By row all that the model has said so far.
+        until: After how many steps to stop; None: run to the end.
+        answers: The model's answers so far, by row.
         shape: Of the latents of all candidates.
         brownian: The noise of the run.
         on_step: Called with the number of candidates that have just taken a step, and their x0.

@@ -1,4 +1,4 @@
-"""A core scorer whose networks ComfyUI moves: what travels along SCORER links.
+"""A core scorer whose networks ComfyUI moves: the value of a SCORER link.
 
 It is a core `Scorer` itself (`info`, `score`), so ensembles, rankings and the sampler take it as it is.
 """
@@ -48,10 +48,10 @@ class ManagedScorer:
             self.passes += 1
 
     def score(self, images: Any, prompts: Any = None, batch_size: int | None = None, on_error: str = "raise") -> Tensor:
-        """Scores pictures; see the core's `Scorer.score`. A picture scored before, with its prompt, is not again."""
+        """Scores pictures; see the core's `Scorer.score`. Pictures scored before (with their prompts) are known."""
         check_score_options(batch_size, on_error)
         is_many = isinstance(images, list) or (isinstance(images, Tensor) and images.ndim == 4)
-        pictures = list(images) if is_many else as_picture_list(images)  # what is scored is checked by the core
+        pictures = list(images) if is_many else as_picture_list(images)  # the core checks what is scored
         texts = resolve_prompts(prompts, len(pictures), self.info.needs_prompt)
         if self.info.relative:  # its members remember
             return self._compute(pictures, texts, batch_size, on_error)

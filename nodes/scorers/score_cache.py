@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-LARGEST_SIZE = 10_000  # a key and a number each
+LARGEST_SIZE = 10_000  # entries: a key and a number each
 
 
 class ScoreCache:
@@ -27,16 +27,16 @@ class ScoreCache:
         return found
 
     def remember(self, scores: Mapping[Hashable, float]) -> None:
-        """Keeps new scores; the ones that nobody asked for longest make room."""
+        """Keeps new scores; the least recently used make room."""
         self._scores.update(scores)
         while len(self._scores) > LARGEST_SIZE:
             self._scores.popitem(last=False)
 
 
 def picture_key(picture: Any, prompt: str | None) -> Hashable:
-    """What finds a picture's score: its pixels and its prompt. None for pictures that are no tensors.
+    """What finds a picture's score: its pixels and its prompt. None for pictures that are not tensors.
 
-    Python's own hash of the bytes (SipHash, 64 bits) is keyed anew in every process and takes a third of the time of
+    Python's own hash of the bytes (SipHash, 64 bits) has a new key in every process and takes a third of the time of
     a cryptographic one: 2 ms for 1024 px, where `lite` takes 290 ms on one core.
     """
     if not isinstance(picture, Tensor):

@@ -95,7 +95,7 @@ def test_nothing_is_loaded_twice_and_what_nobody_holds_is_let_go(load: Callable[
     assert number not in {id(scorer) for scorer in gc.get_objects() if type(scorer).__name__ == "ManagedScorer"}
 
 
-def test_a_file_written_anew_is_loaded_anew(
+def test_a_rewritten_file_is_loaded_again(
     node: Any, load: Callable[..., Any], models: Path, visual_checkpoint: Path
 ) -> None:
     target = models / "mine.safetensors"
@@ -106,7 +106,7 @@ def test_a_file_written_anew_is_loaded_anew(
     assert load("mine.safetensors") is not before
 
 
-def test_a_semantic_model_that_was_written_anew_is_noticed(node: Any, models: Path, owl_folder: Path) -> None:
+def test_a_rewritten_semantic_model_is_noticed(node: Any, models: Path, owl_folder: Path) -> None:
     shutil.copytree(owl_folder, models / "owl")
     seen = node.fingerprint_inputs(model="lite", semantic_model="owl")
     os.utime(models / "owl" / "config.json", ns=(1, 1))
