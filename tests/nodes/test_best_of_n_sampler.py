@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+pytestmark = pytest.mark.comfyui_only
+
 SETTINGS: dict[str, Any] = {
     "seed": 11,
     "n": 4,
