@@ -23,6 +23,11 @@ def latent_rows(latent: Latent, rows: Sequence[int]) -> dict[str, Any]:
 
     Raises:
         ValueError: "samples" is not a plain tensor with rows, or "batch_index" has another number of them.
+
+    Example:
+        >>> rows = latent_rows({"samples": torch.zeros(4, 4, 8, 8)}, [2, 0])
+        >>> rows["samples"].shape, rows["batch_index"]
+        (torch.Size([2, 4, 8, 8]), [2, 0])
     """
     samples = _samples(latent)
     count = len(samples)
@@ -49,6 +54,12 @@ def select_latents(latents: Sequence[Latent], indexes: Sequence[int]) -> list[di
 
     Raises:
         ValueError: As for `latent_rows`.
+
+    Example:
+        >>> batches = [{"samples": torch.zeros(2, 4, 8, 8)}, {"samples": torch.ones(1, 4, 8, 8)}]
+        >>> (chosen,) = select_latents(batches, [2, 0])
+        >>> chosen["samples"].mean(dim=(1, 2, 3)).tolist()
+        [1.0, 0.0]
     """
     if len(latents) == 1:
         return [latent_rows(latents[0], indexes)]

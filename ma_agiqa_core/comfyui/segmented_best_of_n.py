@@ -73,6 +73,10 @@ def stages_of(text: str, *, n: int, keep: int, steps: int) -> list[Stage]:
 
     Raises:
         ValueError: The text is malformed, or asks for what cannot be done.
+
+    Example:
+        >>> stages_of("0.4:4, 0.7:2", n=8, keep=1, steps=20)
+        [Stage(step=8, fraction=0.4, keep=4), Stage(step=14, fraction=0.7, keep=2)]
     """
     if keep > n:
         raise MaAgiqaError(
@@ -100,6 +104,12 @@ def candidate_latents(latent: Latent, n: int) -> dict[str, Any]:
 
     Raises:
         ValueError: Another number of latents, or latents of a video or of sound.
+
+    Example:
+        >>> import torch
+        >>> latent = candidate_latents({"samples": torch.zeros(1, 4, 8, 8)}, n=3)
+        >>> latent["samples"].shape, latent["batch_index"]
+        (torch.Size([3, 4, 8, 8]), [0, 1, 2])
     """
     count = latent_count(latent)
     if count not in (1, n):

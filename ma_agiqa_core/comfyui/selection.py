@@ -44,6 +44,12 @@ def select_best(
     Raises:
         ValueError: `top_k` below 1, `min_score` NaN, or an unknown `if_none`; none is good enough and this is an
             error, or none has a score and the best was to be kept.
+
+    Example:
+        >>> select_best([5.1, 7.3, 6.2], top_k=2)
+        Selection(kept=(1, 2), rejected=(0,))
+        >>> select_best([5.1, 7.3, 6.2], top_k=2, min_score=7).indexes
+        '1'
     """
     if if_none not in IF_NONE:
         raise MaAgiqaError(f"Expected {', '.join(IF_NONE)} if none is good enough, got {if_none!r}.")
@@ -73,6 +79,10 @@ def split_at(scores: Sequence[float], min_score: float) -> Selection:
 
     Raises:
         ValueError: `min_score` is NaN.
+
+    Example:
+        >>> split_at([5.1, 7.3, 6.2], 6)
+        Selection(kept=(1, 2), rejected=(0,))
     """
     if math.isnan(min_score):
         raise MaAgiqaError("Expected a number as the minimum score, got NaN.")
@@ -92,6 +102,10 @@ def one_score_each(values: Any, count: int) -> list[float]:
 
     Raises:
         ValueError: Something that is not a number, or another number of scores than pictures.
+
+    Example:
+        >>> one_score_each([[5.1], [7.3, 6]], count=3)
+        [5.1, 7.3, 6.0]
     """
     scores = _numbers(values)
     if len(scores) != count:
