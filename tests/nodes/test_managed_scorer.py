@@ -72,7 +72,6 @@ def test_a_picture_without_a_score_is_named_by_its_place(
     managed: Callable[..., Any], batch: torch.Tensor, pack_module: Callable[[str], Any]
 ) -> None:
     core = pack_module("ma_agiqa_core")
-    images = pack_module("ma_agiqa_core.pictures.inputs")
 
     class Picky:
         info = core.ScorerInfo("picky", "1", 0, 1, "")
@@ -80,7 +79,7 @@ def test_a_picture_without_a_score_is_named_by_its_place(
         def score(self, images_: Any, prompts: Any = None, batch_size: Any = None, on_error: str = "raise") -> Any:
             for index, image in enumerate(images_):
                 if image.mean() > 0.8 and on_error == "raise":
-                    raise images.PictureError(index, None, "it is too bright")
+                    raise core.PictureError(index, None, "it is too bright")
             return torch.tensor([float("nan") if image.mean() > 0.8 else 0.5 for image in images_])
 
     scorer = pack_module("nodes.scorers.managed_scorer").ManagedScorer(Picky(), "picky")
