@@ -1,7 +1,7 @@
 """ComfyUI's door to the nodes.
 
 Nothing of ours is imported before ComfyUI asks for it, since pytest imports this file as well. What fails then is
-logged with its own traceback and with what to install, and ComfyUI goes on without these nodes.
+logged with its own traceback and with what to install, and ComfyUI continues without these nodes.
 """
 
 import logging
@@ -26,7 +26,9 @@ async def comfy_entrypoint():
 
 def _nodes():
     try:
-        from .nodes import NODES
+        from .nodes import node_classes
+
+        return node_classes()
     except Exception:
         _logger.exception(
             "[ma-agiqa] its nodes are missing. Install what they need with ComfyUI's own Python, then restart ComfyUI: "
@@ -34,5 +36,4 @@ def _nodes():
             sys.executable,
             Path(__file__).with_name("requirements.txt"),
         )
-        raise  # ComfyUI marks the pack as failed and goes on
-    return list(NODES)
+        raise  # ComfyUI marks the pack as failed and continues

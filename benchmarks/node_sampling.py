@@ -106,7 +106,7 @@ def _child() -> None:
 
     comfy.utils.set_progress_bar_enabled(False)
     torch.set_num_threads(1)
-    tiny = _loaded("tiny_diffusion", ROOT / "tests" / "nodes" / "tiny_diffusion.py")
+    tiny = _loaded("tiny_diffusion", ROOT / "tests" / "support" / "tiny_diffusion.py")
     _loaded("ma_agiqa_pack", ROOT / "__init__.py", package=ROOT)
     sampling = importlib.import_module("ma_agiqa_pack.nodes.sampling.segmented_sampling")
     with torch.inference_mode():

@@ -29,7 +29,7 @@ from . import node_sampling
 from .machine import machine
 
 ROOT = Path(__file__).parents[1]
-SERVER = ROOT / "tests" / "nodes" / "comfyui_server.py"
+SERVER = ROOT / "tests" / "support" / "comfyui_server.py"
 OVERHEAD_BAR = 0.05  # of the core call
 CORE, INSIDE, NODE, GATE = "core call", "core call inside", "MaAgiqaScoreImages", "MaAgiqaQualityGate"
 LABELS = {
@@ -124,13 +124,13 @@ def _prompts(turn: int) -> tuple[dict[str, Any], dict[str, Any]]:
     settings = {"semantic_model": "from checkpoint", "precision": "auto", "device": "default", "cache_vectors": False}
     shared = {
         "photographs": node("TimedPhotographs", seed=turn),
-        "judge": node("MaAgiqaLoadScorer", model="lite", **settings),
+        "scorer": node("MaAgiqaLoadScorer", model="lite", **settings),
     }
     nodes = {
         **shared,
-        "score": node(NODE, scorer=["judge", 0], images=["photographs", 0], prompt=""),
+        "score": node(NODE, scorer=["scorer", 0], images=["photographs", 0], prompt=""),
         "report": node("PreviewAny", source=["score", 3]),
-        "gate": node(GATE, scorer=["judge", 0], images=["score", 0], prompt="", min_score=-1.0),
+        "gate": node(GATE, scorer=["scorer", 0], images=["score", 0], prompt="", min_score=-1.0),
         "count": node("PreviewAny", source=["gate", 1]),
     }
     return nodes, {**shared, "core": node("TimedCoreCall", images=["photographs", 0])}

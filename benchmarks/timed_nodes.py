@@ -33,7 +33,7 @@ class TimedPhotographs:
     CATEGORY = "benchmarks"
 
     def make(self, seed):
-        demo = _module("demo")
+        demo = _module(".demo")
         folder = Path(demo.__file__).parent
         photographs = [Image.open(folder / f"{name}.jpg").convert("RGB") for name in demo.PHOTOGRAPHS]
         pictures = [
@@ -61,7 +61,7 @@ class TimedCoreCall:
 
     def score(self, images):
         if "lite" not in _core:
-            _core["lite"] = _module("scorers.load").load_scorer("lite", device="cpu")
+            _core["lite"] = _module().load_scorer("lite", device="cpu")
             _watch_core(type(_core["lite"]))
         scores = _core["lite"].score(images.movedim(-1, 1).contiguous())
         return {"ui": {"text": [f"{score:.6f}" for score in scores.tolist()]}}
@@ -95,9 +95,10 @@ async def timings(_):
     return told
 
 
-def _module(name):
+def _module(name=""):
+    """The pack's own core, or a module of it."""
     pack = next(module for module in sys.modules if module.endswith("ma-agiqa"))
-    return importlib.import_module(f"{pack}.ma_agiqa_core.{name}")
+    return importlib.import_module(f"{pack}.ma_agiqa_core{name}")
 
 
 async def _timed(server, dynprompt, caches, node_id, *args, **kwargs):

@@ -1,6 +1,6 @@
 """The nodes: the only place that imports ComfyUI.
 
-Each is imported for itself: one that a future ComfyUI breaks does not take the others with it.
+Each is imported separately: a node that a future ComfyUI breaks does not take the others with it.
 """
 
 import logging
@@ -11,7 +11,7 @@ from .scorers.model_folder import register
 
 _logger = logging.getLogger(__name__)
 
-CLASSES = {
+NODES = {  # file: class
     "load_scorer": "LoadScorer",
     "ensemble_scorer": "EnsembleScorer",
     "score_images": "ScoreImages",
@@ -21,20 +21,18 @@ CLASSES = {
     "score_sheet": "ScoreSheet",
     "save_scored": "SaveScored",
 }
+register()
 
 
-def _imported() -> list[type]:
+def node_classes() -> list[type]:
+    """The classes of all nodes that work in this ComfyUI; what is wrong with others is logged."""
     found = []
-    for module, name in CLASSES.items():
+    for module, name in NODES.items():
         try:
             node = getattr(import_module(f".{module}", __name__), name)
-            node.GET_SCHEMA()  # ComfyUI asks for it next, and gives up on all nodes if one cannot tell
+            node.GET_SCHEMA()  # ComfyUI asks for it next, and drops all nodes if one fails
         except Exception as error:
             _logger.exception("[ma-agiqa] the node %s is missing. %s", name, install_advice(error))
         else:
             found.append(node)
     return found
-
-
-register()
-NODES = _imported()

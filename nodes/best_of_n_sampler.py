@@ -9,7 +9,7 @@ from .sampling.candidates import SampledCandidates
 from .sampling.decoding import PREVIEWS
 from .sampling.segmented_sampling import SamplerSettings
 from .schema import CATEGORY, Scorer, schema
-from .scorers.managed_scorer import one_scorer
+from .sockets.scores import one_scorer
 
 _MOST = 64  # as many latents as ComfyUI's own nodes repeat and pick
 

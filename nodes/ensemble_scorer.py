@@ -4,7 +4,8 @@ from comfy_api.latest import io
 
 from ..ma_agiqa_core import EnsembleScorer as CoreEnsemble
 from .schema import CATEGORY, Scorer, schema
-from .scorers.managed_scorer import ManagedScorer, one_scorer
+from .scorers.managed_scorer import ManagedScorer
+from .sockets.scores import one_scorer
 
 NUMBERS = (1, 2, 3, 4)
 
@@ -23,7 +24,7 @@ class EnsembleScorer(io.ComfyNode):
         return schema(
             node_id="MaAgiqaEnsembleScorer",
             category=CATEGORY,
-            search_aliases=["ensemble", "average scores", "merge scorers", "mixed reward", "multiple judges"],
+            search_aliases=["ensemble", "average scores", "merge scorers", "mixed reward", "multiple scorers"],
             # first, else it stands between the weights: the front end shows the optional ones last
             inputs=[io.Combo.Input("combine", options=["calibrated", "rank", "zscore"], default="calibrated"), *inputs],
             outputs=[Scorer.Output("scorer")],

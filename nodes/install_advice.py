@@ -1,4 +1,4 @@
-"""What to install where something is missing, with the Python that ComfyUI runs on."""
+"""What to install if something is missing, with the Python that ComfyUI runs on."""
 
 import sys
 from pathlib import Path

@@ -34,7 +34,7 @@ class LoadScorer(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model=None, semantic_model=None, **_):
-        """Files that were written anew under their old names are loaded anew. What is linked is not known yet."""
+        """Files that were rewritten under the same name are loaded again. Linked inputs are not known yet."""
         file = None if model in (None, LITE) else scorer_file(model)
         semantic = None if semantic_model is None else semantic_folder(semantic_model)
         return model, semantic_model, *(file_states(path) for path in (file, semantic) if path)

@@ -18,7 +18,7 @@ _NEWER = frozenset({"search_aliases"})  # since ComfyUI 0.12; a TypeError before
 def schema(**fields: Any) -> io.Schema:
     """An `io.Schema`, without the fields that the running ComfyUI does not know yet.
 
-    What is not said here of names, description and tooltips is taken from `TEXTS`, where ComfyUI finds it too.
+    Names, description and tooltips that are not given here come from `TEXTS`, where ComfyUI finds them too.
     """
     texts = _texts().get(fields["node_id"], {})
     fields = {**{name: texts[name] for name in ("display_name", "description") if name in texts}, **fields}

@@ -4,9 +4,9 @@ from comfy_api.latest import io
 
 from ..ma_agiqa_core.report.score_table import score_table
 from .schema import CATEGORY, Scorer, schema
-from .scorers.managed_scorer import one_scorer, scores_of
 from .sockets.images import flattened, prompts_for, unchanged
 from .sockets.score_strip import score_strip
+from .sockets.scores import one_scorer, scores_of
 
 
 class ScoreImages(io.ComfyNode):
@@ -42,8 +42,8 @@ class ScoreImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, scorer, images, prompt=None):
-        pictures, judge = flattened(images), one_scorer(scorer)
-        scores = scores_of(judge, pictures, prompts_for(prompt, len(pictures)), cls.hidden.unique_id)
-        report = score_table(judge.info, scores)
-        shown = score_strip(pictures, scores, judge.info) | {"text": [report]}
+        pictures, scorer = flattened(images), one_scorer(scorer)
+        scores = scores_of(scorer, pictures, prompts_for(prompt, len(pictures)), cls.hidden.unique_id)
+        report = score_table(scorer.info, scores)
+        shown = score_strip(pictures, scores, scorer.info) | {"text": [report]}
         return io.NodeOutput(unchanged(images, pictures), scores, max(scores), report, ui=shown)

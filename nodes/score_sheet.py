@@ -7,8 +7,8 @@ from comfy_api.latest import io
 from ..ma_agiqa_core.comfyui.selection import one_score_each
 from ..ma_agiqa_core.report.contact_sheet import contact_sheet
 from .schema import CATEGORY, Scorer, schema
-from .scorers.managed_scorer import one_scorer
 from .sockets.images import as_pil, flattened, one
+from .sockets.scores import one_scorer
 
 
 class ScoreSheet(io.ComfyNode):

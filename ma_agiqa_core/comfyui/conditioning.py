@@ -17,7 +17,7 @@ _RESIZED = "concat_"  # these are stretched to the batch instead of repeated
 
 
 def conditioning_rows(conditioning: Conditioning, rows: Sequence[int], count: int) -> list[list[Any]]:
-    """What of a conditioning for `count` candidates belongs to these.
+    """The part of a conditioning for `count` candidates that belongs to some of them.
 
     Args:
         conditioning: Not changed.
@@ -26,6 +26,13 @@ def conditioning_rows(conditioning: Conditioning, rows: Sequence[int], count: in
 
     Raises:
         ValueError: Rows that cannot be taken apart: a ControlNet with several pictures.
+
+    Example:
+        >>> import torch
+        >>> texts = [[torch.zeros(4, 77, 768), {"pooled_output": torch.zeros(4, 768)}]]
+        >>> ((tensor, options),) = conditioning_rows(texts, [1, 3], count=4)
+        >>> tensor.shape, options["pooled_output"].shape
+        (torch.Size([2, 77, 768]), torch.Size([2, 768]))
     """
     return [
         [_rows_of(tensor, "conditioning", rows, count), {k: _rows_of(v, k, rows, count) for k, v in options.items()}]

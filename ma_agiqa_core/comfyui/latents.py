@@ -1,7 +1,8 @@
 """Rows of a batch of latents or masks, with all that belongs to them.
 
-A latent is a mapping as in ComfyUI: "samples" (B, C, H, W) or, with time, (B, C, T, H, W); maybe "noise_mask", whose
-rows are repeated in turn where it has fewer than B; maybe "batch_index", which noise of the seed each row began with.
+A latent is a mapping as in ComfyUI: "samples" (B, C, H, W) or, with time, (B, C, T, H, W); optionally
+"noise_mask", whose rows are repeated in turn if it has fewer than B; optionally "batch_index", which noise of the seed
+each row started from.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,12 @@ def latent_rows(latent: Latent, rows: Sequence[int]) -> dict[str, Any]:
     there: without one, a row's index is its place.
 
     Raises:
-        ValueError: "samples" is no plain tensor with rows, or "batch_index" has another number of them.
+        ValueError: "samples" is not a plain tensor with rows, or "batch_index" has another number of them.
+
+    Example:
+        >>> rows = latent_rows({"samples": torch.zeros(4, 4, 8, 8)}, [2, 0])
+        >>> rows["samples"].shape, rows["batch_index"]
+        (torch.Size([2, 4, 8, 8]), [2, 0])
     """
     samples = _samples(latent)
     count = len(samples)
@@ -48,6 +54,12 @@ def select_latents(latents: Sequence[Latent], indexes: Sequence[int]) -> list[di
 
     Raises:
         ValueError: As for `latent_rows`.
+
+    Example:
+        >>> batches = [{"samples": torch.zeros(2, 4, 8, 8)}, {"samples": torch.ones(1, 4, 8, 8)}]
+        >>> (chosen,) = select_latents(batches, [2, 0])
+        >>> chosen["samples"].mean(dim=(1, 2, 3)).tolist()
+        [1.0, 0.0]
     """
     if len(latents) == 1:
         return [latent_rows(latents[0], indexes)]

@@ -1,4 +1,4 @@
-"""What a folder of models offers: scorers to load, and language models for those that need one.
+"""What a folder of models offers: scorers to load, and language models for scorers that need one.
 
 Cheap: names and config files are looked at, no weights. A folder with a config.json is one model of transformers, and
 the files in it are its parts.

@@ -1,4 +1,4 @@
-"""What a best-of-N run in segments did, as text for people."""
+"""What a best-of-N run in segments did, as readable text."""
 
 from collections.abc import Sequence
 
@@ -16,21 +16,21 @@ def run_log(
     calls_of_one: float,
     replay: str,
 ) -> str:
-    """Several lines: what was scored when, who was kept and dropped, what it cost, and how to have one again.
+    """Several lines: what was scored when, what was kept and dropped, what it cost, and how to reproduce a candidate.
 
     Args:
-        chosen: Who won.
-        heading: What was asked for.
+        chosen: The winners.
+        heading: The settings of the run.
         steps: Of a finished candidate.
         n: How many candidates there were.
         calls: Rows times calls of the diffusion model; a row with guidance counts 2.
-        calls_of_one: What one finished candidate takes of them.
-        replay: How to make one candidate alone.
+        calls_of_one: How many of them one finished candidate takes.
+        replay: How to reproduce one candidate.
     """
     lines = [heading]
     for step in chosen.history:
         done, total = step.step + 1, len(step.scores)
-        lines.append(f"after {done} of {steps} steps ({step.fraction:g}): {len(step.kept)} of {total} go on")
+        lines.append(f"after {done} of {steps} steps ({step.fraction:g}): {len(step.kept)} of {total} kept")
         lines.append(f"  kept:    {_listed(step.scores, step.kept)}")
         lines.append(f"  dropped: {_listed(step.scores, step.dropped)}")
     lines.append(f"finished: {_listed(chosen.finished, tuple(chosen.finished))}")

@@ -1,7 +1,7 @@
-"""Best of N in segments: sample a while, score what the pictures promise to be, go on with the best of them.
+"""Best of N in segments: sample for a while, score previews, continue with the best of them.
 
 For samplers that can be stopped and continued between two steps, such as ComfyUI's. The sampler itself is behind
-`Candidates`; here is when it is stopped, who goes on, and who wins.
+`Candidates`; this module decides when it stops, which candidates continue, and which win.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ class Stage:
     Attributes:
         step: After how many steps.
         fraction: What was asked for.
-        keep: How many candidates go on.
+        keep: How many candidates continue.
     """
 
     step: int
@@ -34,13 +34,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The best candidates, and how it came to that.
+    """The best candidates, and how they were chosen.
 
     Attributes:
         rows: The best, best first.
         scores: Theirs, as finished pictures.
         finished: The scores of all that were finished, by row.
-        history: What was dropped when.
+        history: What was dropped, and when.
     """
 
     rows: tuple[int, ...]
@@ -50,10 +50,10 @@ class Chosen:
 
 
 class Candidates(Protocol):
-    """What makes candidates piece by piece. Rows that are left out once never come back."""
+    """What makes candidates piece by piece. Rows that are left out never come back."""
 
     def previews(self, rows: Sequence[int], step: int) -> Pictures:
-        """Goes on to this step with these rows, and shows what they promise to be."""
+        """Continues to this step with these rows, and returns previews of them."""
         ...
 
     def pictures(self, rows: Sequence[int]) -> Pictures:
@@ -64,16 +64,20 @@ class Candidates(Protocol):
 def stages_of(text: str, *, n: int, keep: int, steps: int) -> list[Stage]:
     """When to stop, from a text such as "0.4:4, 0.7:2".
 
-    A stop at which nobody would be dropped is left out; of several at one step the last counts.
+    A stop that drops no candidate is left out; of several at one step the last counts.
 
     Args:
-        text: Fractions of the steps with the number of candidates that go on there, in any order.
+        text: Fractions of the steps, each with the number of candidates to keep there, in any order.
         n: How many candidates there are.
-        keep: How many are wanted in the end.
+        keep: How many are wanted at the end.
         steps: How many steps a finished picture takes.
 
     Raises:
         ValueError: The text is malformed, or asks for what cannot be done.
+
+    Example:
+        >>> stages_of("0.4:4, 0.7:2", n=8, keep=1, steps=20)
+        [Stage(step=8, fraction=0.4, keep=4), Stage(step=14, fraction=0.7, keep=2)]
     """
     if keep > n:
         raise MaAgiqaError(
@@ -101,6 +105,12 @@ def candidate_latents(latent: Latent, n: int) -> dict[str, Any]:
 
     Raises:
         ValueError: Another number of latents, or latents of a video or of sound.
+
+    Example:
+        >>> import torch
+        >>> latent = candidate_latents({"samples": torch.zeros(1, 4, 8, 8)}, n=3)
+        >>> latent["samples"].shape, latent["batch_index"]
+        (torch.Size([3, 4, 8, 8]), [0, 1, 2])
     """
     count = latent_count(latent)
     if count not in (1, n):
@@ -123,23 +133,23 @@ def candidate_latents(latent: Latent, n: int) -> dict[str, Any]:
 def choose(
     candidates: Candidates, scorer: Scorer, *, prompt: str | None, n: int, keep: int, stages: Sequence[Stage]
 ) -> Chosen:
-    """Makes n candidates, drops the worst at each stage, and says which are the best in the end.
+    """Makes n candidates, drops the worst at each stage, and returns the best.
 
     Args:
         candidates: What makes them.
-        scorer: Any scorer; higher is better, and of equal ones the earlier row goes on.
+        scorer: Any scorer; higher is better, and of equal scores the earlier row is kept.
         prompt: The text behind the pictures, for scorers that read it.
-        n: How many to begin with.
+        n: How many to start with.
         keep: How many are wanted.
         stages: From `stages_of`.
 
     Raises:
-        ValueError: The scorer needs a prompt, or gives a score that nothing can be decided by.
+        ValueError: The scorer needs a prompt, or gives a score that is not finite.
     """
     if scorer.info.needs_prompt and not (prompt and prompt.strip()):
         raise MaAgiqaError(
             f"Expected a prompt for {scorer.info.name}, which compares pictures with their text, got none. Connect or "
-            "write the text that is behind 'positive'."
+            "write the text behind 'positive'."
         )
     alive = list(range(n))
     history = []

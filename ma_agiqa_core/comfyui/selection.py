@@ -1,4 +1,4 @@
-"""Which of the scored pictures go on: by count, by a lowest score, and what to do if none is good enough."""
+"""Which of the scored pictures are kept: by count, by a lowest score, and what to do if none is good enough."""
 
 import math
 from collections.abc import Sequence
@@ -39,11 +39,17 @@ def select_best(
         scores: Higher is better; a picture with NaN is never kept. Ties keep the order they came in.
         top_k: Keep at most this many.
         min_score: Keep none below; None keeps by count alone.
-        if_none: If no score reaches `min_score`: "best" keeps the best one all the same, "block" none, "error" raises.
+        if_none: If no score reaches `min_score`: "best" keeps the best one anyway, "block" none, "error" raises.
 
     Raises:
         ValueError: `top_k` below 1, `min_score` NaN, or an unknown `if_none`; none is good enough and this is an
             error, or none has a score and the best was to be kept.
+
+    Example:
+        >>> select_best([5.1, 7.3, 6.2], top_k=2)
+        Selection(kept=(1, 2), rejected=(0,))
+        >>> select_best([5.1, 7.3, 6.2], top_k=2, min_score=7).indexes
+        '1'
     """
     if if_none not in IF_NONE:
         raise MaAgiqaError(f"Expected {', '.join(IF_NONE)} if none is good enough, got {if_none!r}.")
@@ -73,6 +79,10 @@ def split_at(scores: Sequence[float], min_score: float) -> Selection:
 
     Raises:
         ValueError: `min_score` is NaN.
+
+    Example:
+        >>> split_at([5.1, 7.3, 6.2], 6)
+        Selection(kept=(1, 2), rejected=(0,))
     """
     if math.isnan(min_score):
         raise MaAgiqaError("Expected a number as the minimum score, got NaN.")
@@ -91,13 +101,17 @@ def one_score_each(values: Any, count: int) -> list[float]:
         count: How many pictures there are.
 
     Raises:
-        ValueError: Something that is no number, or another number of scores than pictures.
+        ValueError: Something that is not a number, or another number of scores than pictures.
+
+    Example:
+        >>> one_score_each([[5.1], [7.3, 6]], count=3)
+        [5.1, 7.3, 6.0]
     """
     scores = _numbers(values)
     if len(scores) != count:
         raise MaAgiqaError(
             f"Expected one score for each of {count} pictures, got {len(scores)}. "
-            "Connect the scores that were made of these very pictures."
+            "Connect the scores of exactly these pictures."
         )
     return scores
 

@@ -8,11 +8,11 @@ import comfy.model_management as memory
 from torch import Tensor
 
 _BROWNIAN = frozenset({"dpmpp_sde", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde"})
-_ON_GPU = "_gpu"  # ends the names of those that draw it there
+_ON_GPU = "_gpu"  # suffix of the samplers that draw it there
 
 
-class RememberedNoise:
-    """Draws as one sampler of ComfyUI would by itself; for samplers with other noise there is nothing to do.
+class BrownianNoise:
+    """Draws what a sampler of ComfyUI would draw itself; does nothing for samplers with other noise.
 
     Args:
         sampler_name: As on the KSampler node.
@@ -25,7 +25,7 @@ class RememberedNoise:
         self._drawn: dict[tuple[float, float], Tensor] = {}
 
     def options(self, x: Tensor, sigmas: Tensor, seed: int) -> dict[str, Any]:
-        """What to give to the sampler's function.
+        """Options for the sampler's function.
 
         Args:
             x: All rows.

@@ -18,11 +18,11 @@ from .decoding import PreviewDecoder, decoded
 from .segmented_sampling import RATIO, SamplerSettings, SegmentedSampling
 
 _REPLAY_ALONE = (
-    "to have one again: a batch of <n> latents (Repeat Latent Batch makes it of one), Latent From Batch with the "
+    "to reproduce one: a batch of <n> latents (Repeat Latent Batch makes it of one), Latent From Batch with the "
     "candidate's number and length 1, then a KSampler with these settings"
 )
 _REPLAY_TOGETHER = (
-    "to have one again: a batch of <n> latents (Repeat Latent Batch makes it of one), a KSampler with these settings, "
+    "to reproduce one: a batch of <n> latents (Repeat Latent Batch makes it of one), a KSampler with these settings, "
     "then Latent From Batch with the candidate's number (this sampler draws noise that depends on the whole batch)"
 )
 
@@ -33,11 +33,11 @@ class SampledCandidates:
     Args:
         model: ModelPatcher of the diffusion model.
         vae: Decodes the finished pictures.
-        preview: "VAE" or "TAESD", which decodes the others.
+        preview: "VAE" or "TAESD", which decodes the previews.
         settings: As for a KSampler.
         positive: Conditioning for all candidates, or with a row for each.
         negative: Likewise.
-        latent: All candidates' "samples" and "batch_index", maybe "noise_mask".
+        latent: All candidates' "samples" and "batch_index", and optionally "noise_mask".
         batch_limit: How many candidates go through the model together; 0: all.
 
     Attributes:
@@ -66,13 +66,13 @@ class SampledCandidates:
         self._bar: Any = None
 
     def show_progress(self, node_id: str, n: int, stages: Sequence[Stage], passes: int) -> None:
-        """Begins one bar for all of the run: a step of a candidate counts 1, and so does a network's look at a picture.
+        """Starts one bar for the whole run: a step of a candidate counts 1, and so does a picture that a network sees.
 
         Args:
             node_id: `cls.hidden.unique_id` of the node.
             n: How many candidates there are.
-            stages: When who is dropped.
-            passes: How many networks of the scorer see each picture.
+            stages: When candidates are dropped, and how many.
+            passes: How many of the scorer's networks see each picture.
         """
         total, alive, before = 0, n, 0
         for step, keep in [*((stage.step, stage.keep) for stage in stages), (self.sampling.steps, 0)]:
@@ -81,18 +81,18 @@ class SampledCandidates:
         self._bar = ProgressBar(total, node_id=node_id)
 
     def advance(self, count: int, x0: Tensor | None = None) -> None:
-        """Moves the bar on, with a picture of the first candidate where ComfyUI shows such."""
+        """Advances the bar, with a picture of the first candidate if ComfyUI shows previews."""
         if self._bar is not None:
             shown = self._previewer is not None and x0 is not None
             image = self._previewer.decode_latent_to_preview_image("JPEG", x0) if shown else None
             self._bar.update_absolute(self._bar.current + count, preview=image)
 
     def previews(self, rows: Sequence[int], step: int) -> Any:
-        """What these rows promise to be after a step, as scorers take it."""
+        """Previews of these rows after a step, as scorers take them."""
         return for_core(flattened(self._decode_preview(self.sampling.run(rows, step)), rows))
 
     def pictures(self, rows: Sequence[int]) -> Any:
-        """These rows, finished, as scorers take them."""
+        """The finished pictures of these rows, as scorers take them."""
         finished = self.sampling.run(rows)
         images = flattened(decoded(self._vae, finished), rows)
         self._latents, self._images = dict(zip(rows, finished, strict=True)), dict(zip(rows, images, strict=True))

@@ -1,4 +1,4 @@
-"""Pictures from latents: by the VAE, or half-done ones by its tiny likeness TAESD."""
+"""Pictures from latents: by the VAE, or, for previews, by its tiny approximation TAESD."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FOLDER = "vae_approx"
 
 
 def decoded(vae: Any, latents: Tensor) -> Tensor:
-    """Pictures [B, H, W, C] of finished latents; ComfyUI's VAE looks after memory itself."""
+    """Pictures [B, H, W, C] of finished latents; ComfyUI's VAE manages memory itself."""
     images = vae.decode(latents)
     return images.flatten(0, 1) if images.ndim == 5 else images  # a video of one frame
 

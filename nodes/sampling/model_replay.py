@@ -1,4 +1,4 @@
-"""A denoiser that has been asked before: known answers come from memory, new ones from the model."""
+"""A denoiser that replays its earlier answers from memory and asks the model only for new ones."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 
 _POST_CFG = "sampler_post_cfg_function"
-_GUIDANCE = ("denoised", "uncond_denoised", "cond_denoised")  # what samplers look at while the model answers
+_GUIDANCE = ("denoised", "uncond_denoised", "cond_denoised")  # what samplers read through their hook
 
 
-class PlayedBack:
-    """Answers a sampler that works on all rows, while only some of them are left.
+class ModelReplay:
+    """Answers a sampler that works on all rows while only some of them are left.
 
     Args:
         model: ComfyUI's denoiser for the rows that are left.
         rows: Which these are.
-        answers: By row all that the model has said so far, in order; new answers are added.
+        answers: The model's answers so far, by row and in order; new ones are added.
         count: How many rows the sampler works on.
         extra_args: What the sampler was given for the model.
-        keep: Whether new answers will be asked for again.
+        keep: Whether new answers will be needed again.
 
     Attributes:
-        is_live: Whether the model has been asked, since all it said before is used up.
+        is_live: Whether the recorded answers are used up, so that the model itself has been asked.
     """
 
     def __init__(
@@ -46,25 +46,25 @@ class PlayedBack:
         self._hooks = len(extra_args["model_options"].get(_POST_CFG, []))
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else samplers look for in the denoiser."""
+        """Other attributes that samplers use."""
         return getattr(self._model, name)
 
     def __call__(self, x: Tensor, sigma: Tensor, model_options: Mapping[str, Any], **kwargs: Any) -> Tensor:
-        """x0 of all rows; zeros for those that are gone."""
+        """x0 of all rows; zeros for those that were dropped."""
         hooks = model_options.get(_POST_CFG, [])[self._hooks :]  # the sampler's own
         if self._call < self._known:
-            spoken = [self._answers[row][self._call] for row in self._rows]
-            answer = [torch.stack(tensors).to(x.device) for tensors in zip(*spoken, strict=True)]
+            recorded = [self._answers[row][self._call] for row in self._rows]
+            answer = [torch.stack(tensors).to(x.device) for tensors in zip(*recorded, strict=True)]
         else:
             answer = self._ask(x, sigma, model_options, bool(hooks), kwargs)
         self._call += 1
-        x0, *guidance = map(self.spread, answer)
+        x0, *guidance = map(self.to_all_rows, answer)
         for hook in hooks:
             shown = dict(zip(_GUIDANCE, guidance, strict=True))
             hook({**shown, "input": x, "sigma": sigma, "model": self._model, "model_options": model_options})
         return x0
 
-    def spread(self, some: Tensor) -> Tensor:
+    def to_all_rows(self, some: Tensor) -> Tensor:
         """The rows that are left -> all rows."""
         every = some.new_zeros((self._count, *some.shape[1:]))
         every[self._rows] = some

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .brownian_noise import RememberedNoise
-from .model_replay import PlayedBack
+from .brownian_noise import BrownianNoise
+from .model_replay import ModelReplay
 
 
 class _SegmentEnd(BaseException):
-    """Ends a sampler's function from inside; no error, and nothing that catches errors may catch it."""
+    """Ends a sampler's function from inside. Not an error: code that catches errors must not catch it."""
 
 
 class Segment:
@@ -22,10 +22,10 @@ class Segment:
     Args:
         sampler: ComfyUI's; its function is called.
         rows: Which candidates are left.
-        until: After how many steps to stop; None: go to the end.
-        answers: By row all that the model has said so far.
+        until: After how many steps to stop; None: run to the end.
+        answers: The model's answers so far, by row.
         shape: Of the latents of all candidates.
-        drawn: The noise of the run.
+        brownian: The noise of the run.
         on_step: Called with the number of candidates that have just taken a step, and their x0.
 
     Attributes:
@@ -39,10 +39,10 @@ class Segment:
         until: int | None,
         answers: dict[int, list[Any]],
         shape: Sequence[int],
-        drawn: RememberedNoise,
+        brownian: BrownianNoise,
         on_step: Callable[[int, Tensor], object],
     ) -> None:
-        self._sampler, self._function, self._drawn = sampler, sampler.sampler_function, drawn
+        self._sampler, self._function, self._brownian = sampler, sampler.sampler_function, brownian
         self._rows, self._until, self._answers, self._shape = rows, until, answers, shape
         self._on_step = on_step
         self.x0: Any = None
@@ -55,20 +55,20 @@ class Segment:
             generator = torch.manual_seed(extra_args.get("seed", 41) + 1)
             noise = torch.randn(self._shape, generator=generator, device="cpu")
             model.noise = noise[self._rows].to(model.noise)
-        played = PlayedBack(model, self._rows, self._answers, self._shape[0], extra_args, keep=self._until is not None)
+        replay = ModelReplay(model, self._rows, self._answers, self._shape[0], extra_args, keep=self._until is not None)
 
         def on_step(state: Mapping[str, Any]) -> None:
             self.x0 = state["denoised"][self._rows]
-            if played.is_live:
+            if replay.is_live:
                 callback({**state, "x": state["x"][self._rows], "denoised": self.x0})
             if self._until is not None and state["i"] + 1 >= self._until:
                 raise _SegmentEnd
 
-        every = played.spread(x)
-        options = {**self._drawn.options(every, sigmas, extra_args["seed"]), **options}
+        every = replay.to_all_rows(x)
+        options = {**self._brownian.options(every, sigmas, extra_args["seed"]), **options}
         try:
             every = self._function(
-                played, every, sigmas, extra_args=extra_args, callback=on_step, disable=disable, **options
+                replay, every, sigmas, extra_args=extra_args, callback=on_step, disable=disable, **options
             )
         except _SegmentEnd:
             return self.x0

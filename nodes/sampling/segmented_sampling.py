@@ -1,11 +1,11 @@
 """ComfyUI's sampler in segments: stopped after any step, and continued with some of the candidates.
 
-A sampler keeps more than its latents from step to step: what the model said before, how many random numbers it has
+A sampler keeps more than its latents from step to step: the model's earlier answers, how many random numbers it has
 drawn. Continued from latents alone, most samplers make other pictures. So nothing is continued here. Every segment
-runs the sampler from its first step, always on all candidates, but what the model answered in earlier segments is
-played back from memory, and from there on only the candidates that are left go through the model; the rows of the
-others hold zeros. The sampler's own arithmetic costs next to nothing, and whatever it remembers or draws comes out as
-if nobody had been dropped. This needs no list of samplers, only one that computes each row for itself.
+runs the sampler from its first step, always on all candidates, but the model's answers of earlier segments are
+replayed from memory, and after that only the candidates that are left go through the model; the rows of the others
+hold zeros. The sampler's own arithmetic costs next to nothing, and everything it remembers or draws is the same as if
+no candidate had been dropped. This needs no list of samplers, only one that computes each row independently.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...ma_agiqa_core.comfyui.conditioning import conditioning_rows
-from .brownian_noise import RememberedNoise
+from .brownian_noise import BrownianNoise
 from .segment import Segment
 
 RATIO = "downscale_ratio_"  # begins what newer versions of ComfyUI write on an empty latent: how large it was made
@@ -32,8 +32,8 @@ RATIO = "downscale_ratio_"  # begins what newer versions of ComfyUI write on an 
 _KEY = "ma_agiqa.best_of_n"
 _LARGER_STEPS = "dpm_fast"  # three model calls a step, and as many calls as others have steps
 _COUPLED = "dpm_adaptive"  # the size of its steps follows from all candidates together
-_OTHER_SIZE = "must match the size of tensor"  # what torch says where rows were remembered that are gone
-# These can add noise in a step, but do not. Whoever cannot takes no noise_sampler.
+_OTHER_SIZE = "must match the size of tensor"  # torch's words if a patch remembered rows that were dropped
+# These take a noise_sampler, but add no noise.
 _ADD_NO_NOISE = frozenset({"res_multistep", "res_multistep_cfg_pp"})
 
 
@@ -57,13 +57,13 @@ class SegmentedSampling:
         settings: As for a KSampler.
         positive: Conditioning for all candidates, or with a row for each.
         negative: Likewise.
-        latent: All candidates' "samples" and "batch_index", maybe "noise_mask".
+        latent: All candidates' "samples" and "batch_index", and optionally "noise_mask".
         batch_limit: How many candidates go through the model together; 0: all.
         on_step: Called with the number of candidates that have just taken a step, and their x0.
 
     Attributes:
         steps: How many there are: a KSampler's `steps`, or what denoise 0 and some samplers make of it.
-        calls_of_one: What one candidate has taken of them that got as far as the last.
+        calls_of_one: How many calls a candidate took that got as far as the last segment.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class SegmentedSampling:
     ) -> None:
         self.calls_of_one = 0.0
         self._settings, self._positive, self._negative = settings, positive, negative
-        self._on_step, self._calls, self._drawn = on_step, _Calls(), RememberedNoise(settings.sampler_name)
+        self._on_step, self._calls, self._brownian = on_step, _Calls(), BrownianNoise(settings.sampler_name)
         self._model = model.clone()
         self._model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self._calls)
         fit = comfy.sample.fix_empty_latent_channels  # newer ones also make it as small as models like Flux.2 want it
@@ -105,7 +105,7 @@ class SegmentedSampling:
         return self._calls.rows
 
     def check_divisible(self) -> None:
-        """Whether candidates can be made one without the other.
+        """Checks that candidates can be made independently of each other.
 
         Raises:
             ValueError: The sampler or the conditioning does not allow it.
@@ -114,15 +114,15 @@ class SegmentedSampling:
         sampler = comfy.samplers.sampler_object(name)
         if name == _COUPLED or not isinstance(sampler, comfy.samplers.KSAMPLER):
             raise ValueError(
-                f"Expected a sampler that makes each candidate for itself, got {name!r}, whose steps depend on all of "
-                "them. Choose another sampler, or empty prune_at and set batch_limit to 0."
+                f"Expected a sampler that makes each candidate independently, got {name!r}, whose steps depend on all "
+                "of them. Choose another sampler, or empty prune_at and set batch_limit to 0."
             )
         for conditioning in (self._positive, self._negative):
             conditioning_rows(conditioning, [0], len(self._latents))
 
     @property
     def replays_alone(self) -> bool:
-        """Whether one latent in a KSampler comes out as it did beside the others.
+        """Whether one latent alone in a KSampler comes out as it did in the batch.
 
         Noise that is drawn during the steps depends on the size of the batch.
         """
@@ -135,18 +135,18 @@ class SegmentedSampling:
         return not (draws or draws_masked or name == _COUPLED)
 
     def run(self, rows: Sequence[int], until: int | None = None) -> Tensor:
-        """Goes on with these candidates; those that are left out are gone.
+        """Continues with these candidates; the others are dropped for good.
 
         Args:
             rows: Ascending places in the batch.
-            until: After how many steps to stop; None: go to the end.
+            until: After how many steps to stop; None: run to the end.
 
         Returns:
             The candidates' estimate of the finished latents as the model sees them (x0); at the end the latents
             that a KSampler gives.
 
         Raises:
-            RuntimeError: Something on the model remembers candidates that are gone.
+            RuntimeError: A patch on the model remembers candidates that were dropped.
         """
         is_first = not self._answers[rows[0]]
         self._answers = {row: self._answers[row] for row in rows}
@@ -163,8 +163,8 @@ class SegmentedSampling:
                 if is_first or _OTHER_SIZE not in str(error):
                     raise
                 raise RuntimeError(
-                    "Expected a model that takes each step for itself, got a patch on it that remembers earlier steps, "
-                    "such as APG with momentum or a feature cache: it cannot follow when candidates are dropped. "
+                    "Expected a model that takes each step independently, got a patch on it that remembers earlier "
+                    "steps, such as APG with momentum or a feature cache: it fails when candidates are dropped. "
                     "Bypass the patch, or empty prune_at."
                 ) from error
             else:
@@ -179,7 +179,7 @@ class SegmentedSampling:
         if self.steps == 0:  # denoise 0: a KSampler gives its latent back
             return self._latents[rows]
         sampler = comfy.samplers.sampler_object(settings.sampler_name)
-        segment = Segment(sampler, rows, until, self._answers, self._noise.shape, self._drawn, self._on_step)
+        segment = Segment(sampler, rows, until, self._answers, self._noise.shape, self._brownian, self._on_step)
         sampler.sampler_function = segment.sample
         is_part = len(rows) < count
         finished = comfy.sample.sample_custom(
@@ -213,7 +213,7 @@ class _Calls:
 
 
 def _check_known(what: str, name: str, known: Sequence[str]) -> None:
-    """ComfyUI 0.3.64 lets pass what is not on the list, and takes the first scheduler for it."""
+    """ComfyUI 0.3.64 accepts names that are not on the list, and uses the first scheduler for them."""
     if name not in known:
         raise ValueError(
             f"Expected a {what} that this ComfyUI has, got {name!r}. Choose another, or install the pack with it."

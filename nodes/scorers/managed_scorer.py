@@ -1,4 +1,4 @@
-"""A core scorer whose networks ComfyUI moves: what travels along SCORER links.
+"""A core scorer whose networks ComfyUI moves: the value of a SCORER link.
 
 It is a core `Scorer` itself (`info`, `score`), so ensembles, rankings and the sampler take it as it is.
 """
@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from comfy import model_management
-from comfy.utils import ProgressBar
 from torch import Tensor
 
 from ...ma_agiqa_core.compute.batching import is_out_of_memory
 from ...ma_agiqa_core.compute.caller_state import as_loaded
-from ...ma_agiqa_core.compute.progress import tick, watching
-from ...ma_agiqa_core.pictures.inputs import PictureError, as_picture_list
+from ...ma_agiqa_core.compute.progress import tick
+from ...ma_agiqa_core.errors import PictureError
+from ...ma_agiqa_core.pictures.inputs import as_picture_list
 from ...ma_agiqa_core.pictures.prompts import check_score_options, resolve_prompts
 from ...ma_agiqa_core.scorers.scorer import Scorer
-from ..sockets.images import for_core, one
 from .memory import LanguageModelMemory, ManagedNetworks
-from .score_cache import ScoreMemo, picture_key
+from .score_cache import ScoreCache, picture_key
 
 logger = logging.getLogger(__name__)
 
@@ -46,22 +43,22 @@ class ManagedScorer:
         self.identity, self.passes = identity, passes
         self._scorer = scorer
         self._networks = ManagedNetworks(getattr(scorer, "networks", ()), device)
-        self._memo = ScoreMemo()
+        self._cache = ScoreCache()
         if (extractor := getattr(scorer, "extractor", None)) is not None:
             extractor.hand_over(LanguageModelMemory(self._networks, extractor.drop_model))
             self.passes += 1
 
     def score(self, images: Any, prompts: Any = None, batch_size: int | None = None, on_error: str = "raise") -> Tensor:
-        """Scores pictures; see the core's `Scorer.score`. A picture scored before, with its prompt, is not again."""
+        """Scores pictures; see the core's `Scorer.score`. Pictures scored before (with their prompts) are known."""
         check_score_options(batch_size, on_error)
         is_many = isinstance(images, list) or (isinstance(images, Tensor) and images.ndim == 4)
-        pictures = list(images) if is_many else as_picture_list(images)  # what is scored is checked by the core
+        pictures = list(images) if is_many else as_picture_list(images)  # the core checks what is scored
         texts = resolve_prompts(prompts, len(pictures), self.info.needs_prompt)
         if self.info.relative:  # its members remember
             return self._compute(pictures, texts, batch_size, on_error)
         read = texts if texts and self.info.needs_prompt else [None] * len(pictures)
         keys = [picture_key(picture, text) for picture, text in zip(pictures, read, strict=True)]
-        known = self._memo.known(keys)
+        known = self._cache.known(keys)
         first = {key: row for row, key in reversed(list(enumerate(keys)))}  # equal pictures are scored once
         new = [row for row, key in enumerate(keys) if key is None or (key not in known and first[key] == row)]
         tick(self.passes * (len(pictures) - len(new)))
@@ -74,7 +71,7 @@ class ManagedScorer:
             except PictureError as error:  # counted among the new ones
                 raise PictureError(new[error.index], error.path, error.reason) from error
         fresh = {keys[row]: scores[row].item() for row in new}
-        self._memo.remember({key: score for key, score in fresh.items() if key is not None and math.isfinite(score)})
+        self._cache.remember({key: score for key, score in fresh.items() if key is not None and math.isfinite(score)})
         known.update(fresh)
         every = [scores[row] if key is None else known[key] for row, key in enumerate(keys)]
         return torch.tensor(every, dtype=torch.float32, device="cpu")
@@ -94,51 +91,3 @@ class ManagedScorer:
             self._networks.make_room()
             self._networks.load()
             return self._scorer.score(pictures, texts, 1, on_error)
-
-
-def one_scorer(values: Any) -> ManagedScorer | None:
-    """The scorer of an input, None where nothing is connected.
-
-    Raises:
-        ValueError: Several, or what another pack calls a SCORER.
-    """
-    scorer = one(values, "scorer")
-    if scorer is not None and not isinstance(scorer, ManagedScorer):
-        raise ValueError(
-            f"Expected a scorer of Load Image Scorer or Combine Image Scorers, got {type(scorer).__name__}. "
-            "Connect one of these nodes."
-        )
-    return scorer
-
-
-def scores_of(
-    scorer: Scorer, pictures: Sequence[Tensor], prompt: str | list[str] | None = None, node_id: str | None = None
-) -> list[float]:
-    """The score of every picture, with progress on the node. The interrupt button ends it within a picture.
-
-    Args:
-        scorer: From a SCORER link.
-        pictures: [H, W, C] as `flattened` gives them.
-        prompt: As `prompts_for` gives it.
-        node_id: `cls.hidden.unique_id` of the node that shows the progress.
-
-    Raises:
-        ValueError: The scorer needs a prompt, or a picture has no score.
-    """
-    if scorer.info.needs_prompt and not prompt:
-        raise ValueError(
-            f"Expected a prompt for {scorer.info.name}, which compares pictures with their text, got none. "
-            "Connect the text that the pictures were made from to 'prompt'."
-        )
-    total = len(pictures) * getattr(scorer, "passes", 1)
-    bar = ProgressBar(total, node_id=node_id)
-
-    def seen(count: int) -> None:
-        model_management.throw_exception_if_processing_interrupted()
-        if count:
-            bar.update(count)
-
-    with watching(seen):
-        scores = scorer.score(for_core(pictures), prompt)
-    bar.update_absolute(total)
-    return scores.tolist()

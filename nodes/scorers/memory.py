@@ -1,11 +1,11 @@
-"""Puts a scorer's networks where ComfyUI has room for them, and lets it take them away again.
+"""Puts a scorer's networks where ComfyUI has room for them, and lets ComfyUI move them out again.
 
 The networks are ordinary ones of torch and transformers and know nothing of ComfyUI. Each is wrapped into a
 `ModelPatcher`: ComfyUI counts it, moves it out when something else needs the room, and unloads it at the button.
 
-Where a network does not fit, ComfyUI leaves some of its large linear layers on the CPU; these are brought for the
-moment in which they compute. Everything else is a small part of a network and always goes along. ComfyUI's own layers
-do it by themselves, which is what its newer `CoreModelPatcher` relies on; for foreign layers the plain one is right.
+If a network does not fit, ComfyUI leaves some of its large linear layers on the CPU; these move to the device only
+while they compute. Everything else is a small part of a network and always moves. ComfyUI's own layers do this
+themselves, which its newer `CoreModelPatcher` relies on; for foreign layers the plain `ModelPatcher` is right.
 """
 
 from __future__ import annotations

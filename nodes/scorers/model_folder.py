@@ -33,11 +33,11 @@ def scorer_file(name: str) -> str:
     """What the core loads for a name of `scorer_names`.
 
     Raises:
-        FileNotFoundError: It is not there, or not any more.
+        FileNotFoundError: It is not there, or no longer there.
     """
     if name == LITE:
         return LITE
-    # ComfyUI 0.3.64 lets through what is not on the list: names from other machines, and paths out of the folder
+    # ComfyUI 0.3.64 accepts names that are not on the list: from other machines, and paths outside the folder
     root = next((root for root in _roots() if name in scorers_in(root)), None)
     if root is None:
         raise _missing(name)
@@ -48,7 +48,7 @@ def semantic_folder(name: str) -> str | None:
     """The folder of a name of `semantic_names`; None leaves it to the checkpoint.
 
     Raises:
-        FileNotFoundError: It is not there any more.
+        FileNotFoundError: It is no longer there.
     """
     if name == FROM_CHECKPOINT:
         return None

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-MOST_REMEMBERED = 10_000  # a key and a number each
+LARGEST_SIZE = 10_000  # entries: a key and a number each
 
 
-class ScoreMemo:
+class ScoreCache:
     """The last scores of one scorer, so that a change further down the graph costs no network."""
 
     def __init__(self) -> None:
@@ -27,16 +27,16 @@ class ScoreMemo:
         return found
 
     def remember(self, scores: Mapping[Hashable, float]) -> None:
-        """Keeps new scores; the ones that nobody asked for longest make room."""
+        """Keeps new scores; the least recently used make room."""
         self._scores.update(scores)
-        while len(self._scores) > MOST_REMEMBERED:
+        while len(self._scores) > LARGEST_SIZE:
             self._scores.popitem(last=False)
 
 
 def picture_key(picture: Any, prompt: str | None) -> Hashable:
-    """What finds a picture's score: its pixels and its prompt. None for pictures that are no tensors.
+    """What finds a picture's score: its pixels and its prompt. None for pictures that are not tensors.
 
-    Python's own hash of the bytes (SipHash, 64 bits) is keyed anew in every process and takes a third of the time of
+    Python's own hash of the bytes (SipHash, 64 bits) has a new key in every process and takes a third of the time of
     a cryptographic one: 2 ms for 1024 px, where `lite` takes 290 ms on one core.
     """
     if not isinstance(picture, Tensor):

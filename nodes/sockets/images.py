@@ -17,7 +17,7 @@ def one(values: Any, name: str) -> Any:
     """The single value of an input of a node that gets every input as a list; None where nothing is connected.
 
     Raises:
-        ValueError: A list of several unlike values is connected.
+        ValueError: A list of several different values is connected.
     """
     if not isinstance(values, list | tuple):
         return values
@@ -53,14 +53,14 @@ def flattened(images: Any, numbers: Sequence[int] | None = None) -> list[Tensor]
     """All pictures of an IMAGE input, in input order.
 
     Args:
-        images: A batch [B, H, W, C], or a list of batches, maybe of unlike sizes.
+        images: A batch [B, H, W, C], or a list of batches, which may differ in size.
         numbers: What the pictures are called; None counts them from 0.
 
     Returns:
         Pictures [H, W, C] with 1, 3 or 4 channels, as they came.
 
     Raises:
-        ValueError: No picture at all, something that is no batch of pictures, or pixels that are NaN or infinite.
+        ValueError: No picture at all, something that is not a batch of pictures, or pixels that are NaN or infinite.
     """
     batches = [batch for batch in (images if isinstance(images, list | tuple) else [images]) if batch is not None]
     pictures: list[Tensor] = []
@@ -98,7 +98,7 @@ def as_image_output(pictures: Sequence[Tensor]) -> list[Tensor] | ExecutionBlock
 
     Returns:
         One batch [B, H, W, C] where all have one size, else a batch of one for each. Without pictures a single blocker
-        for the whole output: what hangs on it is skipped silently, and the rest of the graph runs.
+        for the whole output: the nodes connected to it are skipped silently, and the rest of the graph runs.
     """
     if not pictures:
         return ExecutionBlocker(None)
@@ -115,7 +115,7 @@ def unchanged(images: Any, pictures: Sequence[Tensor]) -> list[Tensor] | Executi
 
 def as_pil(picture: Tensor) -> PIL.Image.Image:
     """One picture [H, W, C] as ComfyUI saves it, alpha included."""
-    pixels = (picture.float() * 255).clamp_(0, 255).byte().cpu()  # a copy more would take as long as all the rest
+    pixels = (picture.float() * 255).clamp_(0, 255).byte().cpu()  # another copy would take as long as all the rest
     return PIL.Image.fromarray((pixels if pixels.shape[-1] > 1 else pixels.expand(-1, -1, 3)).numpy())
 
 

@@ -1,4 +1,4 @@
-"""The LATENT and MASK that go with chosen pictures: counted on the way in, put together on the way out."""
+"""The LATENT and MASK that belong to chosen pictures: counted on the way in, put together on the way out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -50,7 +50,7 @@ def as_mask_output(masks: list[torch.Tensor] | None, kept: Sequence[int]) -> lis
 
 
 def skipped_if_empty(value: Any) -> Any:
-    """The value of an output; without one, what hangs on it is skipped silently."""
+    """The value of an output; without one, the nodes connected to it are skipped silently."""
     return value or ExecutionBlocker(None)
 
 
@@ -60,5 +60,5 @@ def _check(name: str, what: str, got: int, count: int) -> None:
 
 
 def _unconnected(name: str) -> ExecutionBlocker:
-    """Not silent: whoever uses the output has forgotten the input."""
+    """Not silent: the output is used although the input was forgotten."""
     return ExecutionBlocker(f"nothing is connected to the input '{name}' of Select Best Images. Connect it.")

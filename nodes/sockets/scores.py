@@ -1,13 +1,32 @@
-"""Scores of the pictures of a node: those that are connected, or those of the connected scorer."""
+"""The sockets SCORER and scores: the connected scorer and what it says of pictures, or scores that are given."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from comfy import model_management
+from comfy.utils import ProgressBar
 from torch import Tensor
 
 from ...ma_agiqa_core.comfyui.selection import one_score_each
-from ..scorers.managed_scorer import one_scorer, scores_of
-from .images import one, prompts_for
+from ...ma_agiqa_core.compute.progress import watching
+from ...ma_agiqa_core.scorers.scorer import Scorer
+from ..scorers.managed_scorer import ManagedScorer
+from .images import for_core, one, prompts_for
+
+
+def one_scorer(values: Any) -> ManagedScorer | None:
+    """The scorer of an input, None where nothing is connected.
+
+    Raises:
+        ValueError: Several, or what another pack calls a SCORER.
+    """
+    scorer = one(values, "scorer")
+    if scorer is not None and not isinstance(scorer, ManagedScorer):
+        raise ValueError(
+            f"Expected a scorer of Load Image Scorer or Combine Image Scorers, got {type(scorer).__name__}. "
+            "Connect one of these nodes."
+        )
+    return scorer
 
 
 def scores_for(
@@ -31,6 +50,39 @@ def scores_for(
     if (scorer := one_scorer(scorer)) is None:
         raise ValueError("Expected scores or a scorer, got neither. Connect the scores of Score Images, or a scorer.")
     return scores_of(scorer, pictures, prompts_for(prompt, len(pictures)), node_id)
+
+
+def scores_of(
+    scorer: Scorer, pictures: Sequence[Tensor], prompt: str | list[str] | None = None, node_id: str | None = None
+) -> list[float]:
+    """What a scorer says of every picture, with progress on the node. The interrupt button ends it within a picture.
+
+    Args:
+        scorer: From a SCORER link.
+        pictures: [H, W, C] as `flattened` gives them.
+        prompt: As `prompts_for` gives it.
+        node_id: `cls.hidden.unique_id` of the node that shows the progress.
+
+    Raises:
+        ValueError: The scorer needs a prompt, or a picture has no score.
+    """
+    if scorer.info.needs_prompt and not prompt:
+        raise ValueError(
+            f"Expected a prompt for {scorer.info.name}, which compares pictures with their text, got none. "
+            "Connect the text that the pictures were made from to 'prompt'."
+        )
+    total = len(pictures) * getattr(scorer, "passes", 1)
+    bar = ProgressBar(total, node_id=node_id)
+
+    def seen(count: int) -> None:
+        model_management.throw_exception_if_processing_interrupted()
+        if count:
+            bar.update(count)
+
+    with watching(seen):
+        scores = scorer.score(for_core(pictures), prompt)
+    bar.update_absolute(total)
+    return scores.tolist()
 
 
 def limit_for(min_score: Any, scorer: Any) -> float:

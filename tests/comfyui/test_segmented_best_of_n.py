@@ -156,7 +156,7 @@ def test_the_log():
 
     assert text.splitlines() == [
         "three greys",
-        "after 2 of 5 steps (0.4): 2 of 3 go on",
+        "after 2 of 5 steps (0.4): 2 of 3 kept",
         "  kept:    1 (0.5), 2 (0.4)",
         "  dropped: 0 (0.1)",
         "finished: 2 (0.875), 1 (0.75)",

@@ -2,7 +2,7 @@
 
 The real modules are taken where `MA_AGIQA_TEST_NODES_AGAINST=comfyui` and `COMFYUI_PATH` names a checkout.
 `test_against_comfyui.py` runs all of this folder so in a process of its own, since a process can hold only one of the
-two. A test that needs a fake to be a fake is marked with `fakes_only`.
+two. The fakes are for schemas, sockets and scorers; what samples is marked with `comfyui_only`.
 """
 
 import importlib
@@ -82,12 +82,12 @@ def comfyui(
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "fakes_only: looks into the fakes, so it cannot run against the real ComfyUI")
+    config.addinivalue_line("markers", "comfyui_only: needs ComfyUI's own sampler or loader")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if IS_REAL and item.get_closest_marker("fakes_only"):
-        pytest.skip("needs the fakes")
+    if not IS_REAL and item.get_closest_marker("comfyui_only"):
+        pytest.skip("needs the real ComfyUI")
 
 
 @pytest.fixture(autouse=True)

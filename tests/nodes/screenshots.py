@@ -5,19 +5,17 @@
 They show what the nodes do with the demo's photographs: `photograph_generator.py` stands in for a diffusion model.
 """
 
-import importlib.util
 import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from PIL import Image
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).parents[2]
+SUPPORT = ROOT / "tests" / "support"
 HELP = ROOT / "web" / "docs" / "pictures"
 DOCS = ROOT / "docs" / "comfyui"
 EXAMPLES = ROOT / "example_workflows"
@@ -45,17 +43,21 @@ Links = list[tuple[str, int, str, str]]
 
 
 def main(*wanted: str) -> None:
-    server_module, browser = load("comfyui_server"), load("front_end")
-    opened = load("chromium", HERE.parent).browser
+    sys.path.insert(0, str(SUPPORT))
+    from chromium import browser
+    from comfyui_server import comfyui_server
+    from front_end import QUIET, FrontEnd
+    from tiny_checkpoint import write_tiny_checkpoint
+    from tiny_models import write_clip
+
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
-        load("tiny_checkpoint").write_tiny_checkpoint(base / "models" / "checkpoints" / "sd_xl_base_1.0.safetensors")
-        load("tiny_models", HERE.parent).write_clip(base / "models" / "ma_agiqa" / "clip-vit-base-patch32")
+        write_tiny_checkpoint(base / "models" / "checkpoints" / "sd_xl_base_1.0.safetensors")
+        write_clip(base / "models" / "ma_agiqa" / "clip-vit-base-patch32")
         checkout = Path(os.environ["COMFYUI_PATH"])
-        with server_module.comfyui_server(checkout, base, install) as server, opened() as chromium:
-            server.post("/settings", **browser.QUIET)
-            page = chromium.new_page(viewport=VIEWPORT)
-            front_end = browser.FrontEnd(page, server.url)
+        with comfyui_server(checkout, base, install) as server, browser() as chromium:
+            server.post("/settings", **QUIET)
+            front_end = FrontEnd(chromium.new_page(viewport=VIEWPORT), server.url)
             front_end.start()
             for path, take in SCENES.items():
                 if not wanted or path.stem in wanted:
@@ -63,21 +65,11 @@ def main(*wanted: str) -> None:
                     take(front_end, path)
 
 
-def load(name: str, folder: Path = HERE) -> ModuleType:
-    """A module of the tests: their folders are no packages."""
-    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def install(pack: Path) -> None:
     """The whole checkout, since the demo's photographs are not in the registry's archive."""
     pack.parent.mkdir(parents=True)
     pack.symlink_to(ROOT)
-    shutil.copy(HERE / "photograph_generator.py", pack.parent)
+    shutil.copy(SUPPORT / "photograph_generator.py", pack.parent)
 
 
 def shrink(path: Path) -> None:

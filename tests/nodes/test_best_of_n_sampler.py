@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+pytestmark = pytest.mark.comfyui_only
+
 SETTINGS: dict[str, Any] = {
     "seed": 11,
     "n": 4,
@@ -142,8 +144,8 @@ def test_the_log(best_of: Callable[..., Any]) -> None:
         "4 candidates, numbered from 0, with seed 11: euler, normal, 6 steps, cfg 3, denoise 1; scored by mean, "
         "previews by VAE"
     )
-    assert lines[1] == "after 2 of 6 steps (0.34): 3 of 4 go on"
-    assert lines[4] == "after 4 of 6 steps (0.67): 2 of 3 go on"
+    assert lines[1] == "after 2 of 6 steps (0.34): 3 of 4 kept"
+    assert lines[4] == "after 4 of 6 steps (0.67): 2 of 3 kept"
     # 4 candidates for 2 steps, 3 for 2, 2 for 2, each with guidance
     assert lines[-2] == "model calls: 36, without pruning 48: 25% saved"
 
@@ -201,7 +203,7 @@ def test_denoise_of_zero_gives_the_latent_back(best_of: Callable[..., Any]) -> N
     assert torch.equal(latent["samples"], given.repeat(2, 1, 1, 1))
 
 
-def test_a_judge_that_reads_is_given_the_prompt(best_of: Callable[..., Any], managed: Callable[..., Any]) -> None:
+def test_a_scorer_that_reads_is_given_the_prompt(best_of: Callable[..., Any], managed: Callable[..., Any]) -> None:
     seen: list[Any] = []
 
     def read(images: Any, prompts: Any) -> list[float]:
@@ -304,7 +306,7 @@ def test_what_cannot_be_done_is_told_before_anything_is_sampled(
     assert progress == []
 
 
-def test_a_judge_that_reads_needs_a_prompt(best_of: Callable[..., Any], managed: Callable[..., Any]) -> None:
+def test_a_scorer_that_reads_needs_a_prompt(best_of: Callable[..., Any], managed: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="a prompt for mean, which compares pictures with their text, got none"):
         best_of(scorer=managed(needs_prompt=True))
 

@@ -130,7 +130,7 @@ def test_sheet_and_saved_pictures(comfyui: Any) -> None:
         "save": node("MaAgiqaSaveScored", **scored, filename_prefix="night/best"),
     }
     workflow = {"nodes": [], "links": [], "extra": {"note": "Käfer 虫"}}
-    run = comfyui.run(graph(nodes, kind="unlike"), workflow=workflow)
+    run = comfyui.run(graph(nodes, kind="mixed"), workflow=workflow)
     assert run.ending == "execution_success"
     assert len(run.pictures("shown sheet")) == 1
     assert {path.parent.name for path in run.picture_files("save")} == {"night"}
@@ -145,7 +145,7 @@ def test_sheet_and_saved_pictures(comfyui: Any) -> None:
         (9.0, 1, 3, "lite"),
     ]
     assert all(0 <= entry["percentile"] <= 100 for entry in known)
-    again = comfyui.run(graph(nodes, kind="unlike"), workflow=workflow)
+    again = comfyui.run(graph(nodes, kind="mixed"), workflow=workflow)
     assert again.executed == []  # nothing has changed
 
 
@@ -173,7 +173,7 @@ def test_a_mistake_turns_the_node_red_and_the_queue_goes_on(
     assert comfyui.run(graph({"end": saved("pictures", 0)})).ending == "execution_success"
 
 
-@pytest.mark.parametrize("kind", ["one", "alpha", "unlike"])
+@pytest.mark.parametrize("kind", ["one", "alpha", "mixed"])
 def test_unusual_pictures_go_through(comfyui: Any, kind: str) -> None:
     nodes = {
         "best": node("MaAgiqaSelectBest", **SELECT | {"top_k": 9}, images=["pictures", 0], scorer=["scorer", 0]),

@@ -21,7 +21,7 @@ def node(class_type: str, /, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs}
 
 
-def judge(model: str = "lite", **settings: Any) -> dict[str, Any]:
+def loader(model: str = "lite", **settings: Any) -> dict[str, Any]:
     given = {"semantic_model": "from checkpoint", "precision": "auto", "device": "default", "cache_vectors": True}
     return node("MaAgiqaLoadScorer", model=model, **given | settings)
 
@@ -44,19 +44,19 @@ def told(link: list[Any]) -> dict[str, Any]:
 
 
 SCORED: Prompt = {
-    "judge": judge(),
+    "scorer": loader(),
     "pictures": pictures(),
-    "score": node("MaAgiqaScoreImages", scorer=["judge", 0], images=["pictures", 0], prompt=""),
+    "score": node("MaAgiqaScoreImages", scorer=["scorer", 0], images=["pictures", 0], prompt=""),
     "report": told(["score", 3]),
 }
 SAMPLED: Prompt = {
     "model": node("CheckpointLoaderSimple", ckpt_name="tiny.safetensors"),
     "text": node("CLIPTextEncode", clip=["model", 1], text="a cat"),
     "empty": node("EmptyLatentImage", width=64, height=64, batch_size=1),
-    "judge": judge(),
+    "scorer": loader(),
     "best": node(
         "MaAgiqaBestOfNSampler",
-        **{"model": ["model", 0], "vae": ["model", 2], "scorer": ["judge", 0], "latent_image": ["empty", 0]},
+        **{"model": ["model", 0], "vae": ["model", 2], "scorer": ["scorer", 0], "latent_image": ["empty", 0]},
         **{"positive": ["text", 0], "negative": ["text", 0], "prompt": "", "seed": 3, "n": 6, "keep": 2},
         **{"sampler_name": "euler", "scheduler": "normal", "steps": 5, "cfg": 3.0, "denoise": 1.0},
         **{"prune_at": "0.4:4, 0.7:2", "preview": "VAE", "batch_limit": 0},
@@ -137,7 +137,7 @@ def test_a_checkpoint_of_ma_agiqa_and_one_of_clip_score_as_in_the_core(comfyui: 
         ("tiny-clip", f"clip:{folder / 'tiny-clip'}"),
         ("other-clip", f"clip:{comfyui.base / 'elsewhere' / 'scorers' / 'other-clip'}"),
     ):
-        run = comfyui.run(changed(prompt, judge=judge(name), score={"prompt": "a cat"}))
+        run = comfyui.run(changed(prompt, scorer=loader(name), score={"prompt": "a cat"}))
         expected = load_scorer(str(model), device="cpu").score(run.picture_files("raw"), "a cat").tolist()
         got = [float(text) for text in run.outputs["scores"]["text"]]
         assert got == pytest.approx(expected, abs=1e-4)
@@ -178,7 +178,7 @@ def test_an_interrupt_is_obeyed_within_one_picture(comfyui: Any, inside: Callabl
     assert inside()["finished"]["LiteNetwork"] == before
     again = comfyui.run(prompt)
     assert again.ending == "execution_success"
-    assert again.cached == {"judge", "pictures"}
+    assert again.cached == {"scorer", "pictures"}
 
 
 def test_the_sampler_is_interrupted_and_runs_again(comfyui: Any) -> None:
@@ -202,7 +202,7 @@ def test_an_unchanged_picture_is_not_scored_again(comfyui: Any, inside: Callable
         SCORED,
         pictures=pictures(count=5, side=72),
         best=select(images=["score", 0], scores=["score", 1]),
-        gate=node("MaAgiqaQualityGate", images=["pictures", 0], scorer=["judge", 0], prompt="", min_score=0.0),
+        gate=node("MaAgiqaQualityGate", images=["pictures", 0], scorer=["scorer", 0], prompt="", min_score=0.0),
         kept=shown(["best", 0]),
         passed=shown(["gate", 0]),
     )
@@ -210,7 +210,7 @@ def test_an_unchanged_picture_is_not_scored_again(comfyui: Any, inside: Callable
     before = inside()["finished"]["LiteNetwork"]
     run = comfyui.run(changed(prompt, best={"top_k": 3}, gate={"min_score": 0.5}))
     assert set(run.executed) == {"best", "kept", "gate", "passed"}
-    assert run.cached >= {"judge", "pictures", "score"}
+    assert run.cached >= {"scorer", "pictures", "score"}
     assert len(run.pictures("kept")) == 3
     assert inside()["finished"]["LiteNetwork"] == before, "the gate asked the network although it knew the pictures"
 
@@ -231,7 +231,7 @@ def test_unload_frees_the_scorer_and_the_next_run_brings_it_back(
 
 def test_equal_loaders_share_one_network(comfyui: Any, inside: Callable[[], dict[str, Any]]) -> None:
     twice = changed(
-        SCORED, second=judge(), score2=node("MaAgiqaScoreImages", scorer=["second", 0], images=["pictures", 0])
+        SCORED, second=loader(), score2=node("MaAgiqaScoreImages", scorer=["second", 0], images=["pictures", 0])
     )
     run = comfyui.run(changed(twice, report2=told(["score2", 3])))
     assert run.text("report") == run.text("report2")
@@ -240,7 +240,7 @@ def test_equal_loaders_share_one_network(comfyui: Any, inside: Callable[[], dict
 
 def test_selection_carries_latents_and_masks_and_counts_from_0(comfyui: Any) -> None:
     prompt = changed(
-        {name: SAMPLED[name] for name in ("model", "text", "judge")},
+        {name: SAMPLED[name] for name in ("model", "text", "scorer")},
         empty=node("EmptyLatentImage", width=64, height=64, batch_size=4),
         sampler=node(
             "KSampler",
@@ -280,7 +280,7 @@ def test_best_of_n_finds_the_best_and_an_ordinary_sampler_makes_it_again(comfyui
         ),
         decoded=node("VAEDecode", samples=["sampler", 0], vae=["model", 2]),
         all=shown(["decoded", 0]),
-        score=node("MaAgiqaScoreImages", scorer=["judge", 0], images=["decoded", 0]),
+        score=node("MaAgiqaScoreImages", scorer=["scorer", 0], images=["decoded", 0]),
         scores=told(["score", 1]),
     )
     run = comfyui.run(changed(plain, best={"prune_at": ""}))
@@ -302,11 +302,11 @@ def test_best_of_n_finds_the_best_and_an_ordinary_sampler_makes_it_again(comfyui
 
 def test_a_gate_blocks_its_empty_side_only(comfyui: Any) -> None:
     prompt = changed(
-        {name: SCORED[name] for name in ("judge", "pictures")},
-        gate=node("MaAgiqaQualityGate", images=["pictures", 0], scorer=["judge", 0], prompt="", min_score=0.0),
+        {name: SCORED[name] for name in ("scorer", "pictures")},
+        gate=node("MaAgiqaQualityGate", images=["pictures", 0], scorer=["scorer", 0], prompt="", min_score=0.0),
         passed=shown(["gate", 0]),
         failed=shown(["gate", 1]),
-        score=node("MaAgiqaScoreImages", scorer=["judge", 0], images=["gate", 0]),
+        score=node("MaAgiqaScoreImages", scorer=["scorer", 0], images=["gate", 0]),
         sheet=node("MaAgiqaScoreSheet", images=["score", 0], scores=["score", 1], columns=2),
         view=shown(["sheet", 0]),
     )
@@ -320,8 +320,8 @@ def test_a_gate_blocks_its_empty_side_only(comfyui: Any) -> None:
 @pytest.mark.parametrize("on_none", ["block", "best", "error"])
 def test_what_happens_when_no_picture_is_good_enough(comfyui: Any, on_none: str) -> None:
     prompt = changed(
-        {name: SCORED[name] for name in ("judge", "pictures")},
-        best=select(scorer=["judge", 0], use_min_score=True, min_score=9.9, on_none=on_none),
+        {name: SCORED[name] for name in ("scorer", "pictures")},
+        best=select(scorer=["scorer", 0], use_min_score=True, min_score=9.9, on_none=on_none),
         kept=shown(["best", 0]),
         rejected=shown(["best", 5]),
         other=shown(["pictures", 0]),
@@ -336,7 +336,7 @@ def test_what_happens_when_no_picture_is_good_enough(comfyui: Any, on_none: str)
     assert ("kept" in run.outputs) == (on_none == "best")
 
 
-def test_unlike_sizes_alpha_one_picture_and_a_large_top_k_are_no_mistakes(comfyui: Any) -> None:
+def test_mixed_sizes_alpha_one_picture_and_a_large_top_k_are_no_mistakes(comfyui: Any) -> None:
     prompt = changed(
         SCORED,
         best=select(images=["score", 0], scores=["score", 1], top_k=99),
@@ -345,13 +345,13 @@ def test_unlike_sizes_alpha_one_picture_and_a_large_top_k_are_no_mistakes(comfyu
         view=shown(["sheet", 0]),
         save=node("MaAgiqaSaveScored", images=["score", 0], scores=["score", 1], filename_prefix="odd/kinds"),
     )
-    for kind, count in (("unlike", 4), ("alpha", 4), ("one", 1)):
+    for kind, count in (("mixed", 4), ("alpha", 4), ("one", 1)):
         run = comfyui.run(changed(prompt, pictures=pictures(kind)))
         assert run.ending == "execution_success"
         for name in ("score", "kept", "save"):
             assert len(run.outputs[name]["images"]) == count
         assert len(run.outputs["view"]["images"]) == 1
-    sizes = {picture.size for picture in comfyui.run(changed(prompt, pictures=pictures("unlike"))).pictures("kept")}
+    sizes = {picture.size for picture in comfyui.run(changed(prompt, pictures=pictures("mixed"))).pictures("kept")}
     assert sizes == {(64, 64), (72, 72), (80, 80), (88, 88)}
 
 
@@ -400,13 +400,17 @@ MISTAKES = {
         "wrong",
         "3",
     ),
-    "no prompt for CLIP": (changed(SCORED, judge=judge("tiny-clip")), "score", "Expected a prompt"),
+    "no prompt for CLIP": (changed(SCORED, scorer=loader("tiny-clip")), "score", "Expected a prompt"),
     "calibrated with CLIP": (
         changed(
             SCORED,
-            clip=judge("tiny-clip"),
+            clip=loader("tiny-clip"),
             both=node(
-                "MaAgiqaEnsembleScorer", scorer_1=["judge", 0], weight_1=1.0, scorer_2=["clip", 0], combine="calibrated"
+                "MaAgiqaEnsembleScorer",
+                scorer_1=["scorer", 0],
+                weight_1=1.0,
+                scorer_2=["clip", 0],
+                combine="calibrated",
             ),
             score={"scorer": ["both", 0], "prompt": "a cat"},
         ),
@@ -442,7 +446,12 @@ def test_a_saved_png_has_its_scores_and_still_its_workflow(comfyui: Any) -> None
         SCORED,
         save=node(
             "MaAgiqaSaveScored",
-            **{"images": ["score", 0], "scores": ["score", 1], "scorer": ["judge", 0], "filename_prefix": "sub/scored"},
+            **{
+                "images": ["score", 0],
+                "scores": ["score", 1],
+                "scorer": ["scorer", 0],
+                "filename_prefix": "sub/scored",
+            },
         ),
         scores=told(["score", 1]),
     )

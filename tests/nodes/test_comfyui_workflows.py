@@ -162,8 +162,8 @@ def test_best_of_8_then_upscale_only_the_winner(comfyui: Any, small: Any) -> Non
     replayed = run.pictures("all")[int(run.text("index"))]
     np.testing.assert_allclose(pixels(winner), pixels(replayed), atol=1)
     log = run.text(prompt.id("PreviewAny"))
-    assert "after 2 of 5 steps (0.4): 4 of 8 go on" in log
-    assert "after 4 of 5 steps (0.7): 2 of 4 go on" in log
+    assert "after 2 of 5 steps (0.4): 4 of 8 kept" in log
+    assert "after 4 of 5 steps (0.7): 2 of 4 kept" in log
     (upscaled,) = run.pictures(prompt.id("SaveImage"))
     assert upscaled.size == (96, 96)
 
@@ -173,8 +173,8 @@ def test_overnight_filter(comfyui: Any, small: Any) -> None:
     prompt = small("overnight_filter")
     gate, save = prompt.id("MaAgiqaQualityGate"), prompt.id("MaAgiqaSaveScored")
     rejected = prompt.id("PreviewImage", "Not saved")
-    judge = prompt.nodes[gate]["inputs"]["scorer"]
-    prompt.watch("every", "MaAgiqaScoreImages", scorer=judge, images=prompt.nodes[gate]["inputs"]["images"])
+    scorer = prompt.nodes[gate]["inputs"]["scorer"]
+    prompt.watch("every", "MaAgiqaScoreImages", scorer=scorer, images=prompt.nodes[gate]["inputs"]["images"])
     prompt.watch("scores", "PreviewAny", source=["every", 1])
     scores = floats(comfyui.run(prompt.nodes), "scores")
     limits = {-1.0: 4, float(np.mean(sorted(scores)[1:3])): 2, 10.0: 0}
@@ -205,7 +205,7 @@ def test_two_scorers(comfyui: Any, small: Any) -> None:
     both = prompt.id("MaAgiqaScoreImages", "Scores of both")
     made = prompt.nodes[both]["inputs"]["images"]
     prompt.watch("both", "PreviewAny", source=[both, 1])
-    for name, title in (("quality", "Judge of quality"), ("meaning", "Judge that reads the prompt")):
+    for name, title in (("quality", "Scorer of quality"), ("meaning", "Scorer that reads the prompt")):
         scorer = [prompt.id("MaAgiqaLoadScorer", title), 0]
         text = prompt.nodes[both]["inputs"]["prompt"]
         prompt.watch(f"{name} score", "MaAgiqaScoreImages", scorer=scorer, images=made, prompt=text)

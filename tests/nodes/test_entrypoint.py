@@ -72,9 +72,9 @@ def test_a_node_that_cannot_be_imported_leaves_the_others(
     pack_module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     nodes = pack_module("nodes")
-    monkeypatch.setitem(nodes.CLASSES, "not_there", "NotThere")
+    monkeypatch.setitem(nodes.NODES, "not_there", "NotThere")
     with caplog.at_level(logging.ERROR):
-        assert len(nodes._imported()) == len(IDS)
+        assert len(nodes.node_classes()) == len(IDS)
     assert "the node NotThere is missing" in caplog.text
     assert "Traceback" in caplog.text
     assert re.search(r'-m pip install -r ".*requirements\.txt"', caplog.text)

@@ -9,10 +9,6 @@ import pytest
 
 FAKES = Path(__file__).parent / "fakes"
 FILES = sorted(path.relative_to(FAKES).as_posix() for path in FAKES.rglob("*.py"))
-ONLY_HERE = {  # inner workings, which the pack never touches
-    "comfy/patcher_extension.py": {"WrapperExecutor"},
-    "comfy/samplers.py": {"Guided"},
-}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -46,9 +42,8 @@ def _parameters(arguments: ast.arguments) -> str:
 @pytest.mark.skipif("COMFYUI_PATH" not in os.environ, reason="COMFYUI_PATH names no checkout of ComfyUI")
 @pytest.mark.parametrize("name", [name for name in FILES if functions(FAKES / name)])
 def test_the_fake_has_the_true_signatures(name: str) -> None:
-    root, own = Path(os.environ["COMFYUI_PATH"]), ONLY_HERE.get(name, set())
+    root = Path(os.environ["COMFYUI_PATH"])
     real, fake = functions(root / name), functions(FAKES / name)
-    fake = {key: parameters for key, parameters in fake.items() if key.partition(".")[0] not in own}
     assert not {key: (fake[key], real[key]) for key in fake if key in real and fake[key] != real[key]}
     assert not {key for key in fake if key not in real and "." not in key}  # methods may be inherited there
-    assert {key for key in classes(FAKES / name) if not key.startswith("_")} <= classes(root / name) | own
+    assert {key for key in classes(FAKES / name) if not key.startswith("_")} <= classes(root / name)

@@ -13,7 +13,7 @@ LIMIT = 100_000  # bytes of a picture
 
 @pytest.fixture(scope="module")
 def schemas(pack_module):
-    return {schema.node_id: schema for schema in (node.GET_SCHEMA() for node in pack_module("nodes").NODES)}
+    return {schema.node_id: schema for schema in (node.GET_SCHEMA() for node in pack_module("nodes").node_classes())}
 
 
 def test_every_node_has_a_page_and_every_page_a_node(schemas, pack):

@@ -81,7 +81,7 @@ def test_lite_scores_as_the_core_does(
 ) -> None:
     core = pack_module("ma_agiqa_core").load_scorer("lite", device="cpu")
     wanted = core.score(torch.stack(pictures).movedim(-1, 1))
-    assert pack_module("nodes.scorers.managed_scorer").scores_of(load(), pictures) == pytest.approx(wanted.tolist())
+    assert pack_module("nodes.sockets.scores").scores_of(load(), pictures) == pytest.approx(wanted.tolist())
 
 
 def test_nothing_is_loaded_twice_and_what_nobody_holds_is_let_go(load: Callable[..., Any]) -> None:
@@ -95,7 +95,7 @@ def test_nothing_is_loaded_twice_and_what_nobody_holds_is_let_go(load: Callable[
     assert number not in {id(scorer) for scorer in gc.get_objects() if type(scorer).__name__ == "ManagedScorer"}
 
 
-def test_a_file_written_anew_is_loaded_anew(
+def test_a_rewritten_file_is_loaded_again(
     node: Any, load: Callable[..., Any], models: Path, visual_checkpoint: Path
 ) -> None:
     target = models / "mine.safetensors"
@@ -106,7 +106,7 @@ def test_a_file_written_anew_is_loaded_anew(
     assert load("mine.safetensors") is not before
 
 
-def test_a_semantic_model_that_was_written_anew_is_noticed(node: Any, models: Path, owl_folder: Path) -> None:
+def test_a_rewritten_semantic_model_is_noticed(node: Any, models: Path, owl_folder: Path) -> None:
     shutil.copytree(owl_folder, models / "owl")
     seen = node.fingerprint_inputs(model="lite", semantic_model="owl")
     os.utime(models / "owl" / "config.json", ns=(1, 1))
@@ -133,7 +133,7 @@ def test_clip_models_read_the_prompt(
     pictures: list[torch.Tensor],
 ) -> None:
     tiny_models.write_clip(models / "tiny-clip")
-    scorer, scores_of = load("tiny-clip"), pack_module("nodes.scorers.managed_scorer").scores_of
+    scorer, scores_of = load("tiny-clip"), pack_module("nodes.sockets.scores").scores_of
     assert scorer.info.needs_prompt
     core = pack_module("ma_agiqa_core").load_scorer(f"clip:{models / 'tiny-clip'}", device="cpu")
     for prompt in ("a red cat", "two dogs"):
@@ -167,7 +167,7 @@ def test_the_language_model_is_comfyuis_to_move(
     extractor: Any = scorer._scorer.extractor
     assert not extractor.is_loaded  # loaded when the first picture needs it
     with torch.inference_mode():
-        scores = pack_module("nodes.scorers.managed_scorer").scores_of(scorer, pictures)
+        scores = pack_module("nodes.sockets.scores").scores_of(scorer, pictures)
     assert scores == pytest.approx(wanted, abs=1e-4)
     assert progress[-1][:2] == (6, 6)  # the language model and the visual expert see three pictures each
     loaded = {type(patcher.model).__name__ for patcher in model_management.loaded_models()}
@@ -180,7 +180,7 @@ def test_the_language_model_is_comfyuis_to_move(
     assert extractor.is_loaded == (precision != "int8")  # quantized weights cannot wait elsewhere
     more = [1 - picture for picture in pictures]
     wanted = core.score(torch.stack(more).movedim(-1, 1)).tolist()
-    assert pack_module("nodes.scorers.managed_scorer").scores_of(scorer, more) == pytest.approx(wanted, abs=1e-4)
+    assert pack_module("nodes.sockets.scores").scores_of(scorer, more) == pytest.approx(wanted, abs=1e-4)
 
 
 def test_vectors_are_kept_on_disk(
@@ -193,7 +193,7 @@ def test_vectors_are_kept_on_disk(
 ) -> None:
     shutil.copy(checkpoint, models / "tiny.safetensors")
     shutil.copytree(owl_folder, models / "owl")
-    scores_of = pack_module("nodes.scorers.managed_scorer").scores_of
+    scores_of = pack_module("nodes.sockets.scores").scores_of
     wanted = scores_of(load("tiny.safetensors", semantic_model="owl"), pictures)
     again = load("tiny.safetensors", semantic_model="owl", device="cpu")
     assert scores_of(again, pictures) == pytest.approx(wanted, abs=1e-5)

@@ -19,7 +19,7 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 @pytest.fixture(scope="module")
 def schemas(pack_module: Callable[[str], Any]) -> list[Any]:
-    return [node.GET_SCHEMA() for node in pack_module("nodes").NODES]
+    return [node.GET_SCHEMA() for node in pack_module("nodes").node_classes()]
 
 
 @pytest.fixture(scope="module")

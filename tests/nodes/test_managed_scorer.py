@@ -9,7 +9,7 @@ import torch
 
 @pytest.fixture
 def scores_of(pack_module: Callable[[str], Any]) -> Callable[..., list[float]]:
-    return pack_module("nodes.scorers.managed_scorer").scores_of
+    return pack_module("nodes.sockets.scores").scores_of
 
 
 def test_scores_are_those_of_the_core_in_input_order(
@@ -58,21 +58,20 @@ def test_a_changed_picture_is_another_one(
     assert scores_of(scorer, list(batch))[0] == pytest.approx(0.25)
 
 
-def test_the_memo_has_an_end(pack_module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    score_memo = pack_module("nodes.scorers.score_cache")
-    monkeypatch.setattr(score_memo, "MOST_REMEMBERED", 3)
-    memo = score_memo.ScoreMemo()
-    memo.remember({"a": 1.0, "b": 2.0, "c": 3.0})
-    memo.known(["a"])
-    memo.remember({"d": 4.0})
-    assert memo.known(["a", "b", "c", "d"]) == {"a": 1.0, "c": 3.0, "d": 4.0}
+def test_the_cache_has_an_end(pack_module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    score_cache = pack_module("nodes.scorers.score_cache")
+    monkeypatch.setattr(score_cache, "LARGEST_SIZE", 3)
+    cache = score_cache.ScoreCache()
+    cache.remember({"a": 1.0, "b": 2.0, "c": 3.0})
+    cache.known(["a"])
+    cache.remember({"d": 4.0})
+    assert cache.known(["a", "b", "c", "d"]) == {"a": 1.0, "c": 3.0, "d": 4.0}
 
 
 def test_a_picture_without_a_score_is_named_by_its_place(
     managed: Callable[..., Any], batch: torch.Tensor, pack_module: Callable[[str], Any]
 ) -> None:
     core = pack_module("ma_agiqa_core")
-    images = pack_module("ma_agiqa_core.pictures.inputs")
 
     class Picky:
         info = core.ScorerInfo("picky", "1", 0, 1, "")
@@ -80,7 +79,7 @@ def test_a_picture_without_a_score_is_named_by_its_place(
         def score(self, images_: Any, prompts: Any = None, batch_size: Any = None, on_error: str = "raise") -> Any:
             for index, image in enumerate(images_):
                 if image.mean() > 0.8 and on_error == "raise":
-                    raise images.PictureError(index, None, "it is too bright")
+                    raise core.PictureError(index, None, "it is too bright")
             return torch.tensor([float("nan") if image.mean() > 0.8 else 0.5 for image in images_])
 
     scorer = pack_module("nodes.scorers.managed_scorer").ManagedScorer(Picky(), "picky")

@@ -36,7 +36,7 @@ def test_an_empty_side_is_one_silent_blocker(gate, batch, managed, min_score, em
     assert greys(sides[1 - empty]) == [0.7, 0.3, 0.1, 0.9, 0.5]
 
 
-def test_one_picture_and_unlike_sizes(gate, batch, managed):
+def test_one_picture_and_mixed_sizes(gate, batch, managed):
     passed, failed = gate(images=batch[3:4], scorer=managed(), min_score=0.5)
     assert greys(passed) == [0.9]
     assert is_blocked(failed)
@@ -56,11 +56,11 @@ def test_the_prompt_reaches_the_scorer(gate, batch, managed):
 def test_a_picture_is_scored_once_however_the_limit_changes(gate, batch, managed):
     seen = []
 
-    def judge(images, prompts):
+    def score(images, prompts):
         seen.extend(images)
         return [float(image.mean()) for image in images]
 
-    scorer = managed(judge)
+    scorer = managed(score)
     for limit in (0.2, 0.5, 0.8):
         gate(images=batch, scorer=scorer, min_score=limit)
     assert len(seen) == 5

@@ -93,7 +93,7 @@ def test_a_picture_without_a_score_is_saved_without_the_chunk(save, batch):
     assert chunks(second)["ma_agiqa"]["rank"] == 1
 
 
-def test_unlike_sizes_alpha_and_grey(save, batch):
+def test_mixed_sizes_alpha_and_grey(save, batch):
     clear = torch.full((1, 6, 4, 4), 0.5)
     grey = torch.full((1, 5, 7, 1), 0.5)
     paths = save(images=[batch[:1], clear, grey], scores=[1.0, 2.0, 3.0], filename_prefix="%width%x%height%")

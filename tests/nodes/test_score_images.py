@@ -25,7 +25,7 @@ def test_every_picture_has_its_score(
     assert report.splitlines()[2].split() == ["1", "3", "0.900"]
 
 
-def test_a_list_of_unlike_sizes(
+def test_a_list_of_mixed_sizes(
     node: Any, run_node: Callable[..., Any], managed: Callable[..., Any], batch: torch.Tensor
 ) -> None:
     large = torch.full((1, 40, 20, 3), 0.2)

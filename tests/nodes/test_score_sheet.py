@@ -50,7 +50,7 @@ def test_a_scorer_adds_percentiles(sheet, batch, managed):
     assert torch.equal(sheet(**given, scorer=managed(relative=True)), plain)
 
 
-def test_unlike_sizes_alpha_and_one_picture(sheet, batch):
+def test_mixed_sizes_alpha_and_one_picture(sheet, batch):
     clear = torch.zeros(1, 20, 20, 4)  # half of it nothing, half red
     clear[..., 0], clear[:, :, 10:, 3] = 0.2, 1
     out = sheet(images=[batch, clear], scores=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])

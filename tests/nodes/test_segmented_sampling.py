@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+pytestmark = pytest.mark.comfyui_only
+
 N, STEPS, CFG, SEED = 4, 7, 3.0, 5
 COUPLED = "dpm_adaptive"
 EQUAL = 1e-4  # of the latents' deviation; what is measured is 0, or a few roundings where the batch changes kernels
@@ -196,9 +198,7 @@ def test_only_candidates_that_are_left_go_through_the_model(case: Any) -> None:
     assert sampling.calls_of_one == 2 * STEPS
 
 
-def test_calls_of_a_sampler_with_two_a_step(case: Any, samplers: list[str]) -> None:
-    if "heun" not in samplers:
-        pytest.skip("the fakes have no heun")
+def test_calls_of_a_sampler_with_two_a_step(case: Any) -> None:
     _, sampling = case("heun").pruned()
 
     # a stop falls after the first call of its step; the last step has only one

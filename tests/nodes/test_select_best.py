@@ -61,11 +61,11 @@ def test_the_scorer_is_asked_where_no_scores_are(select, batch, managed, progres
 def test_the_prompt_reaches_the_scorer(select, batch, managed):
     texts: list[str] = []
 
-    def judge(images, prompts):
+    def score(images, prompts):
         texts.extend(prompts)
         return [1.0] * len(images)
 
-    scorer = managed(judge, needs_prompt=True)
+    scorer = managed(score, needs_prompt=True)
     select(images=batch[:2], scorer=scorer, prompt="a red fox")
     assert texts == ["a red fox"] * 2
     with pytest.raises(ValueError, match=r"Expected a prompt for mean, .* Connect the text"):
@@ -101,7 +101,7 @@ def test_latents_and_masks_go_along(select, batch):
     assert mask[:, 0, 0].tolist() == [3, 0, 4]
 
 
-def test_latents_and_masks_of_unlike_sizes_come_out_as_lists(select, batch):
+def test_latents_and_masks_of_mixed_sizes_come_out_as_lists(select, batch):
     images = [batch[:1], torch.full((1, 8, 8, 3), 0.2), batch[1:2]]
     latents = [latent(1), {"samples": torch.full((1, 4, 1, 1), 5.0)}, latent(1)]
     masks = [torch.zeros(1, 24, 32), torch.ones(1, 8, 8), torch.zeros(1, 24, 32)]
@@ -162,7 +162,7 @@ def test_a_lowest_score_means_nothing_to_a_scorer_that_only_compares(select, bat
     ("inputs", "message"),
     [
         ({}, "Expected scores or a scorer, got neither. Connect the scores of Score Images"),
-        ({"scores": [1.0, 2.0]}, "one score for each of 5 pictures, got 2. Connect the scores that were made of"),
+        ({"scores": [1.0, 2.0]}, "one score for each of 5 pictures, got 2. Connect the scores of"),
         ({"scores": SCORES, "latent": latent(4)}, "as many latents as pictures, 5, got 4. Connect the LATENT that"),
         ({"scores": SCORES, "mask": torch.zeros(1, 24, 32)}, "as many masks as pictures, 5, got 1. Connect the MASK"),
         ({"scores": SCORES, "top_k": [1, 2]}, "one value for 'top k', got a list of 2"),

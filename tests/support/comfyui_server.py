@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import PIL.Image
 
 PACK = "ma-agiqa"  # its folder in custom_nodes
@@ -33,6 +32,7 @@ BOOT_LIMIT, RUN_LIMIT = 240, 240  # seconds; a boot takes 6, the longest prompt 
 ENDINGS = ("execution_success", "execution_error", "execution_interrupted")
 OPTIONS = ["--cpu", "--disable-auto-launch", "--disable-all-custom-nodes", "--disable-api-nodes"]
 OPTIONS += ["--database-url", "sqlite:///:memory:"]
+_DIED = "died"  # beside ComfyUI's own kinds of messages
 
 Prompt = dict[str, Any]
 """A workflow's API form: node id -> {"class_type", "inputs"}."""
@@ -117,7 +117,8 @@ class ComfyuiServer:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        self._is_up = threading.Event()
+        self._is_up, self._has_ended = threading.Event(), threading.Event()
+        self._events: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
         extra = base / "extra_model_paths.yaml"
         options = [*OPTIONS, "--extra-model-paths-config", extra] if extra.is_file() else OPTIONS
         packs = ["--whitelist-custom-nodes", *sorted(path.name for path in (base / "custom_nodes").iterdir())]
@@ -132,15 +133,10 @@ class ComfyuiServer:
             errors="replace",
         )
         threading.Thread(target=self._read_log, daemon=True).start()
-        if not self._is_up.wait(BOOT_LIMIT) or self._process.poll() is not None:
-            self.close()
-            raise RuntimeError(f"Expected ComfyUI to start within {BOOT_LIMIT} s, got:\n{self.log[-6000:]}")
-        self._events: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
+        self._wait_for(self._is_up, "to start")
         connected = threading.Event()
         threading.Thread(target=lambda: asyncio.run(self._listen(connected)), daemon=True).start()
-        if not connected.wait(BOOT_LIMIT):
-            self.close()
-            raise RuntimeError("Expected a websocket, got none")
+        self._wait_for(connected, "to open a websocket")
 
     def close(self) -> None:
         self._process.terminate()
@@ -192,11 +188,21 @@ class ComfyuiServer:
             except queue.Empty:
                 log = self.log[-4000:]
                 raise RuntimeError(f"Expected an end within {RUN_LIMIT} s, got {run.events[-3:]}\n{log}") from None
+            if kind == _DIED:
+                raise RuntimeError(f"Expected ComfyUI to run, got its end:\n{self.log[-6000:]}")
             if data.get("prompt_id") == queued:
                 run.events.append((kind, data))
                 on_event(kind, data)
                 if kind in ENDINGS:
                     return run
+
+    def _wait_for(self, event: threading.Event, what: str) -> None:
+        """Fails at once where ComfyUI has ended, with what it printed."""
+        end = time.monotonic() + BOOT_LIMIT
+        while not event.wait(0.1):
+            if self._has_ended.is_set() or time.monotonic() > end:
+                self.close()
+                raise RuntimeError(f"Expected ComfyUI {what} within {BOOT_LIMIT} s, got:\n{self.log[-6000:]}")
 
     def _read_log(self) -> None:
         assert self._process.stdout is not None
@@ -204,9 +210,12 @@ class ComfyuiServer:
             self.log += line
             if "To see the GUI go to" in line:
                 self._is_up.set()
-        self._is_up.set()  # it has ended
+        self._has_ended.set()
+        self._events.put((_DIED, {}))
 
     async def _listen(self, connected: threading.Event) -> None:
+        import aiohttp  # one of ComfyUI's requirements
+
         async with aiohttp.ClientSession() as session, session.ws_connect(f"{self.url}/ws?clientId=tests") as socket:
             async for message in socket:
                 if message.type == aiohttp.WSMsgType.TEXT:

@@ -52,7 +52,7 @@ class Crops:
         crop = self._photograph.resize((SIDE, SIDE), Image.Resampling.LANCZOS, (left, top, left + side, top + side))
         pixels = np.asarray(crop, np.float32) / 255
         pixels = pixels[:, ::-1] if is_mirrored else pixels
-        made = _core("lite.degradations")
+        made = _core("scorers.lite.degradations")
         level, rng = self._levels[i], np.random.default_rng(i)
         degrade = {
             "blur": lambda: made.blur(pixels, 0.8 + 2 * level),

@@ -35,7 +35,7 @@ register_module_forward_hook(_count)
 class Pictures:
     """A made-up batch or list of pictures: blurred noise, so that a scorer tells them apart."""
 
-    KINDS = ("batch", "one", "unlike", "alpha", "nan", "empty")
+    KINDS = ("batch", "one", "mixed", "alpha", "nan", "empty")
     OUTPUT_IS_LIST = (True,)
 
     @classmethod
@@ -55,8 +55,8 @@ class Pictures:
     def make(self, kind, count, side):
         random = torch.Generator().manual_seed(0)
         count = 1 if kind == "one" else count
-        pictures = [self.picture(side + (8 * i if kind == "unlike" else 0), i, random) for i in range(count)]
-        if kind == "unlike":
+        pictures = [self.picture(side + (8 * i if kind == "mixed" else 0), i, random) for i in range(count)]
+        if kind == "mixed":
             return ([picture[None] for picture in pictures],)
         batch = torch.stack(pictures)
         if kind == "alpha":

@@ -1,6 +1,5 @@
-"""A diffusion model of random numbers for ComfyUI's sampler: its true UNet, or a likeness for the fakes."""
+"""A diffusion model of random numbers for ComfyUI's sampler: its own UNet, small."""
 
-import importlib.util
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ def tiny_model(*, flow: bool = False) -> Any:
 
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        module = _unet(flow) if _is_real() else _Likeness()
+        module = _unet(flow)
     return ModelPatcher(module, torch.device("cpu"), torch.device("cpu"))
 
 
@@ -37,11 +36,6 @@ class TinyVae:
         self.decoded.append(len(latents))
         pictures = torch.sigmoid(latents[:, :3] / 50).repeat_interleave(2, -1).repeat_interleave(2, -2)
         return pictures.movedim(1, -1)
-
-
-def _is_real() -> bool:
-    """Whether `comfy` is ComfyUI: of what a UNet is made of, the fakes have nothing."""
-    return importlib.util.find_spec("comfy.ldm") is not None
 
 
 def _unet(flow: bool) -> nn.Module:
@@ -78,29 +72,3 @@ def _unet(flow: bool) -> nn.Module:
         else:
             nn.init.constant_(weights, float(name.endswith("weight")))  # of a norm
     return model
-
-
-class _Likeness(nn.Module):
-    """What the fakes of ComfyUI's sampler ask of a model."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.latent_format = _LatentFormat()
-        self.mix = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
-        self.text = nn.Linear(CONTEXT, CHANNELS)
-
-    def process_latent_in(self, latents: Tensor) -> Tensor:
-        return latents * self.latent_format.scale_factor
-
-    def process_latent_out(self, latents: Tensor) -> Tensor:
-        return latents / self.latent_format.scale_factor
-
-    def _apply_model(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
-        sigma = sigma[:, None, None, None]
-        scaled = x / (sigma**2 + 1).sqrt()
-        noise = torch.tanh(self.mix(scaled) + self.text(context.mean(1))[:, :, None, None])
-        return x - sigma * noise
-
-
-class _LatentFormat:
-    latent_channels, latent_dimensions, scale_factor, taesd_decoder_name = CHANNELS, 2, 0.18215, "taesd_decoder"

@@ -1,23 +1,8 @@
 """The fake of ComfyUI's memory: what is loaded, what was asked to be freed, and the interrupt button."""
 
-import threading
-from enum import Enum
-
 import torch
 
 OOM_EXCEPTION = torch.cuda.OutOfMemoryError
-
-
-class VRAMState(Enum):
-    DISABLED = 0
-    NO_VRAM = 1
-    LOW_VRAM = 2
-    NORMAL_VRAM = 3
-    HIGH_VRAM = 4
-    SHARED = 5
-
-
-vram_state = VRAMState.DISABLED
 
 
 class InterruptProcessingException(Exception):
@@ -25,7 +10,6 @@ class InterruptProcessingException(Exception):
 
 
 interrupt_processing = False
-interrupt_processing_mutex = threading.RLock()
 
 
 def interrupt_current_processing(value=True):
@@ -56,18 +40,6 @@ def unet_offload_device():
     return torch.device("cpu")
 
 
-def text_encoder_offload_device():
-    return torch.device("cpu")
-
-
-def is_device_cpu(device):
-    return torch.device(device).type == "cpu"
-
-
-def get_free_memory(dev=None, torch_free_too=False):
-    return (2**40, 2**40) if torch_free_too else 2**40
-
-
 def module_size(module):
     return sum(tensor.nelement() * tensor.element_size() for tensor in module.state_dict().values())
 
@@ -78,10 +50,6 @@ def extra_reserved_memory():
 
 def minimum_inference_memory():
     return 2**30
-
-
-def soft_empty_cache(force=False):
-    pass
 
 
 class LoadedModel:
@@ -103,10 +71,6 @@ def load_models_gpu(
         if all(entry.model is not patcher for entry in current_loaded_models):
             current_loaded_models.insert(0, LoadedModel(patcher))
         patcher.partially_load(patcher.load_device, 1e32)
-
-
-def load_model_gpu(model):
-    return load_models_gpu([model])
 
 
 def free_memory(memory_required, device, keep_loaded=[]):

@@ -9,7 +9,6 @@ class ModelPatcher:
     def __init__(self, model, load_device, offload_device, size=0, weight_inplace_update=False):
         self.model, self.load_device, self.offload_device, self.size = model, load_device, offload_device, size
         self.parent, self.patches, self.patches_uuid = None, {}, uuid.uuid4()
-        self.model_options, self.wrappers = {"transformer_options": {}}, {}
         model.device = offload_device  # the true one writes it too, whatever the module makes of it
         model.model_loaded_weight_memory = 0
 
@@ -19,25 +18,6 @@ class ModelPatcher:
 
     def loaded_size(self):
         return self.model.model_loaded_weight_memory
-
-    def current_loaded_device(self):
-        return self.model.device
-
-    def clone(self):
-        copied = type(self)(self.model, self.load_device, self.offload_device, self.size)
-        copied.parent, copied.patches_uuid = self, self.patches_uuid
-        copied.model_options = {**self.model_options}
-        copied.wrappers = {kind: {key: [*each] for key, each in keys.items()} for kind, keys in self.wrappers.items()}
-        return copied
-
-    def add_wrapper_with_key(self, wrapper_type, key, wrapper):
-        self.wrappers.setdefault(wrapper_type, {}).setdefault(key, []).append(wrapper)
-
-    def is_clone(self, other):
-        return self.model is getattr(other, "model", None)
-
-    def model_patches_models(self):
-        return []
 
     def partially_load(self, device_to, extra_memory=0, force_patch_weights=False):
         before = self.loaded_size()

@@ -1,6 +1,4 @@
-"""The fake of progress on a node, and of the few helpers that the pack uses."""
-
-import torch
+"""The fake of progress on a node."""
 
 PROGRESS_BAR_ENABLED = True
 PROGRESS_BAR_HOOK = None
@@ -23,12 +21,3 @@ class ProgressBar:
 
     def update(self, value):
         self.update_absolute(self.current + value)
-
-
-def repeat_to_batch_size(tensor, batch_size, dim=0):
-    if tensor.shape[dim] > batch_size:
-        return tensor.narrow(dim, 0, batch_size)
-    if tensor.shape[dim] < batch_size:
-        rows = torch.arange(batch_size, device=tensor.device) % tensor.shape[dim]
-        return tensor.index_select(dim, rows)
-    return tensor

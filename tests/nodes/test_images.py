@@ -53,7 +53,7 @@ def test_for_the_core_pictures_are_rgb_in_range_and_not_copied_without_need(pict
     assert given[2][:, 0, 0].tolist() == [0.0, 0.5, 1.0]
 
 
-def test_equal_sizes_come_out_as_one_batch_unlike_ones_each_for_itself(pictures: Any, batch: torch.Tensor) -> None:
+def test_equal_sizes_come_out_as_one_batch_others_each_on_its_own(pictures: Any, batch: torch.Tensor) -> None:
     (together,) = pictures.as_image_output(list(batch))
     assert torch.equal(together, batch)
     apart = pictures.as_image_output([batch[0], torch.zeros(8, 8, 3), batch[1]])

@@ -146,8 +146,6 @@ def test_the_interrupt_button_stops_within_a_forward(memory: Any, network: Any) 
 @pytest.fixture
 def card(comfy_modules: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes ComfyUI's own loader believe in a graphics card with room for everything, in one of its states."""
-    if comfy_modules == "fakes":
-        pytest.skip("needs ComfyUI's own loader")
     from comfy import model_management
 
     def pretend(state: str = "NORMAL_VRAM") -> None:
@@ -167,6 +165,7 @@ def linears() -> Any:
     return nn.Sequential(nn.Linear(8, 96), nn.Linear(96, 128), nn.Linear(128, 96))
 
 
+@pytest.mark.comfyui_only
 def test_comfyui_loads_onto_a_card_once_and_then_only_makes_room(
     memory: Any, card: Callable[..., None], linears: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +187,7 @@ def test_comfyui_loads_onto_a_card_once_and_then_only_makes_room(
     assert asked == [(10**6, CARD, managed.patchers)]
 
 
+@pytest.mark.comfyui_only
 def test_with_novram_linear_layers_wait_on_the_cpu(memory: Any, card: Callable[..., None], linears: Any) -> None:
     card("NO_VRAM")
     managed = memory.ManagedNetworks([linears])
