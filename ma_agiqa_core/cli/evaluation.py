@@ -84,7 +84,7 @@ def evaluate(
     from ..records.formats import path_key
     from ..records.prompts import read_prompts
     from .scoring_run import ScoringOptions, prepare
-    from .terminal import model_facts
+    from .tables import model_facts
 
     prompts = {path_key(picture.path): picture.prompt for s in sets for picture in s.pictures if picture.prompt}
     if (file := options.pop("prompts")) is not None:
@@ -149,7 +149,8 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
 
     from ..training.distillation.distill import check_distillation, distilled_text, follow
     from .scoring_run import ScoringOptions, prepare
-    from .terminal import going_through, model_facts
+    from .tables import model_facts
+    from .terminal import going_through
 
     scoring = prepare(ScoringOptions(**options))
     teacher = scoring.scorer.info

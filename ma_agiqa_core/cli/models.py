@@ -99,6 +99,6 @@ def models(paths: Sequence[Path], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"models": [asdict(model) for model in found]}, indent=1))
         return
-    from .terminal import model_list
+    from .tables import model_list
 
     click.echo(model_list(found))

@@ -1,7 +1,7 @@
 """The commands that score pictures: demo, score, rank."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from itertools import filterfalse
 from pathlib import Path
@@ -40,7 +40,8 @@ def demo() -> int:
     """
     from ..demo import write_demo_pictures
     from .scoring_run import ScoringOptions, prepare
-    from .terminal import rank_with_progress, ranking_table
+    from .tables import ranking_table
+    from .terminal import rank_with_progress
 
     folder = Path("ma-agiqa-demo")
     report = folder / "report.html"
@@ -48,8 +49,7 @@ def demo() -> int:
     scoring = prepare(ScoringOptions())
     ranking, records = rank_with_progress(scoring, write_demo_pictures(folder / "pictures"))
     click.echo(ranking_table(ranking, scoring.scorer.info, is_selection=False))
-    judged = _judged(ranking, records, is_selection=False)
-    _write_report(report, scoring, judged, title="Photographs and their degraded copies")
+    _write_report(report, scoring, records, title="Photographs and their degraded copies")
     click.echo(f"\nReport: {report.absolute()}\nNext:   {PROGRAM} rank YOUR_FOLDER --top 5 --report report.html")
     return SOME_FAILED if ranking.failed else 0
 
@@ -120,7 +120,7 @@ def score(
         click.echo(f"Records: {out}", err=True)
     if report is not None:
         written = records if out is None else read_records(out)
-        _write_report(report, scoring, ((record, None) for record in written))
+        _write_report(report, scoring, written)
     return SOME_FAILED if errors or not all_listed else 0
 
 
@@ -160,7 +160,8 @@ def rank(
     sources = list(find_pictures(paths, leave_out=copy_best))
 
     from .scoring_run import ScoringOptions, prepare
-    from .terminal import rank_with_progress, ranking_json, ranking_table
+    from .tables import ranking_json, ranking_table
+    from .terminal import rank_with_progress
 
     scoring = prepare(ScoringOptions(**options))
     info = scoring.scorer.info
@@ -175,33 +176,20 @@ def rank(
         click.echo(ranking_table(ranking, info, is_selection=is_selection))
     if copy_best is not None:
         before = set(copy_best.iterdir())
-        copies = {copy_to_folder(sources[picture.index], copy_best) for picture in ranking.kept}
+        source_of = dict(zip(records, sources, strict=True))
+        copies = {copy_to_folder(source_of[record], copy_best) for record in ranking.kept}
         there = f", {len(copies & before)} of them were there already" if copies & before else ""
         others = f"; {len(before - copies)} others have been there before" if before - copies else ""
         click.echo(f"Copied to {copy_best}: {len(ranking.kept)}{there}{others}", err=True)
     if report is not None:
-        _write_report(report, scoring, _judged(ranking, records, is_selection), threshold=min_score)
+        _write_report(report, scoring, ranking if is_selection else records, threshold=min_score)
     return SOME_FAILED if ranking.failed or not all_listed else 0
 
 
-def _judged(
-    ranking: "Ranking", records: "Sequence[Record]", is_selection: bool
-) -> "Iterator[tuple[Record, bool | None]]":
-    """Every record with whether it is kept; None where nothing was selected."""
-    for is_kept, pictures in ((True, ranking.kept), (False, ranking.rejected), (None, ranking.failed)):
-        for picture in pictures:
-            yield records[picture.index], is_kept if is_selection else None
-
-
 def _write_report(
-    report: Path, scoring: "ScoringRun", judged: "Iterable[tuple[Record, bool | None]]", **settings: Any
+    report: Path, scoring: "ScoringRun", pictures: "Iterable[Record] | Ranking[Record]", **settings: Any
 ) -> None:
-    from ..records.formats import path_from_text
-    from ..report import ReportEntry, write_report
+    from ..report import write_report
 
-    entries = (
-        ReportEntry(path_from_text(r.path), r.score, r.percentile, r.width or 0, r.height or 0, is_kept, r.error)
-        for r, is_kept in judged
-    )
-    write_report(report, entries, model=scoring.scorer.info, **settings)
+    write_report(report, pictures, model=scoring.scorer.info, **settings)
     click.echo(f"Report: {report}", err=True)

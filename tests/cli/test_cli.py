@@ -281,19 +281,16 @@ def test_rank_report_marks_kept_and_rejected(folder: Path, run: Any, monkeypatch
     from ma_agiqa_core import report
 
     written: list[Any] = []
-    monkeypatch.setattr(report, "write_report", lambda out, entries, **rest: written.append((list(entries), rest)))
+    monkeypatch.setattr(report, "write_report", lambda out, pictures, **rest: written.append((pictures, rest)))
     run("rank", "photos", "--min-score", 0.3, "--report", "report.html")
     run("rank", "photos", "--report", "report.html")
 
-    entries, rest = written[0]
-    assert {Path(entry.path).name: entry.kept for entry in entries} == {
-        "b.png": True,
-        "c.png": True,
-        "a.png": False,
-        "broken.png": None,
-    }
+    ranking, rest = written[0]
+    states = ("kept", "rejected", "failed")
+    names = {state: {Path(record.path).name for record in getattr(ranking, state)} for state in states}
+    assert names == {"kept": {"b.png", "c.png"}, "rejected": {"a.png"}, "failed": {"broken.png"}}
     assert rest["threshold"] == 0.3
-    assert {entry.kept for entry in written[1][0]} == {None}
+    assert {Path(record.path).name for record in written[1][0]} == {"a.png", "b.png", "c.png", "broken.png"}
 
 
 def test_demo_ranks_what_the_package_carries(

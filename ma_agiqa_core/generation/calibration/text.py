@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ...report.decimals import decimals_for
+from ...report.names import decimals_for
 
 if TYPE_CHECKING:
     from .report import CalibrationReport
