@@ -21,11 +21,11 @@ from .options import (
     behind_model_options,
     check_outputs,
     json_option,
+    list_pictures,
     notice,
     prompts_option,
     say_missing_prompts,
     scoring_options,
-    survey,
 )
 
 if TYPE_CHECKING:
@@ -139,13 +139,10 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
     of the pictures is held out, and how well the student follows the teacher there is printed and written into the
     file. Some hundred pictures are a good start; it says little of pictures of another kind.
     """
-    from ..pictures.folders import find_pictures
-
     check_outputs(out, endings=(".safetensors",))
     if out.exists() and Path(options["model"]).exists() and out.samefile(options["model"]):
         raise MaAgiqaError(f"Expected another file than the teacher's, got {out} for both. It would be lost.")
-    total, all_listed = survey(images)
-    pictures = list(find_pictures(images))
+    pictures, all_listed = list_pictures(images)
 
     from ..training.distillation.distill import check_distillation, distilled_text, follow
     from .scoring_run import ScoringOptions, prepare
@@ -158,7 +155,7 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
     if teacher.needs_prompt:
         notice(f"{teacher.name} reads prompts, and its student cannot: it follows only what can be seen.")
     say_missing_prompts(scoring.prompts, pictures, options["prompts"])
-    scores = _scores(scoring, pictures, total)
+    scores = _scores(scoring, pictures)
     distilled = follow(teacher, pictures, scores, out, seed=seed, progress=going_through)
     if as_json:
         facts = {"taught_on": distilled.taught, "failed": distilled.failed, "parts": distilled.parts}
@@ -175,14 +172,14 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
     return SOME_FAILED if distilled.failed or not all_listed else 0
 
 
-def _scores(scoring: ScoringRun, pictures: Sequence[Path], total: int) -> list[float]:
+def _scores(scoring: ScoringRun, pictures: Sequence[Path]) -> list[float]:
     """Of all pictures, with progress and a line for each error; NaN where there is none."""
     from ..records.formats import Record
     from .terminal import error_lines, score_with_progress
 
     records: list[Record] = []
     with error_lines() as show:
-        score_with_progress(scoring, pictures, total, [records.extend, show])
+        score_with_progress(scoring, pictures, [records.extend, show])
     return [math.nan if record.score is None else record.score for record in records]
 
 
@@ -205,7 +202,7 @@ def _measured(
     target = target if target in labelled.targets else labelled.targets[0]
     pictures = [picture for picture in labelled.pictures if target in picture.scores]
     return measure(
-        _scores(scoring, [picture.path for picture in pictures], len(pictures)),
+        _scores(scoring, [picture.path for picture in pictures]),
         [picture.scores[target] for picture in pictures],
         name=labelled.name,
         generators=[picture.generator for picture in pictures],

@@ -16,9 +16,9 @@ from .options import (
     computing_options,
     debug_option,
     json_option,
+    list_pictures,
     paths_argument,
     say_missing_prompts,
-    survey,
 )
 
 
@@ -59,10 +59,9 @@ def extract(
     cache already are not asked about again: an interrupted run goes on where it was.
     """
     from ..atomic_write import check_can_write_in
-    from ..pictures.folders import find_pictures
 
     check_can_write_in(cache)
-    total, all_listed = survey(paths)
+    pictures, all_listed = list_pictures(paths)
 
     from ..records.prompts import read_prompts
     from ..semantic import SemanticExtractor
@@ -71,11 +70,11 @@ def extract(
     from .terminal import extract_with_progress
 
     texts = None if prompts is None else read_prompts(prompts)
-    say_missing_prompts(texts, find_pictures(paths), prompts)
+    say_missing_prompts(texts, pictures, prompts)
     questions = questions_for(["quality"] if texts is None else ["quality", "alignment"])
     extractor = SemanticExtractor(semantic, cache=cache, questions=questions, **options)
-    extracted = extract_pictures(extractor, find_pictures(paths), batch_size, texts)
-    errors = extract_with_progress(extracted, total, f"Vectors: {cache}")
+    extracted = extract_pictures(extractor, pictures, batch_size, texts)
+    errors = extract_with_progress(extracted, len(pictures), f"Vectors: {cache}")
     return SOME_FAILED if errors or not all_listed else 0
 
 

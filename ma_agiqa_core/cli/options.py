@@ -96,31 +96,34 @@ model_options = together(
 scoring_options = together(prompts_option, model_options)
 
 
-def survey(paths: Sequence[Path], leave_out: Path | None = None) -> tuple[int, bool]:
-    """Counts the pictures and finds out what is wrong before a model is loaded.
+def list_pictures(paths: Sequence[Path], leave_out: Path | None = None) -> tuple[list[Path], bool]:
+    """Lists the pictures once, and finds out what is wrong before a model is loaded.
+
+    A path takes about 0.4 kB: a million pictures 0.4 GB.
 
     Args:
         paths: Files and folders.
         leave_out: A folder whose pictures are not meant.
 
     Returns:
-        The number of pictures, and whether every folder could be listed.
+        The pictures, and whether every folder could be listed.
     """
     from ..pictures.folders import find_pictures
 
     unlisted: list[OSError] = []
-    total = sum(1 for _ in find_pictures(paths, on_error=unlisted.append, leave_out=leave_out))
+    met: list[Path] = []
+    pictures = list(find_pictures(paths, on_error=unlisted.append, leave_out=leave_out, on_left_out=met.append))
     for error in unlisted:
         notice(f"left out {error.filename}: {error.strerror}")
-    left_out = 0 if leave_out is None else sum(1 for _ in find_pictures(paths)) - total
-    if left_out > 0:
+    left_out = sum(1 for _ in find_pictures(met))
+    if left_out:
         notice(f"left out the pictures in {leave_out} ({left_out}): that is where copies go")
-    if not total:
+    if not pictures:
         where = ", ".join(map(str, paths))
-        if left_out > 0:
+        if left_out:
             raise MaAgiqaError(f"Expected pictures outside of {leave_out}, got {where}. Copy into another folder.")
         raise MaAgiqaError(f"Expected pictures in {where}, got {_other_files(paths)}.")
-    return total, not unlisted
+    return pictures, not unlisted
 
 
 def say_missing_prompts(prompts: Mapping[str, str] | None, pictures: Iterable[Path], file: Path | None) -> None:

@@ -18,11 +18,11 @@ from .options import (
     check_report,
     debug_option,
     json_option,
+    list_pictures,
     paths_argument,
     report_option,
     say_missing_prompts,
     scoring_options,
-    survey,
 )
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ def score(
     One record per picture: path, score, percentile, width, height, model, error. The percentile says how
     many of the pictures the model was calibrated on score lower: better than 83 %.
     """
-    from ..pictures.folders import find_pictures
     from ..records.formats import read_records
     from ..records.output_lock import only_writer
     from ..records.writer import check_output, open_records
@@ -79,7 +78,7 @@ def score(
     if out is not None:
         check_output(out)
     check_report(report)
-    total, all_listed = survey(paths)
+    pictures, all_listed = list_pictures(paths)
     records: list[Record] = []
     with ExitStack() as opened:
         if out is not None:
@@ -94,7 +93,7 @@ def score(
             raise MaAgiqaError(
                 f"Expected a scorer that judges each picture alone, got {info.name}. Use {PROGRAM} rank."
             )
-        say_missing_prompts(scoring.prompts, find_pictures(paths), options["prompts"])
+        say_missing_prompts(scoring.prompts, pictures, options["prompts"])
         writer = None
         if out is not None:
             writer = open_records(
@@ -102,20 +101,18 @@ def score(
                 scoring.identity,
                 resume=resume,
                 former=scoring.former_identity,
-                pictures=find_pictures(paths),
+                pictures=pictures,
                 prompt_of=scoring.prompt_of,
             )
         show = json_records(info) if as_json else score_lines(info) if out is None else error_lines()
         outputs = [opened.enter_context(show)]
-        pictures = find_pictures(paths)
         if writer is not None:
             outputs.insert(0, opened.enter_context(writer).write)
-            total -= sum(map(writer.holds, find_pictures(paths))) if resume else 0
-            pictures = filterfalse(writer.holds, pictures)
+            pictures = list(filterfalse(writer.holds, pictures))
         elif report is not None:
             outputs.append(records.extend)
         kept = f" They are in {out}; go on with --resume." if out is not None else ""
-        errors = score_with_progress(scoring, pictures, total, outputs, if_interrupted=kept)
+        errors = score_with_progress(scoring, pictures, outputs, if_interrupted=kept)
     if out is not None:
         click.echo(f"Records: {out}", err=True)
     if report is not None:
@@ -148,7 +145,7 @@ def rank(
     copies of an earlier run.
     """
     from ..atomic_write import check_can_write_in
-    from ..pictures.folders import copy_to_folder, find_pictures
+    from ..pictures.folders import copy_to_folder
 
     if min_score is not None and math.isnan(min_score):
         raise click.BadParameter("Expected a number, got nan.", param_hint="'--min-score'")
@@ -156,8 +153,7 @@ def rank(
         copy_best.mkdir(parents=True, exist_ok=True)
         check_can_write_in(copy_best)
     check_report(report)
-    _, all_listed = survey(paths, leave_out=copy_best)
-    sources = list(find_pictures(paths, leave_out=copy_best))
+    sources, all_listed = list_pictures(paths, leave_out=copy_best)
 
     from .scoring_run import ScoringOptions, prepare
     from .tables import ranking_json, ranking_table

@@ -29,21 +29,20 @@ Show = Callable[[Sequence[Record]], None]
 
 
 def score_with_progress(
-    run: ScoringRun, paths: Iterable[Path], total: int, outputs: Sequence[Show], *, if_interrupted: str = ""
+    run: ScoringRun, paths: Sequence[Path], outputs: Sequence[Show], *, if_interrupted: str = ""
 ) -> int:
     """Scores pictures batch by batch, shows progress on a terminal, and prints a closing line on stderr.
 
     Args:
         run: The scorer and what it needs.
         paths: The pictures.
-        total: How many they are.
         outputs: What every batch is handed to.
         if_interrupted: What to add for somebody who pressed Ctrl-C.
 
     Returns:
         The number of pictures that could not be scored.
     """
-    if not total:
+    if not (total := len(paths)):
         click.echo("Nothing left to score.", err=True)
         return 0
     done = errors = 0
@@ -138,7 +137,7 @@ def rank_with_progress(
 ) -> tuple[Ranking[Record], list[Record]]:
     """Scores all pictures, then ranks their records; also returns them in the order of the sources."""
     records: list[Record] = []
-    score_with_progress(run, sources, len(sources), [records.extend])
+    score_with_progress(run, sources, [records.extend])
     scores = [math.nan if record.score is None else record.score for record in records]
     return order_by_score(records, scores, top_k=top_k, min_score=min_score), records
 

@@ -1,7 +1,9 @@
 """The commands as their users meet them: what is printed, written, copied and refused."""
 
 import json
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, astuple
 from pathlib import Path
@@ -275,6 +277,29 @@ def test_resumed_report_shows_the_whole_output(folder: Path, run: Any) -> None:
 
     page = Path("report.html").read_text(encoding="utf-8")
     assert all(name in page for name in ("a.png", "b.png", "c.png", "broken.png"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["score", "photos", "--out", "scores.csv", "--resume"],
+        ["rank", "photos"],
+        ["rank", "photos", "--top", "1", "--copy-best", "photos/best"],
+    ],
+    ids=" ".join,
+)
+def test_every_folder_is_listed_once(folder: Path, run: Any, monkeypatch: Any, command: list[str]) -> None:
+    run(*command)  # so that there is something to resume, or to leave out
+    scandir, listed = os.scandir, Counter[str]()
+
+    def counting(path: Any) -> Any:
+        listed[Path(path).name] += 1
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counting)
+    run(*command)
+    assert listed["photos"] == listed["sub"] == 1
+    assert set(listed.values()) == {1}
 
 
 def test_rank_report_marks_kept_and_rejected(folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
