@@ -1,4 +1,4 @@
-"""The commands that measure a scorer, and that make a small one of it: evaluate, distill."""
+"""The commands that measure a scorer and distill it into a small one: evaluate, distill."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .options import (
     EXIT_CODES,
     PATH,
     PROGRAM,
+    SCORERS,
     SOME_FAILED,
     behind_model_options,
     check_outputs,
@@ -39,20 +40,36 @@ _PARTS = ("train", "val", "test")
 @click.command(epilog=EXIT_CODES)
 @labels_options
 @click.option(
-    "--split", metavar="SPLIT", help="Measure on a part: 70/10/20, prompt:70/10/20, generator:NAME or a column."
+    "--split", metavar="SPLIT", help="Evaluate one part only: 70/10/20, prompt:70/10/20, generator:NAME or a column."
 )
-@click.option("--part", default="test", show_default=True, type=click.Choice(_PARTS), help="Which part of --split.")
-@click.option("--seed", default=20, show_default=True, type=click.IntRange(min=0), help="Of --split and intervals.")
 @click.option(
-    "--resamples", default=1000, show_default=True, type=click.IntRange(min=0), help="Behind the intervals; 0: none."
+    "--part", default="test", show_default=True, type=click.Choice(_PARTS), help="Part of --split to evaluate."
+)
+@click.option(
+    "--seed",
+    default=20,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="S",
+    help="Seed for --split and the bootstrap.",
+)
+@click.option(
+    "--resamples",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Bootstrap resamples; 0 disables intervals.",
 )
 @click.option(
     "--without",
     multiple=True,
     type=click.Choice(["semantic_content", "coherence", "alignment", "visual"]),
-    help="Silence one expert of an MA-AGIQA checkpoint; --semantic none: all that read a language model.",
+    help="Disable one expert of an MA-AGIQA checkpoint; --semantic none disables all that use a language model.",
 )
-@click.option("--plot", type=PATH, metavar="F.png", help="Draw the scatter with the fitted curve; .svg and .pdf too.")
+@click.option(
+    "--plot", type=PATH, metavar="F.png", help="Plot scores against labels with the fitted curve: .png, .svg or .pdf."
+)
 @click.option("--row", type=click.Choice(["markdown", "latex"]), help="Print table rows for a paper instead.")
 @json_option
 @scoring_options
@@ -66,11 +83,11 @@ def evaluate(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Measure how well a scorer follows human scores.
+    """Measure how well a scorer agrees with human scores.
 
-    SRCC and KRCC of the raw scores, PLCC and RMSE after the 4-parameter fit, each with a bootstrap 95 % interval:
-    overall, per generator where a column names it, and within prompt where pictures share one. Repeat --labels and
-    --images for further sets: each gets its own figures, so a model trained on one is measured across sets.
+    Reports SRCC and KRCC of the raw scores, and PLCC and RMSE after a 4-parameter logistic fit, each with a 95 %
+    bootstrap interval: overall, per generator where a column names it, and within prompts that several pictures
+    share. Repeat --labels and --images to evaluate more data sets, each on its own.
     """
     if row and as_json:
         raise click.UsageError("Expected --row or --json, got both.", click.get_current_context())
@@ -97,11 +114,11 @@ def evaluate(
         scoring = prepare(replace(asked, target=target), prompts)  # what the labels are of
     info = scoring.scorer.info
     if others := [name for name in sets[0].targets if name != target]:
-        notice(f"measured: {target}; evaluate {' and '.join(others)} by a command of its own")
+        notice(f"evaluating {target}; evaluate {' and '.join(others)} in a separate run")
     if asked.target is None and info.target and target not in info.targets:
-        notice(f"{info.name} has no scores for {target}: its {info.target} is measured against these labels")
+        notice(f"{info.name} cannot score {target}; its {info.target} is compared with these labels")
     if info.relative:
-        raise MaAgiqaError(f"Expected a scorer that judges each picture alone, got {info.name}.")
+        raise MaAgiqaError(f"Expected a scorer that scores each picture on its own, got {info.name}.")
     evaluations = [_measured(scoring, labelled, target, prompts, resamples=resamples, seed=seed) for labelled in sets]
     if as_json:
         figures = [evaluation.to_dict() for evaluation in evaluations]
@@ -123,21 +140,35 @@ def evaluate(
     "--teacher",
     "model",
     required=True,
-    metavar="M",
-    help="Whom to follow: a .safetensors file or folder, a Hub id, lite, clip:MODEL.",
+    metavar="MODEL",
+    help=f"Teacher scorer: {SCORERS}.",
 )
-@click.option("--images", required=True, multiple=True, type=PATH, metavar="DIR", help="Pictures like those to score.")
-@click.option("--out", required=True, type=PATH, metavar="F.safetensors", help="The small scorer.")
-@click.option("--seed", default=20, show_default=True, type=click.IntRange(min=0), help="Of which fifth is held out.")
+@click.option(
+    "--images",
+    required=True,
+    multiple=True,
+    type=PATH,
+    metavar="DIR",
+    help="Folder of pictures like those you will score. Repeat for more folders.",
+)
+@click.option("--out", required=True, type=PATH, metavar="F.safetensors", help="File for the small scorer.")
+@click.option(
+    "--seed",
+    default=20,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="S",
+    help="Seed for choosing the held-out fifth.",
+)
 @json_option
 @prompts_option
 @behind_model_options
 def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **options: Any) -> int:
-    """Make a small, fast scorer that follows a big one on your own pictures.
+    """Distill a large scorer into a small, fast one on your own pictures.
 
-    The teacher scores the pictures once; a small scorer of lite's kind learns their order, on its own scale. A fifth
-    of the pictures is held out, and how well the student follows the teacher there is printed and written into the
-    file. Some hundred pictures are a good start; it says little of pictures of another kind.
+    The teacher scores the pictures once; a small scorer like lite learns to put them in the same order. A fifth of
+    the pictures is held out to measure how well the student agrees with the teacher; the result is printed and
+    saved in the file. Start with a few hundred pictures. Do not expect much on pictures of another kind.
     """
     check_outputs(out, endings=(".safetensors",))
     if out.exists() and Path(options["model"]).exists() and out.samefile(options["model"]):
@@ -153,7 +184,7 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
     teacher = scoring.scorer.info
     check_distillation(teacher, out, len(pictures))
     if teacher.needs_prompt:
-        notice(f"{teacher.name} reads prompts, and its student cannot: it follows only what can be seen.")
+        notice(f"{teacher.name} reads prompts, but its student cannot: it learns only what is visible.")
     say_missing_prompts(scoring.prompts, pictures, options["prompts"])
     scores = _scores(scoring, pictures)
     distilled = follow(teacher, pictures, scores, out, seed=seed, progress=going_through)
@@ -188,7 +219,7 @@ def _part(labelled: LabelledSet, split: str, part: str, seed: int) -> LabelledSe
 
     rows = getattr(make_split(labelled, split, seed), part)
     if not rows:
-        raise MaAgiqaError(f"Expected pictures in the {part} part of {labelled.name}, got none by --split {split}.")
+        raise MaAgiqaError(f"Expected pictures in the {part} part of {labelled.name}, got none with --split {split}.")
     return replace(labelled, name=f"{labelled.name} {part}", pictures=tuple(labelled.pictures[row] for row in rows))
 
 

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 @click.command()
 @debug_option
 def demo() -> int:
-    """Rank real photographs and degraded copies of them.
+    """Rank sample photographs and degraded copies of them.
 
-    All of it is carried in the package. The pictures and the report go to ./ma-agiqa-demo.
+    Needs no download: photographs and scorer are part of the package. Pictures and report go to ./ma-agiqa-demo.
     """
     from ..demo import write_demo_pictures
     from .scoring_run import ScoringOptions, prepare
@@ -56,18 +56,20 @@ def demo() -> int:
 
 @click.command(epilog=EXIT_CODES)
 @paths_argument
-@click.option("--out", type=PATH, metavar="F", help="Write records to a .csv, .jsonl or .parquet file.")
-@click.option("--resume", is_flag=True, help="Go on with --out; pictures with an error are tried again.")
+@click.option("--out", type=PATH, metavar="F", help="Write the records to a .csv, .jsonl or .parquet file.")
+@click.option(
+    "--resume", is_flag=True, help="Resume --out: skip pictures it has a score for, retry those with an error."
+)
 @json_option
 @report_option
 @scoring_options
 def score(
     paths: Sequence[Path], out: Path | None, resume: bool, as_json: bool, report: Path | None, **options: Any
 ) -> int:
-    """Score pictures, and the pictures in folders.
+    """Score pictures and folders of pictures.
 
-    One record per picture: path, score, percentile, width, height, model, error. The percentile says how
-    many of the pictures the model was calibrated on score lower: better than 83 %.
+    Each picture gets one record: path, score, percentile, width, height, model, error. The percentile is the share
+    of the scorer's calibration pictures that score lower, as in "better than 83 %".
     """
     from ..records.formats import read_records
     from ..records.output_lock import only_writer
@@ -91,7 +93,7 @@ def score(
         info = scoring.scorer.info
         if info.relative:
             raise MaAgiqaError(
-                f"Expected a scorer that judges each picture alone, got {info.name}. Use {PROGRAM} rank."
+                f"Expected a scorer that scores each picture on its own, got {info.name}. Use {PROGRAM} rank."
             )
         say_missing_prompts(scoring.prompts, pictures, options["prompts"])
         writer = None
@@ -111,7 +113,7 @@ def score(
             pictures = list(filterfalse(writer.holds, pictures))
         elif report is not None:
             outputs.append(records.extend)
-        kept = f" They are in {out}; go on with --resume." if out is not None else ""
+        kept = f" They are in {out}; continue with --resume." if out is not None else ""
         errors = score_with_progress(scoring, pictures, outputs, if_interrupted=kept)
     if out is not None:
         click.echo(f"Records: {out}", err=True)
@@ -124,8 +126,8 @@ def score(
 @click.command(epilog=EXIT_CODES)
 @paths_argument
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="Keep the best K.")
-@click.option("--min-score", type=float, metavar="X", help="Keep those that score at least X.")
-@click.option("--copy-best", type=PATH, metavar="DIR", help="Copy those kept into a folder.")
+@click.option("--min-score", type=float, metavar="X", help="Keep pictures that score at least X.")
+@click.option("--copy-best", type=PATH, metavar="DIR", help="Copy the kept pictures to this folder.")
 @json_option
 @report_option
 @scoring_options
@@ -138,11 +140,10 @@ def rank(
     report: Path | None,
     **options: Any,
 ) -> int:
-    """Rank pictures, best first, and say which to keep.
+    """Rank pictures, best first, and select which to keep.
 
-    BETTER THAN is the share of the pictures the model was calibrated on that score lower. Sources are
-    never deleted, moved or overwritten. Pictures in the folder of --copy-best are not ranked: they are
-    copies of an earlier run.
+    BETTER THAN is the share of the scorer's calibration pictures that score lower. Your pictures are never deleted,
+    moved or overwritten. Pictures in the --copy-best folder are not ranked: they are copies from an earlier run.
     """
     from ..atomic_write import check_can_write_in
     from ..pictures.folders import copy_to_folder
@@ -162,7 +163,7 @@ def rank(
     scoring = prepare(ScoringOptions(**options))
     info = scoring.scorer.info
     if info.relative and min_score is not None:
-        raise MaAgiqaError(f"Expected --top, got --min-score: scores of {info.name} mean nothing beyond this group.")
+        raise MaAgiqaError(f"Expected --top, got --min-score: {info.name} only compares the pictures of one run.")
     say_missing_prompts(scoring.prompts, sources, options["prompts"])
     ranking, records = rank_with_progress(scoring, sources, top_k=top, min_score=min_score)
     is_selection = top is not None or min_score is not None
@@ -174,8 +175,8 @@ def rank(
         before = set(copy_best.iterdir())
         source_of = dict(zip(records, sources, strict=True))
         copies = {copy_to_folder(source_of[record], copy_best) for record in ranking.kept}
-        there = f", {len(copies & before)} of them were there already" if copies & before else ""
-        others = f"; {len(before - copies)} others have been there before" if before - copies else ""
+        there = f", {len(copies & before)} of which were already there" if copies & before else ""
+        others = f"; {len(before - copies)} other files were already there" if before - copies else ""
         click.echo(f"Copied to {copy_best}: {len(ranking.kept)}{there}{others}", err=True)
     if report is not None:
         _write_report(report, scoring, ranking if is_selection else records, threshold=min_score)

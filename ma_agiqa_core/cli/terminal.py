@@ -85,10 +85,10 @@ def extract_with_progress(batches: "Iterable[Sequence[Extracted]]", total: int, 
                 bar.update(len(batch))
         except KeyboardInterrupt:
             bar.close()
-            click.echo(f"Interrupted: {done} of {total} pictures are done. Run it again to go on.", err=True)
+            click.echo(f"Interrupted: {done} of {total} pictures are done. Run it again to resume.", err=True)
             raise
     failed = f"; {errors} failed" if errors else ""
-    click.echo(f"{done - errors} of {total} pictures have their vectors{failed}.\n{closing}", err=True)
+    click.echo(f"{done - errors} of {total} pictures have semantic vectors{failed}.\n{closing}", err=True)
     return errors
 
 
@@ -106,7 +106,7 @@ def calibrate_with_progress(calibration: "Calibration", *, out: Path | None, plo
             bar.close()
             done = len(calibration.done)
             kept = _save_calibration(calibration, out, plot) if done else ""
-            click.echo(f"Ended early: {done} of {total} prompts are done.{kept}", err=True)
+            click.echo(f"Stopped early: {done} of {total} prompts are done.{kept}", err=True)
             raise
     report = calibration.report()
     click.echo(json.dumps(report.to_dict()) if as_json else str(report))

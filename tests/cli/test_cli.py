@@ -205,7 +205,7 @@ def test_rank_copies_the_best_and_leaves_the_sources(folder: Path, run: Any, mak
     copies = {path.name: path.read_bytes() for path in (folder / "new" / "best").iterdir()}
     best, second = before[folder / "photos" / "sub" / "b.png"], before[folder / "photos" / "b.png"]
     assert copies == {"b.png": best, "b (2).png": second}
-    assert "2 of them were there already" in err
+    assert "2 of which were already there" in err
 
 
 def test_copies_do_not_compete_with_their_originals(folder: Path, run: Any) -> None:
@@ -218,7 +218,7 @@ def test_copies_do_not_compete_with_their_originals(folder: Path, run: Any) -> N
     assert "left out the pictures in photos/best (2): that is where copies go" in err
     assert len(list((folder / "photos" / "best").iterdir())) == 2
     _, _, err = run("rank", "photos", "--top", 1, "--copy-best", "photos/best")
-    assert "Copied to photos/best: 1, 1 of them were there already; 1 others have been there before" in err
+    assert "Copied to photos/best: 1, 1 of which were already there; 1 other files were already there" in err
     code, _, err = run("rank", "photos/best", "--copy-best", "photos/best")
     assert code == 2
     assert "Expected pictures outside of photos/best, got photos/best. Copy into another folder." in err
@@ -250,7 +250,7 @@ def test_rank_compares_the_whole_group_for_a_relative_scorer(folder: Path, run: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["score", "--model", "relative"], "Expected a scorer that judges each picture alone, got relative"),
+        (["score", "--model", "relative"], "on its own, got relative"),
         (["rank", "--model", "relative", "--min-score", "1"], "Expected --top, got --min-score"),
     ],
 )
