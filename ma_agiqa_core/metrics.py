@@ -49,7 +49,12 @@ class Logistic:
 
 
 def srcc(predictions: Scores, labels: Scores) -> float:
-    """Spearman's rank correlation: Pearson's on average ranks."""
+    """Spearman's rank correlation: Pearson's on average ranks.
+
+    Example:
+        >>> round(srcc([1, 2, 3, 4], [10, 30, 20, 40]), 3)
+        0.8
+    """
     from scipy.stats import rankdata
 
     predictions, labels = _paired(predictions, labels)
@@ -63,12 +68,21 @@ def plcc(predictions: Scores, labels: Scores, *, fit: bool = False) -> float:
         predictions: Predicted scores.
         labels: Human scores.
         fit: After a fit to the labels, as publications do; see `fitted`.
+
+    Example:
+        >>> round(plcc([1, 2, 3, 4], [10, 20, 30, 50]), 3)
+        0.983
     """
     return fitted(predictions, labels).plcc if fit else _pearson(*_paired(predictions, labels))
 
 
 def krcc(predictions: Scores, labels: Scores) -> float:
-    """Kendall's rank correlation, tau-b."""
+    """Kendall's rank correlation, tau-b.
+
+    Example:
+        >>> round(krcc([1, 2, 3, 4], [10, 30, 20, 40]), 3)
+        0.667
+    """
     from scipy.stats import kendalltau
 
     predictions, labels = _paired(predictions, labels)
@@ -84,6 +98,10 @@ def rmse(predictions: Scores, labels: Scores, *, fit: bool = False) -> float:
         predictions: Predicted scores.
         labels: Human scores.
         fit: After a fit to the labels, as publications do; see `fitted`.
+
+    Example:
+        >>> rmse([1, 2, 3, 4], [1, 2, 3, 6])
+        1.0
     """
     return fitted(predictions, labels).rmse if fit else _root_mean_square(np.subtract(*_paired(predictions, labels)))
 

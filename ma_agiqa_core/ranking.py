@@ -1,8 +1,9 @@
 """Pictures in order of their scores: kept, rejected and those that could not be scored."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from .arguments.numbers import real_number, whole_number
 from .arguments.options import shown
@@ -11,6 +12,8 @@ from .pictures.inputs import Pictures, as_picture_list, path_text
 from .pictures.prompts import Prompts
 from .scorers.outcomes import explained
 from .scorers.scorer import Scorer
+
+Ranked = TypeVar("Ranked")
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class RankedPicture:
             unknown.
         error: Why there is no score, else None.
         path: Its path, or None if it was not given as one.
+
+    Example:
+        >>> picture = RankedPicture(index=4, score=71.3, percentile=83.6, error=None, path="cat.png")
+        >>> f"{picture.path}: {picture.score}"
+        'cat.png: 71.3'
     """
 
     index: int
@@ -34,12 +42,23 @@ class RankedPicture:
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """All pictures of one ranking: `kept` and `rejected` best first, `failed` in input order."""
+class Ranking(Generic[Ranked]):
+    """All pictures of one ranking, in whatever form they were ranked.
 
-    kept: tuple[RankedPicture, ...]
-    rejected: tuple[RankedPicture, ...]
-    failed: tuple[RankedPicture, ...]
+    Attributes:
+        kept: Best first.
+        rejected: Best first.
+        failed: Those without a score, in input order.
+
+    Example:
+        >>> ranking = order_by_score(["a.png", "b.png", "c.png"], [0.2, 0.9, float("nan")], top_k=1)
+        >>> ranking
+        Ranking(kept=('b.png',), rejected=('a.png',), failed=('c.png',))
+    """
+
+    kept: tuple[Ranked, ...]
+    rejected: tuple[Ranked, ...]
+    failed: tuple[Ranked, ...]
 
 
 def rank(
@@ -49,7 +68,7 @@ def rank(
     prompts: Prompts = None,
     top_k: int | None = None,
     min_score: float | None = None,
-) -> Ranking:
+) -> Ranking[RankedPicture]:
     """Scores pictures and keeps the best.
 
     Args:
@@ -62,6 +81,15 @@ def rank(
     Raises:
         ValueError: `top_k` is no whole number or below 1, `min_score` is no number or with a relative scorer, or
             malformed input; the scorer did not return one number for each picture.
+
+    Example:
+        >>> import torch
+        >>> from ma_agiqa_core import CallableScorer, rank
+        >>> brightness = CallableScorer(lambda images, prompts: images.mean(dim=(1, 2, 3)), name="brightness")
+        >>> shades = torch.tensor([0.2, 0.8, 0.5]).reshape(3, 1, 1, 1)
+        >>> ranking = rank(brightness, shades.expand(3, 3, 8, 8), top_k=2)
+        >>> [picture.index for picture in ranking.kept], [picture.index for picture in ranking.rejected]
+        ([1, 2], [0])
     """
     _check_limits(top_k, min_score)
     info = scorer.info
@@ -74,28 +102,43 @@ def rank(
         score, error = (math.nan, outcome) if isinstance(outcome, str) else (outcome, None)
         percentile = None if error is not None or info.relative else info.percentile(score)
         ranked.append(RankedPicture(index, score, percentile, error, path_text(picture)))
-    return order_by_score(ranked, top_k=top_k, min_score=min_score)
+    return order_by_score(ranked, [picture.score for picture in ranked], top_k=top_k, min_score=min_score)
+
+
+def order(scores: Sequence[float]) -> list[int]:
+    """Indexes of the scores, best first, ties in input order; those of NaN are left out.
+
+    Example:
+        >>> order([0.2, 0.9, float("nan"), 0.9])
+        [1, 3, 0]
+    """
+    known = [index for index, score in enumerate(scores) if not math.isnan(score)]
+    return sorted(known, key=scores.__getitem__, reverse=True)  # stable: ties stay in input order
 
 
 def order_by_score(
-    pictures: Iterable[RankedPicture], *, top_k: int | None = None, min_score: float | None = None
-) -> Ranking:
-    """Orders scored pictures, ties in input order.
+    items: Sequence[Ranked], scores: Sequence[float], *, top_k: int | None = None, min_score: float | None = None
+) -> Ranking[Ranked]:
+    """Puts scored things in order, ties in input order.
 
-    Kept are the first `top_k` of those with at least `min_score`; one with an error or a score of NaN
-    has failed.
+    Args:
+        items: What is ranked.
+        scores: One for each; NaN where it could not be scored.
+        top_k: Keep at most this many.
+        min_score: Keep none below.
 
     Raises:
         ValueError: `top_k` below 1, or `min_score` NaN.
     """
     _check_limits(top_k, min_score)
-    in_order = sorted(pictures, key=lambda picture: picture.index)
-    failed = [picture for picture in in_order if picture.error is not None or math.isnan(picture.score)]
-    scored = [picture for picture in in_order if picture.error is None and not math.isnan(picture.score)]
-    scored.sort(key=lambda picture: picture.score, reverse=True)  # stable: ties stay in input order
-    enough = sum(min_score is None or picture.score >= min_score for picture in scored)
+    best_first = order(scores)
+    enough = sum(min_score is None or scores[index] >= min_score for index in best_first)
     count = enough if top_k is None else min(top_k, enough)
-    return Ranking(tuple(scored[:count]), tuple(scored[count:]), tuple(failed))
+    return Ranking(
+        tuple(items[index] for index in best_first[:count]),
+        tuple(items[index] for index in best_first[count:]),
+        tuple(item for item, score in zip(items, scores, strict=True) if math.isnan(score)),
+    )
 
 
 def _check_limits(top_k: int | None, min_score: float | None) -> None:

@@ -9,18 +9,12 @@ import PIL.Image
 import pytest
 import torch
 
-from ma_agiqa_core.ranking import RankedPicture, Ranking, order_by_score, rank
+from ma_agiqa_core.ranking import RankedPicture, Ranking, order, order_by_score, rank
 from ma_agiqa_core.scorers.callable import CallableScorer
 from ma_agiqa_core.scorers.scorer import ScorerInfo
 
 
-def ranked(*scores: float) -> list[RankedPicture]:
-    return [
-        RankedPicture(index, score, None, "broken" if math.isnan(score) else None) for index, score in enumerate(scores)
-    ]
-
-
-def indices(ranking: Ranking) -> tuple[list[int], list[int], list[int]]:
+def indices(ranking: Ranking[RankedPicture]) -> tuple[list[int], list[int], list[int]]:
     kept, rejected, failed = (
         [picture.index for picture in pictures] for pictures in (ranking.kept, ranking.rejected, ranking.failed)
     )
@@ -45,12 +39,15 @@ SCORES = (0.2, 0.9, NAN, 0.9, 0.5, NAN, -1.0)
     ],
 )
 def test_best_first_ties_in_input_order(limits: dict[str, Any], kept: list[int], rejected: list[int]) -> None:
-    for pictures in (ranked(*SCORES), ranked(*SCORES)[::-1]):  # whatever order they arrive in
-        assert indices(order_by_score(pictures, **limits)) == (kept, rejected, [2, 5])
+    assert order_by_score(range(7), SCORES, **limits) == Ranking(tuple(kept), tuple(rejected), (2, 5))
+    items = [object() for _ in SCORES]  # of any kind, and never compared
+    ranking = order_by_score(items, SCORES, **limits)
+    assert [items.index(item) for item in ranking.kept + ranking.rejected] == kept + rejected == order(SCORES)
 
 
 def test_nothing_to_order() -> None:
-    assert order_by_score([]) == Ranking((), (), ())
+    assert order_by_score([], []) == Ranking((), (), ())
+    assert order([]) == order([NAN]) == []
 
 
 @pytest.mark.parametrize(
@@ -66,7 +63,7 @@ def test_impossible_limits(limits: dict[str, Any], message: str) -> None:
         raise AssertionError("scored although the limits are impossible")
 
     with pytest.raises(ValueError, match=message):
-        order_by_score(ranked(*SCORES), **limits)
+        order_by_score(SCORES, SCORES, **limits)
     with pytest.raises(ValueError, match=message):
         rank(CallableScorer(untouchable, name="x"), [np.zeros((2, 2, 3), np.uint8)], **limits)
 

@@ -91,7 +91,7 @@ class _Commands(click.Group):
 @debug_option
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Judge the quality of pictures: score them, rank them, keep the best."""
+    """Score the quality of pictures, rank them, and keep the best."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(WRONG_USAGE)

@@ -1,4 +1,4 @@
-"""The commands that measure a scorer, and that make a small one of it: evaluate, distill."""
+"""The commands that measure a scorer and distill it into a small one: evaluate, distill."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from .options import (
     EXIT_CODES,
     PATH,
     PROGRAM,
+    SCORERS,
     SOME_FAILED,
     behind_model_options,
     check_outputs,
     json_option,
+    list_pictures,
     notice,
     prompts_option,
     say_missing_prompts,
     scoring_options,
-    survey,
 )
 
 if TYPE_CHECKING:
@@ -39,20 +40,36 @@ _PARTS = ("train", "val", "test")
 @click.command(epilog=EXIT_CODES)
 @labels_options
 @click.option(
-    "--split", metavar="SPLIT", help="Measure on a part: 70/10/20, prompt:70/10/20, generator:NAME or a column."
+    "--split", metavar="SPLIT", help="Evaluate one part only: 70/10/20, prompt:70/10/20, generator:NAME or a column."
 )
-@click.option("--part", default="test", show_default=True, type=click.Choice(_PARTS), help="Which part of --split.")
-@click.option("--seed", default=20, show_default=True, type=click.IntRange(min=0), help="Of --split and intervals.")
 @click.option(
-    "--resamples", default=1000, show_default=True, type=click.IntRange(min=0), help="Behind the intervals; 0: none."
+    "--part", default="test", show_default=True, type=click.Choice(_PARTS), help="Part of --split to evaluate."
+)
+@click.option(
+    "--seed",
+    default=20,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="S",
+    help="Seed for --split and the bootstrap.",
+)
+@click.option(
+    "--resamples",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Bootstrap resamples; 0 disables intervals.",
 )
 @click.option(
     "--without",
     multiple=True,
     type=click.Choice(["semantic_content", "coherence", "alignment", "visual"]),
-    help="Silence one expert of an MA-AGIQA checkpoint; --semantic none: all that read a language model.",
+    help="Disable one expert of an MA-AGIQA checkpoint; --semantic none disables all that use a language model.",
 )
-@click.option("--plot", type=PATH, metavar="F.png", help="Draw the scatter with the fitted curve; .svg and .pdf too.")
+@click.option(
+    "--plot", type=PATH, metavar="F.png", help="Plot scores against labels with the fitted curve: .png, .svg or .pdf."
+)
 @click.option("--row", type=click.Choice(["markdown", "latex"]), help="Print table rows for a paper instead.")
 @json_option
 @scoring_options
@@ -66,11 +83,11 @@ def evaluate(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Measure how well a scorer follows human scores.
+    """Measure how well a scorer agrees with human scores.
 
-    SRCC and KRCC of the raw scores, PLCC and RMSE after the 4-parameter fit, each with a bootstrap 95 % interval:
-    overall, per generator where a column names it, and within prompt where pictures share one. Repeat --labels and
-    --images for further sets: each gets its own figures, so a model trained on one is measured across sets.
+    Reports SRCC and KRCC of the raw scores, and PLCC and RMSE after a 4-parameter logistic fit, each with a 95 %
+    bootstrap interval: overall, per generator where a column names it, and within prompts that several pictures
+    share. Repeat --labels and --images to evaluate more data sets, each on its own.
     """
     if row and as_json:
         raise click.UsageError("Expected --row or --json, got both.", click.get_current_context())
@@ -84,7 +101,7 @@ def evaluate(
     from ..records.formats import path_key
     from ..records.prompts import read_prompts
     from .scoring_run import ScoringOptions, prepare
-    from .terminal import model_facts
+    from .tables import model_facts
 
     prompts = {path_key(picture.path): picture.prompt for s in sets for picture in s.pictures if picture.prompt}
     if (file := options.pop("prompts")) is not None:
@@ -97,9 +114,9 @@ def evaluate(
         scoring = prepare(replace(asked, target=target), prompts)  # what the labels are of
     info = scoring.scorer.info
     if others := [name for name in sets[0].targets if name != target]:
-        notice(f"measured: {target}; evaluate {' and '.join(others)} by a command of its own")
+        notice(f"evaluating {target}; evaluate {' and '.join(others)} in a separate run")
     if asked.target is None and info.target and target not in info.targets:
-        notice(f"{info.name} has no scores for {target}: its {info.target} is measured against these labels")
+        notice(f"{info.name} cannot score {target}; its {info.target} is compared with these labels")
     info.require_scale("to be compared with labels")
     evaluations = [_measured(scoring, labelled, target, prompts, resamples=resamples, seed=seed) for labelled in sets]
     if as_json:
@@ -122,41 +139,53 @@ def evaluate(
     "--teacher",
     "model",
     required=True,
-    metavar="M",
-    help="Whom to follow: lite, a .safetensors file or folder, a Hub id, FAMILY:MODEL.",
+    metavar="MODEL",
+    help=f"Teacher scorer: {SCORERS}.",
 )
-@click.option("--images", required=True, multiple=True, type=PATH, metavar="DIR", help="Pictures like those to score.")
-@click.option("--out", required=True, type=PATH, metavar="F.safetensors", help="The small scorer.")
-@click.option("--seed", default=20, show_default=True, type=click.IntRange(min=0), help="Of which fifth is held out.")
+@click.option(
+    "--images",
+    required=True,
+    multiple=True,
+    type=PATH,
+    metavar="DIR",
+    help="Folder of pictures like those you will score. Repeat for more folders.",
+)
+@click.option("--out", required=True, type=PATH, metavar="F.safetensors", help="File for the small scorer.")
+@click.option(
+    "--seed",
+    default=20,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="S",
+    help="Seed for choosing the held-out fifth.",
+)
 @json_option
 @prompts_option
 @behind_model_options
 def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **options: Any) -> int:
-    """Make a small, fast scorer that follows a big one on your own pictures.
+    """Distill a large scorer into a small, fast one on your own pictures.
 
-    The teacher scores the pictures once; a small scorer of lite's kind learns their order, on its own scale. A fifth
-    of the pictures is held out, and how well the student follows the teacher there is printed and written into the
-    file. Some hundred pictures are a good start; it says little of pictures of another kind.
+    The teacher scores the pictures once; a small scorer like lite learns to put them in the same order. A fifth of
+    the pictures is held out to measure how well the student agrees with the teacher; the result is printed and
+    saved in the file. Start with a few hundred pictures. Do not expect much on pictures of another kind.
     """
-    from ..pictures.folders import find_pictures
-
     check_outputs(out, endings=(".safetensors",))
     if out.exists() and Path(options["model"]).exists() and out.samefile(options["model"]):
         raise MaAgiqaError(f"Expected another file than the teacher's, got {out} for both. It would be lost.")
-    total, all_listed = survey(images)
-    pictures = list(find_pictures(images))
+    pictures, all_listed = list_pictures(images)
 
     from ..training.distillation.distill import check_distillation, distilled_text, follow
     from .scoring_run import ScoringOptions, prepare
-    from .terminal import going_through, model_facts
+    from .tables import model_facts
+    from .terminal import going_through
 
     scoring = prepare(ScoringOptions(**options))
     teacher = scoring.scorer.info
     check_distillation(teacher, out, len(pictures))
     if teacher.needs_prompt:
-        notice(f"{teacher.name} reads prompts, and its student cannot: it follows only what can be seen.")
+        notice(f"{teacher.name} reads prompts, but its student cannot: it learns only what is visible.")
     say_missing_prompts(scoring.prompts, pictures, options["prompts"])
-    scores = _scores(scoring, pictures, total)
+    scores = _scores(scoring, pictures)
     distilled = follow(teacher, pictures, scores, out, seed=seed, progress=going_through)
     if as_json:
         facts = {"taught_on": distilled.taught, "failed": distilled.failed, "parts": distilled.parts}
@@ -173,14 +202,14 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
     return SOME_FAILED if distilled.failed or not all_listed else 0
 
 
-def _scores(scoring: ScoringRun, pictures: Sequence[Path], total: int) -> list[float]:
+def _scores(scoring: ScoringRun, pictures: Sequence[Path]) -> list[float]:
     """Of all pictures, with progress and a line for each error; NaN where there is none."""
     from ..records.formats import Record
     from .terminal import error_lines, score_with_progress
 
     records: list[Record] = []
     with error_lines() as show:
-        score_with_progress(scoring, pictures, total, [records.extend, show])
+        score_with_progress(scoring, pictures, [records.extend, show])
     return [math.nan if record.score is None else record.score for record in records]
 
 
@@ -189,7 +218,7 @@ def _part(labelled: LabelledSet, split: str, part: str, seed: int) -> LabelledSe
 
     rows = getattr(make_split(labelled, split, seed), part)
     if not rows:
-        raise MaAgiqaError(f"Expected pictures in the {part} part of {labelled.name}, got none by --split {split}.")
+        raise MaAgiqaError(f"Expected pictures in the {part} part of {labelled.name}, got none with --split {split}.")
     return replace(labelled, name=f"{labelled.name} {part}", pictures=tuple(labelled.pictures[row] for row in rows))
 
 
@@ -203,7 +232,7 @@ def _measured(
     target = target if target in labelled.targets else labelled.targets[0]
     pictures = [picture for picture in labelled.pictures if target in picture.scores]
     return measure(
-        _scores(scoring, [picture.path for picture in pictures], len(pictures)),
+        _scores(scoring, [picture.path for picture in pictures]),
         [picture.scores[target] for picture in pictures],
         name=labelled.name,
         generators=[picture.generator for picture in pictures],

@@ -11,29 +11,46 @@ from .options import EXIT_CODES, PATH, check_outputs, json_option, model_options
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("pipeline", metavar="PIPELINE")
-@click.option("--prompts", required=True, type=PATH, metavar="FILE", help="Plain-text file with one prompt per line.")
-@click.option("--n", default=8, show_default=True, type=click.IntRange(min=2), help="Candidates per prompt.")
-@click.option("--steps", type=click.IntRange(min=2), help="Number of inference steps.  [default: the pipeline's]")
-@click.option("--guidance", type=float, help="Guidance scale.  [default: the pipeline's]")
-@click.option("--width", type=click.IntRange(min=8), help="Image width.  [default: the pipeline's]")
-@click.option("--height", type=click.IntRange(min=8), help="Image height.  [default: the pipeline's]")
+@click.option("--prompts", required=True, type=PATH, metavar="FILE", help="Text file with one prompt per line.")
+@click.option(
+    "--n",
+    default=8,
+    show_default=True,
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Number of candidates per prompt.",
+)
+@click.option(
+    "--steps", type=click.IntRange(min=2), metavar="N", help="Number of inference steps.  [default: the pipeline's]"
+)
+@click.option("--guidance", type=float, metavar="X", help="Guidance scale.  [default: the pipeline's]")
+@click.option(
+    "--width", type=click.IntRange(min=8), metavar="N", help="Image width in pixels.  [default: the pipeline's]"
+)
+@click.option(
+    "--height", type=click.IntRange(min=8), metavar="N", help="Image height in pixels.  [default: the pipeline's]"
+)
 @click.option(
     "--target-share",
     default=0.9,
     show_default=True,
     type=click.FloatRange(0, 1, min_open=True),
-    help="Share of the gain that pruning is to keep.",
+    metavar="X",
+    help="Share of the gain of best-of-N to keep.",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the first candidate.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0), metavar="S", help="Seed of the first candidate."
+)
 @click.option(
     "--preview",
     default="auto",
     show_default=True,
+    metavar="P",
     help="Preview decoder: auto, vae, tiny, or the folder or Hub id of a tiny autoencoder.",
 )
-@click.option("--observe", metavar="MODEL", help="Second scorer, whose scores are only reported.")
-@click.option("--out", type=PATH, metavar="F.json", help="Write the whole report as JSON.")
-@click.option("--plot", type=PATH, metavar="F.png", help="Plot the curves as PNG.")
+@click.option("--observe", metavar="MODEL", help="Second scorer, reported but not used for pruning.")
+@click.option("--out", type=PATH, metavar="F.json", help="Write the full report as JSON.")
+@click.option("--plot", type=PATH, metavar="F.png", help="Plot the curves.")
 @json_option
 @model_options
 def calibrate(
@@ -49,11 +66,11 @@ def calibrate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Find out where a pipeline's candidates can be dropped early.
+    """Find out how early a pipeline's worst candidates can be dropped.
 
-    PIPELINE is the folder or Hub id of a diffusers pipeline. For every prompt, N candidates are generated to the
-    end, and previews of them are scored on the way. The table shows how well the previews predict the winner, and
-    which prune_at keeps the wanted share of what best-of-N gains. Start with about twenty prompts like yours.
+    PIPELINE is the folder or Hub id of a diffusers pipeline. For every prompt, N candidates are generated in full,
+    and previews of each are scored at several steps. The table shows how well previews predict the best candidate,
+    and which prune_at keeps the target share of the gain of best-of-N. Start with about twenty prompts like yours.
     """
     from ..records.prompts import read_prompt_lines
 

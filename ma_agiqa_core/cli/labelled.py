@@ -24,28 +24,32 @@ labels_options = together(
         multiple=True,
         type=PATH,
         metavar="F",
-        help="Table with scores: .csv, .tsv, .xlsx; with --dataset the set's folder. Again for another set.",
+        help="Table of human scores: .csv, .tsv or .xlsx; with --dataset, the set's folder. Repeat for more sets.",
     ),
     click.option(
-        "--images", multiple=True, type=PATH, metavar="DIR", help="Folder of the pictures, for each --labels."
+        "--images",
+        multiple=True,
+        type=PATH,
+        metavar="DIR",
+        help="Folder with the pictures of --labels; one per --labels.",
     ),
     click.option(
         "--score-column",
         "score_columns",
         multiple=True,
         metavar="C",
-        help="Column with the score; alignment=C for another target; several with commas.",
+        help="Score column; alignment=C for another target; separate several with commas.",
     ),
     click.option(
         "--dataset",
         "datasets",
         multiple=True,
         metavar="NAME",
-        help="A published set for each --labels: agiqa-3k, aigcqa-20k, aigciqa2023, koniq-10k, spaq.",
+        help="Published data set, one per --labels: agiqa-3k, aigcqa-20k, aigciqa2023, koniq-10k or spaq.",
     ),
-    click.option("--name-column", metavar="C", help="Column with the pictures' names.  [default: found]"),
-    click.option("--prompt-column", metavar="C", help="Column with the prompts.  [default: prompt]"),
-    click.option("--generator-column", metavar="C", help="Column with the generators.  [default: generator]"),
+    click.option("--name-column", metavar="C", help="Column with the file names.  [default: detected]"),
+    click.option("--prompt-column", metavar="C", help="Prompt column.  [default: prompt]"),
+    click.option("--generator-column", metavar="C", help="Generator column.  [default: generator]"),
 )
 
 
@@ -57,7 +61,7 @@ def take_labelled_sets(options: dict[str, Any], split: str | None) -> list[Label
 def say_unlabelled(labelled: LabelledSet) -> None:
     """Says how many pictures have no score."""
     if labelled.unlabelled:
-        notice(f"pictures beside {labelled.name} without a score, which are left out: {labelled.unlabelled}")
+        notice(f"{labelled.name}: {labelled.unlabelled} pictures without a score are left out")
 
 
 def read_labelled_sets(
@@ -139,6 +143,6 @@ def _paired(
         return [None] * len(labels)
     if len(values) != len(labels):
         raise click.UsageError(
-            f"Expected {option} for each of {len(labels)} --labels, got {len(values)}.", click.get_current_context()
+            f"Expected one {option} per --labels, got {len(values)} for {len(labels)}.", click.get_current_context()
         )
     return values

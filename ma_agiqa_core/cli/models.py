@@ -16,21 +16,21 @@ from .options import (
     computing_options,
     debug_option,
     json_option,
+    list_pictures,
     paths_argument,
     say_missing_prompts,
-    survey,
 )
 
 
 @click.command()
 @click.argument("published", metavar="PUBLISHED.pt", type=PATH)
 @click.argument("out", metavar="OUT.safetensors", type=PATH)
-@click.option("--trained-on", metavar="NAME", help="Data set of the labels.  [default: AGIQA-3K, as published]")
+@click.option("--trained-on", metavar="NAME", help="Name of the data set it was trained on.  [default: AGIQA-3K]")
 @debug_option
 def convert(published: Path, out: Path, trained_on: str | None) -> None:
-    """Turn the authors' checkpoint into one of ours.
+    """Convert the authors' published checkpoint to .safetensors.
 
-    The pickle is read as data: nothing in it is executed.
+    The pickle file is read as data only; no code in it is executed.
     """
     from ..atomic_write import check_can_write
 
@@ -45,24 +45,28 @@ def convert(published: Path, out: Path, trained_on: str | None) -> None:
 
 @click.command(epilog=EXIT_CODES)
 @paths_argument
-@click.option("--semantic", required=True, metavar="MODEL", help="Semantic model: folder or Hub id.")
-@click.option("--cache", required=True, type=PATH, metavar="DIR", help="Where the vectors go.")
-@click.option("--prompts", type=PATH, metavar="FILE", help="Table with path,prompt: vectors for alignment, too.")
+@click.option("--semantic", required=True, metavar="MODEL", help="Semantic model: a folder or Hub id.")
+@click.option("--cache", required=True, type=PATH, metavar="DIR", help="Folder to write the vectors to.")
+@click.option(
+    "--prompts",
+    type=PATH,
+    metavar="FILE",
+    help="Table with the columns path and prompt; adds the vectors for alignment.",
+)
 @computing_options
 def extract(
     paths: Sequence[Path], semantic: str, cache: Path, prompts: Path | None, batch_size: int | None, **options: Any
 ) -> int:
-    """Fill a cache with the semantic vectors of pictures.
+    """Compute semantic vectors of pictures into a cache.
 
-    They are what a language model says about a picture, and nearly all of the time that scoring it takes.
-    Scoring with the same --semantic and --cache then costs no language model. Pictures that are in the
-    cache already are not asked about again: an interrupted run goes on where it was.
+    The vectors come from a language model, which takes nearly all of the time of scoring a picture. Scoring with
+    the same --semantic and --cache then reads them instead of running the model. Pictures already in the cache are
+    skipped: an interrupted run resumes where it left off.
     """
     from ..atomic_write import check_can_write_in
-    from ..pictures.folders import find_pictures
 
     check_can_write_in(cache)
-    total, all_listed = survey(paths)
+    pictures, all_listed = list_pictures(paths)
 
     from ..records.prompts import read_prompts
     from ..semantic import SemanticExtractor
@@ -71,11 +75,11 @@ def extract(
     from .terminal import extract_with_progress
 
     texts = None if prompts is None else read_prompts(prompts)
-    say_missing_prompts(texts, find_pictures(paths), prompts)
+    say_missing_prompts(texts, pictures, prompts)
     questions = questions_for(["quality"] if texts is None else ["quality", "alignment"])
     extractor = SemanticExtractor(semantic, cache=cache, questions=questions, **options)
-    extracted = extract_pictures(extractor, find_pictures(paths), batch_size, texts)
-    errors = extract_with_progress(extracted, total, f"Vectors: {cache}")
+    extracted = extract_pictures(extractor, pictures, batch_size, texts)
+    errors = extract_with_progress(extracted, len(pictures), f"Vectors: {cache}")
     return SOME_FAILED if errors or not all_listed else 0
 
 
@@ -85,10 +89,10 @@ def extract(
 @json_option
 @debug_option
 def models(paths: Sequence[Path], all_families: bool, as_json: bool) -> None:
-    """Show the models on this machine and where they came from.
+    """List the models on this machine and where they came from.
 
-    That is the scorer in the package, checkpoints among PATHs (files or folders; default: the working
-    directory), and what is in the Hub's cache.
+    Lists the scorer in the package, the checkpoints in each PATH (a file or folder; default: the working
+    directory), and the models in the Hugging Face cache.
     """
     from dataclasses import asdict
 
@@ -106,7 +110,7 @@ def models(paths: Sequence[Path], all_families: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"models": [asdict(model) for model in found]}, indent=1))
         return
-    from .terminal import model_list
+    from .tables import model_list
 
     click.echo(model_list(found))
 

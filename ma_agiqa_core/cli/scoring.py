@@ -1,7 +1,7 @@
 """The commands that score pictures: demo, score, rank."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from itertools import filterfalse
 from pathlib import Path
@@ -17,11 +17,11 @@ from .options import (
     check_report,
     debug_option,
     json_option,
+    list_pictures,
     paths_argument,
     report_option,
     say_missing_prompts,
     scoring_options,
-    survey,
 )
 
 if TYPE_CHECKING:
@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 @click.command()
 @debug_option
 def demo() -> int:
-    """Rank real photographs and degraded copies of them.
+    """Rank sample photographs and degraded copies of them.
 
-    All of it is carried in the package. The pictures and the report go to ./ma-agiqa-demo.
+    Needs no download: photographs and scorer are part of the package. Pictures and report go to ./ma-agiqa-demo.
     """
     from ..demo import write_demo_pictures
     from .scoring_run import ScoringOptions, prepare
-    from .terminal import rank_with_progress, ranking_table
+    from .tables import ranking_table
+    from .terminal import rank_with_progress
 
     folder = Path("ma-agiqa-demo")
     report = folder / "report.html"
@@ -47,28 +48,28 @@ def demo() -> int:
     scoring = prepare(ScoringOptions())
     ranking, records = rank_with_progress(scoring, write_demo_pictures(folder / "pictures"))
     click.echo(ranking_table(ranking, scoring.scorer.info, is_selection=False))
-    judged = _judged(ranking, records, is_selection=False)
-    _write_report(report, scoring, judged, title="Photographs and their degraded copies")
+    _write_report(report, scoring, records, title="Photographs and their degraded copies")
     click.echo(f"\nReport: {report.absolute()}\nNext:   {PROGRAM} rank YOUR_FOLDER --top 5 --report report.html")
     return SOME_FAILED if ranking.failed else 0
 
 
 @click.command(epilog=EXIT_CODES)
 @paths_argument
-@click.option("--out", type=PATH, metavar="F", help="Write records to a .csv, .jsonl or .parquet file.")
-@click.option("--resume", is_flag=True, help="Go on with --out; pictures with an error are tried again.")
+@click.option("--out", type=PATH, metavar="F", help="Write the records to a .csv, .jsonl or .parquet file.")
+@click.option(
+    "--resume", is_flag=True, help="Resume --out: skip pictures it has a score for, retry those with an error."
+)
 @json_option
 @report_option
 @scoring_options
 def score(
     paths: Sequence[Path], out: Path | None, resume: bool, as_json: bool, report: Path | None, **options: Any
 ) -> int:
-    """Score pictures, and the pictures in folders.
+    """Score pictures and folders of pictures.
 
-    One record per picture: path, score, percentile, width, height, model, error. The percentile says how
-    many of the pictures the model was calibrated on score lower: better than 83 %.
+    Each picture gets one record: path, score, percentile, width, height, model, error. The percentile is the share
+    of the scorer's calibration pictures that score lower, as in "better than 83 %".
     """
-    from ..pictures.folders import find_pictures
     from ..records.formats import read_records
     from ..records.output_lock import only_writer
     from ..records.writer import check_output, open_records
@@ -78,7 +79,7 @@ def score(
     if out is not None:
         check_output(out)
     check_report(report)
-    total, all_listed = survey(paths)
+    pictures, all_listed = list_pictures(paths)
     records: list[Record] = []
     with ExitStack() as opened:
         if out is not None:
@@ -90,7 +91,7 @@ def score(
         scoring = prepare(ScoringOptions(**options))
         info = scoring.scorer.info
         info.require_scale("to score pictures one by one", f"Use {PROGRAM} rank.")
-        say_missing_prompts(scoring.prompts, find_pictures(paths), options["prompts"])
+        say_missing_prompts(scoring.prompts, pictures, options["prompts"])
         writer = None
         if out is not None:
             writer = open_records(
@@ -98,33 +99,31 @@ def score(
                 scoring.identity,
                 resume=resume,
                 former=scoring.former_identity,
-                pictures=find_pictures(paths),
+                pictures=pictures,
                 prompt_of=scoring.prompt_of,
             )
         show = json_records(info) if as_json else score_lines(info) if out is None else error_lines()
         outputs = [opened.enter_context(show)]
-        pictures = find_pictures(paths)
         if writer is not None:
             outputs.insert(0, opened.enter_context(writer).write)
-            total -= sum(map(writer.holds, find_pictures(paths))) if resume else 0
-            pictures = filterfalse(writer.holds, pictures)
+            pictures = list(filterfalse(writer.holds, pictures))
         elif report is not None:
             outputs.append(records.extend)
-        kept = f" They are in {out}; go on with --resume." if out is not None else ""
-        errors = score_with_progress(scoring, pictures, total, outputs, if_interrupted=kept)
+        kept = f" They are in {out}; continue with --resume." if out is not None else ""
+        errors = score_with_progress(scoring, pictures, outputs, if_interrupted=kept)
     if out is not None:
         click.echo(f"Records: {out}", err=True)
     if report is not None:
         written = records if out is None else read_records(out)
-        _write_report(report, scoring, ((record, None) for record in written))
+        _write_report(report, scoring, written)
     return SOME_FAILED if errors or not all_listed else 0
 
 
 @click.command(epilog=EXIT_CODES)
 @paths_argument
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="Keep the best K.")
-@click.option("--min-score", type=float, metavar="X", help="Keep those that score at least X.")
-@click.option("--copy-best", type=PATH, metavar="DIR", help="Copy those kept into a folder.")
+@click.option("--min-score", type=float, metavar="X", help="Keep pictures that score at least X.")
+@click.option("--copy-best", type=PATH, metavar="DIR", help="Copy the kept pictures to this folder.")
 @json_option
 @report_option
 @scoring_options
@@ -137,14 +136,13 @@ def rank(
     report: Path | None,
     **options: Any,
 ) -> int:
-    """Rank pictures, best first, and say which to keep.
+    """Rank pictures, best first, and select which to keep.
 
-    BETTER THAN is the share of the pictures the model was calibrated on that score lower. Sources are
-    never deleted, moved or overwritten. Pictures in the folder of --copy-best are not ranked: they are
-    copies of an earlier run.
+    BETTER THAN is the share of the scorer's calibration pictures that score lower. Your pictures are never deleted,
+    moved or overwritten. Pictures in the --copy-best folder are not ranked: they are copies from an earlier run.
     """
     from ..atomic_write import check_can_write_in
-    from ..pictures.folders import copy_to_folder, find_pictures
+    from ..pictures.folders import copy_to_folder
 
     if min_score is not None and math.isnan(min_score):
         raise click.BadParameter("Expected a number, got nan.", param_hint="'--min-score'")
@@ -152,11 +150,11 @@ def rank(
         copy_best.mkdir(parents=True, exist_ok=True)
         check_can_write_in(copy_best)
     check_report(report)
-    _, all_listed = survey(paths, leave_out=copy_best)
-    sources = list(find_pictures(paths, leave_out=copy_best))
+    sources, all_listed = list_pictures(paths, leave_out=copy_best)
 
     from .scoring_run import ScoringOptions, prepare
-    from .terminal import rank_with_progress, ranking_json, ranking_table
+    from .tables import ranking_json, ranking_table
+    from .terminal import rank_with_progress
 
     scoring = prepare(ScoringOptions(**options))
     info = scoring.scorer.info
@@ -171,33 +169,20 @@ def rank(
         click.echo(ranking_table(ranking, info, is_selection=is_selection))
     if copy_best is not None:
         before = set(copy_best.iterdir())
-        copies = {copy_to_folder(sources[picture.index], copy_best) for picture in ranking.kept}
-        there = f", {len(copies & before)} of them were there already" if copies & before else ""
-        others = f"; {len(before - copies)} others have been there before" if before - copies else ""
+        source_of = dict(zip(records, sources, strict=True))
+        copies = {copy_to_folder(source_of[record], copy_best) for record in ranking.kept}
+        there = f", {len(copies & before)} of which were already there" if copies & before else ""
+        others = f"; {len(before - copies)} other files were already there" if before - copies else ""
         click.echo(f"Copied to {copy_best}: {len(ranking.kept)}{there}{others}", err=True)
     if report is not None:
-        _write_report(report, scoring, _judged(ranking, records, is_selection), threshold=min_score)
+        _write_report(report, scoring, ranking if is_selection else records, threshold=min_score)
     return SOME_FAILED if ranking.failed or not all_listed else 0
 
 
-def _judged(
-    ranking: "Ranking", records: "Sequence[Record]", is_selection: bool
-) -> "Iterator[tuple[Record, bool | None]]":
-    """Every record with whether it is kept; None where nothing was selected."""
-    for is_kept, pictures in ((True, ranking.kept), (False, ranking.rejected), (None, ranking.failed)):
-        for picture in pictures:
-            yield records[picture.index], is_kept if is_selection else None
-
-
 def _write_report(
-    report: Path, scoring: "ScoringRun", judged: "Iterable[tuple[Record, bool | None]]", **settings: Any
+    report: Path, scoring: "ScoringRun", pictures: "Iterable[Record] | Ranking[Record]", **settings: Any
 ) -> None:
-    from ..records.formats import path_from_text
-    from ..report import ReportEntry, write_report
+    from ..report import write_report
 
-    entries = (
-        ReportEntry(path_from_text(r.path), r.score, r.percentile, r.width or 0, r.height or 0, is_kept, r.error)
-        for r, is_kept in judged
-    )
-    write_report(report, entries, model=scoring.scorer.info, **settings)
+    write_report(report, pictures, model=scoring.scorer.info, **settings)
     click.echo(f"Report: {report}", err=True)

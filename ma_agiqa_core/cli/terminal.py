@@ -1,4 +1,4 @@
-"""What the command line shows: aligned tables, JSON, progress, a closing line."""
+"""What the command line shows while it works: records as they come, progress, a closing line."""
 
 import json
 import math
@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from ..ranking import RankedPicture, Ranking, order_by_score
+from ..ranking import Ranking, order_by_score
 from ..records.formats import Record
-from ..report.decimals import decimals_for
 from ..report.names import readable
 from ..scorers.scorer import ScorerInfo
 from .scoring_run import ScoringRun, score_pictures
+from .tables import ScoreTable, model_facts
 
 if TYPE_CHECKING:
     from ..generation.calibration.measure import Calibration
-    from ..scorers.installed import InstalledModel
     from .extraction_run import Extracted
 
 ERRORS_SHOWN = 10  # of those that the output holds anyway
@@ -30,21 +29,20 @@ Show = Callable[[Sequence[Record]], None]
 
 
 def score_with_progress(
-    run: ScoringRun, paths: Iterable[Path], total: int, outputs: Sequence[Show], *, if_interrupted: str = ""
+    run: ScoringRun, paths: Sequence[Path], outputs: Sequence[Show], *, if_interrupted: str = ""
 ) -> int:
     """Scores pictures batch by batch, shows progress on a terminal, and prints a closing line on stderr.
 
     Args:
         run: The scorer and what it needs.
         paths: The pictures.
-        total: How many they are.
         outputs: What every batch is handed to.
         if_interrupted: What to add for somebody who pressed Ctrl-C.
 
     Returns:
         The number of pictures that could not be scored.
     """
-    if not total:
+    if not (total := len(paths)):
         click.echo("Nothing left to score.", err=True)
         return 0
     done = errors = 0
@@ -87,10 +85,10 @@ def extract_with_progress(batches: "Iterable[Sequence[Extracted]]", total: int, 
                 bar.update(len(batch))
         except KeyboardInterrupt:
             bar.close()
-            click.echo(f"Interrupted: {done} of {total} pictures are done. Run it again to go on.", err=True)
+            click.echo(f"Interrupted: {done} of {total} pictures are done. Run it again to resume.", err=True)
             raise
     failed = f"; {errors} failed" if errors else ""
-    click.echo(f"{done - errors} of {total} pictures have their vectors{failed}.\n{closing}", err=True)
+    click.echo(f"{done - errors} of {total} pictures have semantic vectors{failed}.\n{closing}", err=True)
     return errors
 
 
@@ -108,7 +106,7 @@ def calibrate_with_progress(calibration: "Calibration", *, out: Path | None, plo
             bar.close()
             done = len(calibration.done)
             kept = _save_calibration(calibration, out, plot) if done else ""
-            click.echo(f"Ended early: {done} of {total} prompts are done.{kept}", err=True)
+            click.echo(f"Stopped early: {done} of {total} prompts are done.{kept}", err=True)
             raise
     report = calibration.report()
     click.echo(json.dumps(report.to_dict()) if as_json else str(report))
@@ -134,36 +132,24 @@ def going_through(paths: Sequence[Path]) -> Iterator[Path]:
             bar.update()
 
 
-def model_list(models: "Iterable[InstalledModel]") -> str:
-    """Models one below the other, a line for each fact."""
-    blocks = []
-    for model in models:
-        facts = {**asdict(model), "size": _size(model.size)}
-        blocks.append("\n".join(f"{key.replace('_', ' '):<12}{value}" for key, value in facts.items() if value))
-    return "\n\n".join(blocks)
-
-
 def rank_with_progress(
     run: ScoringRun, sources: Sequence[Path], *, top_k: int | None = None, min_score: float | None = None
-) -> tuple[Ranking, list[Record]]:
-    """Scores all pictures, then ranks them; the records lie in the order of the ranking's indexes."""
+) -> tuple[Ranking[Record], list[Record]]:
+    """Scores all pictures, then ranks their records; also returns them in the order of the sources."""
     records: list[Record] = []
-    score_with_progress(run, sources, len(sources), [records.extend])
-    pictures = [
-        RankedPicture(i, math.nan if r.score is None else r.score, r.percentile, r.error, r.path)
-        for i, r in enumerate(records)
-    ]
-    return order_by_score(pictures, top_k=top_k, min_score=min_score), records
+    score_with_progress(run, sources, [records.extend])
+    scores = [math.nan if record.score is None else record.score for record in records]
+    return order_by_score(records, scores, top_k=top_k, min_score=min_score), records
 
 
 @contextmanager
 def score_lines(info: ScorerInfo) -> Iterator[Show]:
     """Prints a line per picture as it is scored."""
-    table = _ScoreTable(info)
+    table = ScoreTable(info)
     _print_above_progress(table.header)
 
     def show(batch: Sequence[Record]) -> None:
-        _print_above_progress("\n".join(table.line(r.path, r.score, r.percentile, r.error) for r in batch))
+        _print_above_progress("\n".join(map(table.line, batch)))
 
     yield show
 
@@ -203,70 +189,6 @@ def error_lines() -> Iterator[Show]:
     yield show
 
 
-def ranking_table(ranking: Ranking, info: ScorerInfo, *, is_selection: bool) -> str:
-    """The ranking, best first; with a column for what is kept where there was a selection."""
-    table = _ScoreTable(info)
-    lines = [f"RANK  {'VERDICT   ' if is_selection else ''}{table.header}"]
-    for verdict, pictures in _groups(ranking).items():
-        for picture in pictures:
-            place = "-" if verdict == "failed" else len(lines)
-            line = table.line(picture.path or "", picture.score, picture.percentile, picture.error)
-            lines.append(f"{place:>4}  {f'{verdict:<10}' if is_selection else ''}{line}")
-    return "\n".join(lines)
-
-
-def ranking_json(ranking: Ranking, records: Sequence[Record], info: ScorerInfo) -> str:
-    """The ranking for programs, one picture a line."""
-    parts = [f'"model": {json.dumps(model_facts(info))}']
-    for verdict, pictures in _groups(ranking).items():
-        lines = [json.dumps({"index": p.index, **asdict(records[p.index])}) for p in pictures]
-        parts.append(f'"{verdict}": [{",".join(chr(10) + line for line in lines)}]')
-    return "{" + ",\n".join(parts) + "}"
-
-
-def _groups(ranking: Ranking) -> dict[str, Sequence[RankedPicture]]:
-    return {"kept": ranking.kept, "rejected": ranking.rejected, "failed": ranking.failed}
-
-
-class _ScoreTable:
-    """Columns as wide as the range of scores needs, so that a line can be printed before all are known."""
-
-    def __init__(self, info: ScorerInfo) -> None:
-        span = info.high - info.low
-        is_bounded = math.isfinite(span) and span > 0
-        self._decimals = decimals_for(span)
-        ends = (info.low, info.high) if is_bounded else (-99.0, 99.0)
-        self._width = max(len("SCORE"), *(len(f"{end:.{self._decimals}f}") for end in ends))
-        self.header = f"{'SCORE':>{self._width}}  BETTER THAN  PICTURE"
-
-    def line(self, path: str, score: float | None, percentile: float | None, error: str | None) -> str:
-        number = "-" if score is None or math.isnan(score) else f"{score:.{self._decimals}f}"
-        # Rounded down: nothing is better than 100 % of the pictures.
-        better_than = "-" if percentile is None else f"{math.floor(percentile)} %"
-        note = f"  ({readable(error)})" if error else ""
-        return f"{number:>{self._width}}  {better_than:>11}  {readable(path)}{note}"
-
-
-def model_facts(info: ScorerInfo) -> dict[str, Any]:
-    """What `--json` says about the model."""
-    names = (
-        "name",
-        "revision",
-        "low",
-        "high",
-        "trained_on",
-        "needs_prompt",
-        "relative",
-        "description",
-        "targets",
-        "target",
-    )
-    facts = {name: getattr(info, name) for name in names}
-    for end in ("low", "high"):  # JSON has no infinity
-        facts[end] = facts[end] if math.isfinite(facts[end]) else None
-    return facts
-
-
 def _described(info: ScorerInfo) -> str:
     is_bounded = math.isfinite(info.low) and math.isfinite(info.high)
     return f"{info.name} ({f'{info.low:g} to {info.high:g}, ' if is_bounded else ''}higher is better)"
@@ -286,7 +208,3 @@ def _progress_bar(total: int, unit: str = "pictures") -> Any:
         dynamic_ncols=True,
         disable=None,  # unless stderr is a terminal
     )
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

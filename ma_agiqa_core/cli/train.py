@@ -4,90 +4,97 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from .labelled import labels_options, say_unlabelled, take_labelled_sets
-from .options import PATH, PROGRAM, debug_option, together
-
-if TYPE_CHECKING:
-    pass
+from .options import PATH, PROGRAM, debug_option, device_options, local_files_only_option, together
 
 EXIT_CODES = """\b
 Exit codes:
-  0    all done
-  2    wrong usage, data that cannot be trained on, a full disk: the last state and model stay
-  130  interrupted: --resume goes on from the last state"""
+  0    success
+  2    wrong usage, unusable data or a full disk; the last state and model are kept
+  130  interrupted; --resume continues from the last state"""
 
 # By the names of the fields of `TrainingSettings`.
 _protocol_options = together(
-    click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="How often each picture is seen."),
-    click.option("--seed", type=click.IntRange(min=0), metavar="S", help="Of weights, order and augmentation."),
+    click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Number of epochs."),
     click.option(
-        "--batch-size", "batch", type=click.IntRange(min=1), metavar="N", help="Pictures of one step, in all."
-    ),
-    click.option("--learning-rate", type=float, metavar="R", help="Of Adam."),
-    click.option("--weight-decay", type=float, metavar="W", help="Of Adam."),
-    click.option("--schedule", type=click.Choice(["published", "cosine", "constant"]), help="Of the learning rate."),
-    click.option("--warmup", type=click.IntRange(min=0), metavar="N", help="Steps in which the rate rises."),
-    click.option(
-        "--mixed-precision", type=click.Choice(["no", "bf16", "fp16"]), help="Precision of the training steps."
+        "--seed",
+        type=click.IntRange(min=0),
+        metavar="S",
+        help="Seed for initial weights, picture order and augmentation.",
     ),
     click.option(
-        "--accumulate", type=click.IntRange(min=1), metavar="N", help="Compute a step in N parts, for memory."
+        "--batch-size", "batch", type=click.IntRange(min=1), metavar="N", help="Pictures per step, over all processes."
     ),
-    click.option("--rank-loss", type=float, metavar="W", help="Weight of a loss on the order of pairs."),
-    click.option("--ema", type=float, metavar="D", help="Decay of a moving average of the weights, e.g. 0.999."),
-    click.option("--layer-decay", type=float, metavar="D", help="Of the rate, block by block down the backbone."),
-    click.option("--freeze-backbone", is_flag=True, default=None, help="The backbone learns nothing."),
-    click.option("--scale-rate", is_flag=True, default=None, help="Multiply the rate by batch size / 8."),
+    click.option("--learning-rate", type=float, metavar="R", help="Adam's learning rate."),
+    click.option("--weight-decay", type=float, metavar="W", help="Adam's weight decay."),
+    click.option("--schedule", type=click.Choice(["published", "cosine", "constant"]), help="Learning rate schedule."),
+    click.option("--warmup", type=click.IntRange(min=0), metavar="N", help="Steps of linear learning rate warm-up."),
+    click.option("--mixed-precision", type=click.Choice(["no", "bf16", "fp16"]), help="Mixed precision training."),
     click.option(
-        "--published-validation", is_flag=True, default=None, help="Validate without the last, partial batch."
+        "--accumulate", type=click.IntRange(min=1), metavar="N", help="Split each step into N parts to save memory."
     ),
-    click.option("--save-every", type=click.IntRange(min=1), metavar="N", help="Steps between states on disk."),
+    click.option("--rank-loss", type=float, metavar="W", help="Weight of the pairwise ranking loss."),
+    click.option("--ema", type=float, metavar="D", help="Decay of the moving average of the weights, e.g. 0.999."),
+    click.option(
+        "--layer-decay",
+        type=float,
+        metavar="D",
+        help="Learning rate of each backbone block relative to the next one.",
+    ),
+    click.option("--freeze-backbone", is_flag=True, default=None, help="Freeze the backbone."),
+    click.option("--scale-rate", is_flag=True, default=None, help="Multiply the learning rate by batch size / 8."),
+    click.option(
+        "--published-validation",
+        is_flag=True,
+        default=None,
+        help="Leave the last, partial batch out of validation, as published.",
+    ),
+    click.option("--save-every", type=click.IntRange(min=1), metavar="N", help="Save the state every N steps."),
 )
 
 
 @click.command(epilog=EXIT_CODES)
 @labels_options
-@click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder for the model and all that is measured.")
+@click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder for the model and its metrics.")
 @click.option(
     "--split",
     default="70/10/20",
     show_default=True,
     metavar="SPLIT",
-    help="Shares, prompt:70/10/20, generator:NAME or a column.",
+    help="Train, validation and test: shares, prompt:70/10/20, generator:NAME or a column.",
 )
-@click.option("--split-seed", default=20, show_default=True, type=click.IntRange(min=0), help="Of the split's shuffle.")
-@click.option("--preset", default="ma-agiqa", show_default=True, type=click.Choice(["ma-agiqa", "tiny"]))
+@click.option(
+    "--split-seed", default=20, show_default=True, type=click.IntRange(min=0), metavar="S", help="Seed for --split."
+)
+@click.option(
+    "--preset",
+    default="ma-agiqa",
+    show_default=True,
+    type=click.Choice(["ma-agiqa", "tiny"]),
+    help="Preset for all settings.",
+)
 @click.option(
     "--semantic",
     metavar="MODEL",
-    help="Semantic model, folder or Hub id; none: the visual expert alone.  [default: the preset's]",
+    help="Semantic model: a folder or Hub id; none trains the visual expert alone.  [default: the preset's]",
 )
 @click.option(
     "--without",
     multiple=True,
     type=click.Choice(["semantic_content", "coherence", "alignment"]),
-    help="Leave one expert out, for an ablation.",
+    help="Train without one expert, for an ablation. Repeat for more.",
 )
-@click.option("--cache", type=PATH, metavar="DIR", help="Cache of semantic vectors.  [default: in --out]")
-@click.option("--picture-cache", type=PATH, metavar="DIR", help="Decode and resize pictures once, into this folder.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--cache", type=PATH, metavar="DIR", help="Folder for cached semantic vectors.  [default: in --out]")
+@click.option("--picture-cache", type=PATH, metavar="DIR", help="Folder for cached pictures, decoded and resized once.")
+@click.option("--resume", is_flag=True, help="Resume the run in --out.")
 @_protocol_options
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option(
-    "--dtype",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
-    help="Precision of the language model.",
-)
-@click.option("--quantization", type=click.Choice(["int8", "nf4"]), help="A smaller language model, less exact.")
-@click.option("--device-map", type=click.Choice(["auto"]), help="Spread a language model that does not fit.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads that decode pictures.")
-@click.option("--local-files-only", is_flag=True, help="Download nothing.")
+@device_options("Precision of the language model.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Number of threads that decode pictures.")
+@local_files_only_option
 @debug_option
 def train(
     out: Path,
@@ -109,10 +116,10 @@ def train(
 ) -> None:
     """Train a model on human scores.
 
-    Writes model.safetensors, the best epoch by SRCC + PLCC of validation, and metrics.json, predictions.csv and
-    curves.png. The preset ma-agiqa is the paper's protocol; tiny is a small network that starts from nothing and
-    learns in minutes on a processor. Several scores (--score-column quality=A --score-column alignment=B), and
-    several sets, train one model with a head for each target. For several graphics cards or machines:
+    Writes model.safetensors (the epoch with the best validation SRCC + PLCC), metrics.json, predictions.csv and
+    curves.png. The preset ma-agiqa follows the paper; tiny is a small network that trains from scratch in minutes
+    on a CPU. Several scores (--score-column quality=A --score-column alignment=B) or several data sets train one
+    model with one head per target. To train on several GPUs or machines:
     accelerate launch -m ma_agiqa_core.cli train ...
     """
     from ..atomic_write import check_can_write_in

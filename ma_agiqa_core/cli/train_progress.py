@@ -28,7 +28,7 @@ class TerminalProgress(TrainingProgress):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._begin_bar(None, "")
         if kind is KeyboardInterrupt:
-            click.echo("Interrupted. --resume goes on from the last state.", err=True)
+            click.echo("Interrupted. --resume continues from the last state.", err=True)
 
     def preparing(self, what: str, total: int) -> None:
         self._begin_bar(total, what)
@@ -40,7 +40,7 @@ class TerminalProgress(TrainingProgress):
         self._epochs = epochs
         self._begin_bar(epochs * steps, "training", min(done, epochs * steps))
         if done:
-            click.echo(f"Going on after {done} of {epochs * steps} steps.", err=True)
+            click.echo(f"Resuming after {done} of {epochs * steps} steps.", err=True)
 
     def stepped(self) -> None:
         self._bar.update(1)
@@ -72,9 +72,9 @@ def training_table(result: TrainingResult) -> str:
             lines.append(f"{target:<12}  {part:<4}  {figures['n']:>5}  {numbers}")
             said = [figures[name] for name in ("undefined", "note") if figures["n"] and name in figures]
             reasons += [f"{target}, {part}: {text}." for text in said]
-    closing = f"The last of {len(result.history)} epochs: SRCC and PLCC of validation are undefined."
+    closing = f"Last of {len(result.history)} epochs: validation SRCC and PLCC are undefined."
     if result.is_chosen:
-        closing = f"Best of {len(result.history)} epochs by SRCC + PLCC of validation: {result.best_epoch}."
+        closing = f"Best of {len(result.history)} epochs by validation SRCC + PLCC: {result.best_epoch}."
     return "\n".join([*lines, *reasons, closing])
 
 

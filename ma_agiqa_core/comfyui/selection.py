@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Any
 
 from ..errors import MaAgiqaError
-from ..ranking import RankedPicture, order_by_score
+from ..ranking import order_by_score
 
 IF_NONE = ("best", "block", "error")
 
@@ -53,11 +53,7 @@ def select_best(
     """
     if if_none not in IF_NONE:
         raise MaAgiqaError(f"Expected {', '.join(IF_NONE)} if none is good enough, got {if_none!r}.")
-    ranking = order_by_score(
-        [RankedPicture(index, score, None, None) for index, score in enumerate(scores)],
-        top_k=top_k,
-        min_score=min_score,
-    )
+    ranking = order_by_score(range(len(scores)), scores, top_k=top_k, min_score=min_score)
     kept, rejected = list(ranking.kept), [*ranking.rejected, *ranking.failed]
     if not kept and if_none != "block":
         if not ranking.rejected:
@@ -65,13 +61,13 @@ def select_best(
                 f"Expected a score for at least one picture, got none for {len(scores)}. Try other pictures."
             )
         if if_none == "error":
-            best = f"{rejected[0].score:.4g} for the best of {len(scores)}"
+            best = f"{scores[rejected[0]]:.4g} for the best of {len(scores)}"
             raise MaAgiqaError(
                 f"Expected a score of at least {min_score:g}, got {best}. "
                 "Lower the minimum score, or make more pictures."
             )
         kept = [rejected.pop(0)]
-    return Selection(tuple(picture.index for picture in kept), tuple(picture.index for picture in rejected))
+    return Selection(tuple(kept), tuple(rejected))
 
 
 def split_at(scores: Sequence[float], min_score: float) -> Selection:

@@ -34,6 +34,7 @@ def find_pictures(
     *,
     on_error: Callable[[OSError], None] = lambda error: None,
     leave_out: Path | None = None,
+    on_left_out: Callable[[Path], None] = lambda path: None,
 ) -> Iterator[Path]:
     """Walks files and folders in the order given, each folder sorted by name.
 
@@ -42,6 +43,7 @@ def find_pictures(
             `PICTURE_SUFFIXES`, or in what an installed plug-in reads, and do not start with a dot.
         on_error: Called with the error of a folder that cannot be listed, as in `os.walk`.
         leave_out: A folder that is not entered, and whose files are not found either when they are named.
+        on_left_out: Called with that folder, or a named file in it, where it is met.
 
     Returns:
         The pictures one by one: the file given, or the folder given joined with what lies in it.
@@ -53,12 +55,12 @@ def find_pictures(
     for path in given:
         if _is_missing(path):
             raise MissingFileError(f"Expected a picture or a folder, got {path}, which does not exist.")
-    return _Walk(_is_wanted, on_error, leave_out).through(given)
+    return _Walk(_is_wanted, on_error, leave_out, on_left_out).through(given)
 
 
 def count_other_files(folders: Iterable[Path]) -> Counter[str]:
     """How many files that are no pictures lie in folders, by their endings in lower case, as in ".txt"."""
-    walk = _Walk(lambda entry: _is_folder(entry) or not _is_wanted(entry), lambda error: None, None)
+    walk = _Walk(lambda entry: _is_folder(entry) or not _is_wanted(entry), lambda error: None)
     return Counter(path.suffix.lower() for path in walk.through([path for path in folders if path.is_dir()]))
 
 
@@ -69,9 +71,10 @@ class _Walk:
         self,
         is_wanted: Callable[[os.DirEntry[str]], bool],
         on_error: Callable[[OSError], None],
-        leave_out: Path | None,
+        leave_out: Path | None = None,
+        on_left_out: Callable[[Path], None] = lambda path: None,
     ) -> None:
-        self._is_wanted, self._on_error = is_wanted, on_error
+        self._is_wanted, self._on_error, self._on_left_out = is_wanted, on_error, on_left_out
         self._listed: set[_FolderId] = set()
         self._named: set[tuple[_FolderId | str, str]] = set()  # files given outright
         self._left_out = None
@@ -91,7 +94,9 @@ class _Walk:
                 folder = str(path.parent)
             name = os.path.normcase(path.name)
             was_found = folder in self._listed and _looks_like_picture(path.name) and _may_be_read(path)
-            if folder != self._left_out and not was_found and (folder, name) not in self._named:
+            if folder == self._left_out:
+                self._on_left_out(path)
+            elif not was_found and (folder, name) not in self._named:
                 self._named.add((folder, name))
                 yield path
 
@@ -105,7 +110,10 @@ class _Walk:
                 continue
             try:
                 folder = _identify(path)
-                if folder in self._listed or folder == self._left_out:
+                if folder == self._left_out:
+                    self._on_left_out(path)
+                    continue
+                if folder in self._listed:
                     continue
                 with os.scandir(path) as entries:
                     found = [(entry.name, _is_folder(entry)) for entry in entries if self._is_wanted(entry)]

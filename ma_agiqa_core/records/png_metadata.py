@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..atomic_write import atomic_write
 from ..errors import MaAgiqaError
-from ..ranking import RankedPicture, order_by_score
+from ..ranking import order
 from ..scorers.scorer import ScorerInfo
 
 CHUNK = "ma_agiqa"
@@ -77,8 +77,7 @@ def metadata_of_scores(scores: Sequence[float], info: ScorerInfo | None = None) 
     Returns:
         In input order; None for a picture whose score is not finite.
     """
-    ranking = order_by_score(RankedPicture(index, score, None, None) for index, score in enumerate(scores))
-    place = {picture.index: place for place, picture in enumerate(ranking.kept, start=1)}
+    place = {index: place for place, index in enumerate(order(scores), start=1)}
     return [
         PictureMetadata(
             score=score,

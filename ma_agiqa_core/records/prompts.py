@@ -1,13 +1,17 @@
 """Reading `--prompts FILE`: which prompt each picture was made from, or which prompts to make pictures from."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
 from ..errors import MaAgiqaError
-from .formats import path_key
+from .csv_cells import cell_text
+from .formats import COLUMNS, path_from_text, path_key, path_text
 from .tables import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table, read_text
+
+_ESCAPED_BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")
 
 
 def read_prompts(file: Path) -> dict[str, str]:
@@ -28,11 +32,13 @@ def read_prompts(file: Path) -> dict[str, str]:
     """
     table = read_table(file, "prompts", usual=(".csv", ".jsonl"), text_columns=(*PICTURE_COLUMNS, *PROMPT_COLUMNS))
     paths, prompts = _column(table, "path", PICTURE_COLUMNS), _column(table, "prompt", PROMPT_COLUMNS)
+    is_ours = table.columns == COLUMNS and file.suffix.lower() == ".csv"
+    as_written = cell_text if is_ours else str  # other programs' apostrophes mean themselves
     real_folder = cache(os.path.realpath)
     found: dict[str, str] = {}
     rows: dict[str, tuple[int, str]] = {}  # by the one name that a picture has on this machine
     for number, row in zip(table.numbers, table.rows, strict=True):
-        key, prompt = _key(row[paths], table, number), row[prompts]
+        key, prompt = _key(as_written(row[paths]), table, number), as_written(row[prompts])
         first, known = rows.setdefault(_one_name(key, real_folder), (number, prompt))
         if known != prompt:
             raise MaAgiqaError(
@@ -103,13 +109,22 @@ def _key(path: str, table: Table, number: int) -> str:
         raise MaAgiqaError(f"Expected path and prompt in row {number} of {table.path}, got no path.")
     folder = table.path.parent
     try:
-        if "\\" in path and not (folder / path).exists():
+        name = path_from_text(path)  # refuses half a character, which no file is called
+        if "\\" in path and not _is_file(folder, name):
             path = path.replace("\\", "/")
         return path_key(folder / path)
     except ValueError as error:
         raise MaAgiqaError(f"Expected a path in row {number} of {table.path}, got {path!r}: {error}.") from error
 
 
+def _is_file(folder: Path, name: str) -> bool:
+    r"""Whether there is such a file, under this name or with the bytes that `path_text` writes as `\xff`."""
+    written = os.fsencode(name)
+    raw = _ESCAPED_BYTE.sub(lambda escape: bytes.fromhex(escape[1].decode()), written)
+    return any(os.path.lexists(os.path.join(os.fsencode(folder), known)) for known in (written, raw))  # noqa: PTH118
+
+
 def _one_name(key: str, real_folder: Callable[[str], str]) -> str:
     folder, name = os.path.split(key)
-    return os.path.normcase(os.path.join(real_folder(folder), name))  # noqa: PTH118 - keys are text
+    real = path_text(real_folder(path_from_text(folder)))
+    return os.path.normcase(os.path.join(real, name))  # noqa: PTH118 - keys are text

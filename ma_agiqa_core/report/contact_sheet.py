@@ -16,8 +16,8 @@ import PIL.ImageFont
 
 from ..errors import MaAgiqaError
 from ..pictures.inputs import PictureError, PictureInput, as_picture_list, decode
-from ..ranking import RankedPicture, order_by_score
-from .decimals import decimals_for
+from ..ranking import order_by_score
+from .names import better_than, decimals_of
 
 MOST_SHOWN = 400  # of more, the best half and the last half
 SHEET_WIDTH, SHEET_HEIGHT = 2048, 16384  # what thumbnails are made to fit into, down to the smallest
@@ -57,7 +57,7 @@ def contact_sheet(
     percentiles = [None] * len(pictures) if percentiles is None else percentiles
     _check(len(pictures), len(scores), len(percentiles), columns)
     places = _places(scores, percentiles)
-    decimals = _decimals(scores) if decimals is None else decimals
+    decimals = decimals_of(scores) if decimals is None else decimals
     shown = len(places) if len(places) <= MOST_SHOWN else math.ceil(MOST_SHOWN / 2)
     last = places[max(shown, len(places) - MOST_SHOWN // 2) :]
     note = f"The best {shown} and the last {len(last)} of {len(places)} pictures" if last else ""
@@ -101,7 +101,7 @@ def captioned_pictures(
     pictures = as_picture_list(images)
     percentiles = [None] * len(pictures) if percentiles is None else percentiles
     _check(len(pictures), len(scores), len(percentiles), 0)
-    decimals = _decimals(scores)
+    decimals = decimals_of(scores)
     thumbnails = [_thumbnail(picture, index, side) for index, picture in enumerate(pictures)]
     largest = max(max(thumbnail.size) for thumbnail in thumbnails)
     edge = max(3, largest // 100)
@@ -112,11 +112,6 @@ def captioned_pictures(
         cell.draw(canvas, edge, edge + cell.thumbnail.height, cell.width)
         drawn[place.index] = canvas
     return [drawn[index] for index in range(len(pictures))]
-
-
-def _decimals(scores: Sequence[float]) -> int:
-    finite = [score for score in scores if math.isfinite(score)]
-    return decimals_for(max(finite) - min(finite) if finite else 0)
 
 
 @dataclass(frozen=True)
@@ -139,12 +134,9 @@ def _check(pictures: int, scores: int, percentiles: int, columns: int) -> None:
 
 
 def _places(scores: Sequence[float], percentiles: Sequence[float | None]) -> list[_Place]:
-    ranking = order_by_score(
-        RankedPicture(index, score, percentile, None)
-        for index, (score, percentile) in enumerate(zip(scores, percentiles, strict=True))
-    )
-    ranked = [*enumerate(ranking.kept, start=1), *((None, picture) for picture in ranking.failed)]
-    return [_Place(rank, picture.index, picture.score, picture.percentile) for rank, picture in ranked]
+    ranking = order_by_score(range(len(scores)), scores)
+    ranks = [*enumerate(ranking.kept, start=1), *((None, index) for index in ranking.failed)]
+    return [_Place(rank, index, scores[index], percentiles[index]) for rank, index in ranks]
 
 
 def _columns(count: int, cell_aspect: float) -> int:
@@ -196,9 +188,8 @@ class _Cell:
         if self.place.rank is None:
             return (f"picture {self.place.index}", "not scored")
         score = f"#{self.place.rank}   {self.place.score:.{self.decimals}f}"
-        # Rounded down: 99.9 is not yet "better than 100 %".
-        percentile = self.place.percentile
-        return (score, "" if percentile is None else f"better than {math.floor(percentile)} %")
+        share = better_than(self.place.percentile)
+        return (score, "" if share is None else f"better than {share} %")
 
     @property
     def width(self) -> int:

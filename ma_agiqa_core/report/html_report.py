@@ -11,6 +11,7 @@ import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -20,38 +21,16 @@ from markupsafe import Markup
 
 from ..atomic_write import atomic_write
 from ..errors import MaAgiqaError
-from .decimals import decimals_for
+from ..records.formats import Record, path_from_text
 from .histogram import make_histogram
-from .names import file_link, name_within, readable, shared_folder
+from .names import better_than, decimals_for, file_link, name_within, readable, shared_folder
 from .thumbnails import Thumbnail, make_thumbnails
 
 if TYPE_CHECKING:
+    from ..ranking import Ranking
     from ..scorers.scorer import ScorerInfo
 
 MODEL_FACTS = ("name", "revision", "low", "high", "trained_on", "description", "relative")
-
-
-@dataclass(frozen=True, slots=True)
-class ReportEntry:
-    """One picture of the report.
-
-    Attributes:
-        path: the file, absolute or relative to the working directory.
-        score: higher is better; None where scoring failed.
-        percentile: 0..100, or None where the model has no percentiles.
-        width: pixels, 0 if unknown.
-        height: pixels, 0 if unknown.
-        kept: None where no selection was made.
-        error: why there is no score.
-    """
-
-    path: str
-    score: float | None
-    percentile: float | None
-    width: int
-    height: int
-    kept: bool | None
-    error: str | None
 
 
 @dataclass(frozen=True)
@@ -73,7 +52,7 @@ class Card:
 
 def write_report(
     out: Path,
-    entries: Iterable[ReportEntry],
+    pictures: "Iterable[Record] | Ranking[Record]",
     *,
     model: "Mapping[str, Any] | ScorerInfo",
     threshold: float | None = None,
@@ -83,24 +62,36 @@ def write_report(
     """Write one self-contained HTML file, replacing `out` only when it is complete.
 
     Args:
-        out: the file to write; missing parent folders are made.
-        entries: in any order; read once, and more than `max_pictures` are never held for long.
+        out: The file to write; missing parent folders are made.
+        pictures: A ranking, of which the page shows what is kept and rejected; or records in any order where nothing
+            was selected: they are read once, and more than `max_pictures` are never held for long.
         model: name, revision, low, high, trained_on, description and relative of the scorer.
-        threshold: the score from which pictures were kept, drawn in the histogram.
-        title: the page's heading.
-        max_pictures: beyond that many scored pictures only the best half and the worst half are shown,
+        threshold: The score from which pictures were kept, drawn in the histogram.
+        title: The page's heading.
+        max_pictures: Beyond that many scored pictures only the best half and the worst half are shown,
             and of the failed ones the first so many.
 
     Raises:
         ValueError: `max_pictures` is below 2.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from ma_agiqa_core.records.formats import Record
+        >>> records = [Record("a.png", 71.3, 83.6, 640, 480, "lite@1", None)]
+        >>> facts = {"name": "lite", "revision": "1", "low": 0.0, "high": 100.0}
+        >>> with TemporaryDirectory() as folder:
+        ...     write_report(Path(folder, "report.html"), records, model=facts, title="My pictures")
+        ...     "<h1>My pictures</h1>" in Path(folder, "report.html").read_text(encoding="utf-8")
+        True
     """
     if max_pictures < 2:
         raise MaAgiqaError(f"Expected max_pictures of at least 2, got {max_pictures}.")
     out = Path(out)
-    group = _gather(entries, max_pictures)
+    group = _gather(pictures, max_pictures)
     facts = _model_facts(model)
     decimals = _decimals(facts, group.scores)
-    folder = shared_folder([entry.path for _, entry in group.shown] + [entry.path for entry in group.failed])
+    folder = shared_folder([record.path for record in (*(record for _, _, record in group.shown), *group.failed)])
     context = {
         "title": readable(title),
         "model": facts,
@@ -117,11 +108,11 @@ def write_report(
         "cards": _cards(group, folder, out.parent, decimals),
         "failures": [
             {
-                "name": readable(name_within(entry.path, folder)),
-                "path": readable(entry.path),
-                "error": readable(entry.error or "The scorer gave no finite score."),
+                "name": readable(name_within(record.path, folder)),
+                "path": readable(record.path),
+                "error": readable(record.error or "The scorer gave no finite score."),
             }
-            for entry in group.failed
+            for record in group.failed
         ],
     }
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -131,17 +122,17 @@ def write_report(
 
 @dataclass
 class _Group:
-    """All entries, of which only the ends of the ranking are held.
+    """All pictures, of which only the ends of the ranking are held.
 
     `scores` and `rejected` cover every scored picture, in the order they came.
     """
 
-    shown: list[tuple[int, ReportEntry]] = field(default_factory=list)  # rank from 1, entry; best first
+    shown: list[tuple[int, str, Record]] = field(default_factory=list)  # rank from 1, state, record; best first
     scores: "array[float]" = field(default_factory=lambda: array("d"))
     rejected: bytearray = field(default_factory=bytearray)
     kept_count: int = 0
     rejected_count: int = 0
-    failed: list[ReportEntry] = field(default_factory=list)
+    failed: list[Record] = field(default_factory=list)
     failed_count: int = 0
 
     @property
@@ -154,23 +145,24 @@ class _Group:
 
     @property
     def has_percentiles(self) -> bool:
-        return any(entry.percentile is not None for _, entry in self.shown)
+        return any(record.percentile is not None for _, _, record in self.shown)
 
 
-def _gather(entries: Iterable[ReportEntry], most: int) -> _Group:
+def _gather(pictures: "Iterable[Record] | Ranking[Record]", most: int) -> _Group:
     group = _Group()
-    best_first: list[tuple[float, bool, int, ReportEntry]] = []  # ties: kept first, then as they came
-    for arrival, entry in enumerate(entries):
-        if entry.score is None or not math.isfinite(entry.score):
+    best_first: list[tuple[float, bool, int, str, Record]] = []  # ties: kept first, then as they came
+    for arrival, (state, record) in enumerate(_with_states(pictures)):
+        if record.score is None or not math.isfinite(record.score):
             group.failed_count += 1
             if len(group.failed) < most:
-                group.failed.append(entry)
+                group.failed.append(record)
             continue
-        group.scores.append(entry.score)
-        group.rejected.append(entry.kept is False)
-        group.kept_count += entry.kept is True
-        group.rejected_count += entry.kept is False
-        best_first.append((-entry.score, entry.kept is False, arrival, entry))
+        is_rejected = state == "rejected"
+        group.scores.append(record.score)
+        group.rejected.append(is_rejected)
+        group.kept_count += state == "kept"
+        group.rejected_count += is_rejected
+        best_first.append((-record.score, is_rejected, arrival, state, record))
         if len(best_first) >= 4 * most:  # what lies in the middle now can never return to the ends
             best_first.sort(key=lambda ranked: ranked[:3])
             del best_first[most:-most]
@@ -180,9 +172,19 @@ def _gather(entries: Iterable[ReportEntry], most: int) -> _Group:
         head, tail = best_first[: (most + 1) // 2], best_first[-(most // 2) :]
     else:
         head, tail = best_first, []
-    group.shown = [(1 + i, ranked[3]) for i, ranked in enumerate(head)]
-    group.shown += [(1 + total - len(tail) + i, ranked[3]) for i, ranked in enumerate(tail)]
+    group.shown = [(1 + i, *ranked[3:]) for i, ranked in enumerate(head)]
+    group.shown += [(1 + total - len(tail) + i, *ranked[3:]) for i, ranked in enumerate(tail)]
     return group
+
+
+def _with_states(pictures: "Iterable[Record] | Ranking[Record]") -> Iterator[tuple[str, Record]]:
+    from ..ranking import Ranking  # imports torch
+
+    if not isinstance(pictures, Ranking):
+        yield from zip(repeat("scored"), pictures)
+        return
+    for state, records in (("kept", pictures.kept), ("rejected", pictures.rejected), ("failed", pictures.failed)):
+        yield from zip(repeat(state), records)
 
 
 def _model_facts(model: "Mapping[str, Any] | ScorerInfo") -> dict[str, Any]:
@@ -202,20 +204,19 @@ def _model_span(facts: Mapping[str, Any]) -> float:
 
 
 def _cards(group: _Group, folder: str, report_folder: Path, decimals: int) -> Iterator[Card]:
-    thumbnails = make_thumbnails([entry.path for _, entry in group.shown])
-    for (rank, entry), thumbnail in zip(group.shown, thumbnails, strict=True):
+    paths = [path_from_text(record.path) for _, _, record in group.shown]
+    for (rank, state, record), path, thumbnail in zip(group.shown, paths, make_thumbnails(paths), strict=True):
         yield Card(
             rank=rank,
-            state={True: "kept", False: "rejected", None: "scored"}[entry.kept],
-            score=f"{entry.score:.{decimals}f}",
-            sort_score=repr(entry.score),
-            # Rounded down: the best of many is never "better than 100 %".
-            percentile=None if entry.percentile is None else math.floor(entry.percentile),
-            name=readable(name_within(entry.path, folder)),
-            path=readable(entry.path),
-            link=file_link(entry.path, report_folder),
-            width=entry.width,
-            height=entry.height,
+            state=state,
+            score=f"{record.score:.{decimals}f}",
+            sort_score=repr(record.score),
+            percentile=better_than(record.percentile),
+            name=readable(name_within(record.path, folder)),
+            path=readable(record.path),
+            link=file_link(path, report_folder),
+            width=record.width or 0,
+            height=record.height or 0,
             thumbnail=thumbnail,
         )
 

@@ -1,7 +1,8 @@
-"""File names as text a person can read, and as links a browser can follow."""
+"""What a person reads of a picture: its name, its score and percentile; and the link that a browser follows."""
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -39,6 +40,22 @@ def shared_folder(paths: Sequence[str]) -> str:
 def name_within(path: str, folder: str) -> str:
     """The path as seen from `folder`; unchanged when `folder` is ""."""
     return os.path.relpath(path, folder) if folder else path
+
+
+def decimals_for(span: float) -> int:
+    """Decimals that make three digits of a range: 0.713 of 0..1, 3.14 of 1..5, 71.3 of 0..100; 3 without a range."""
+    return min(max(3 - math.ceil(math.log10(span)), 0), 4) if math.isfinite(span) and span > 0 else 3
+
+
+def decimals_of(scores: Iterable[float]) -> int:
+    """`decimals_for` the range of these scores; those that are not finite do not count."""
+    finite = [score for score in scores if math.isfinite(score)]
+    return decimals_for(max(finite) - min(finite) if finite else 0)
+
+
+def better_than(percentile: float | None) -> int | None:
+    """A percentile as whole per cent, rounded down: 99.9 is not yet "better than 100 %"."""
+    return None if percentile is None else math.floor(percentile)
 
 
 def _holds_surrogates(text: str) -> bool:

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from ..ranking import RankedPicture, order_by_score
+from ..ranking import order_by_score
 from ..scorers.scorer import ScorerInfo
-from .decimals import decimals_for
+from .names import better_than, decimals_of
 
 _MEANING = {True: "scores compare these pictures with each other", False: "higher is better"}
 
@@ -18,17 +18,13 @@ def score_table(info: ScorerInfo, scores: Sequence[float]) -> str:
         scores: One per picture; NaN stands last.
     """
     percentiles = [None if info.relative else info.percentile(score) for score in scores]
-    ranking = order_by_score(
-        RankedPicture(index, score, percentile, None)
-        for index, (score, percentile) in enumerate(zip(scores, percentiles, strict=True))
-    )
-    finite = [score for score in scores if math.isfinite(score)]
-    decimals = decimals_for(max(finite) - min(finite) if finite else 0)
+    ranking = order_by_score(range(len(scores)), scores)
+    decimals = decimals_of(scores)
     rows = [("rank", "picture", "score", "better than" if any(p is not None for p in percentiles) else "")]
-    for rank, picture in enumerate(ranking.kept, start=1):
-        share = "" if picture.percentile is None else f"{math.floor(picture.percentile)} %"
-        rows.append((str(rank), str(picture.index), f"{picture.score:.{decimals}f}", share))
-    rows += [("-", str(picture.index), "none", "") for picture in ranking.failed]
+    for rank, index in enumerate(ranking.kept, start=1):
+        share = better_than(percentiles[index])
+        rows.append((str(rank), str(index), f"{scores[index]:.{decimals}f}", "" if share is None else f"{share} %"))
+    rows += [("-", str(index), "none", "") for index in ranking.failed]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.rjust, row, widths)).rstrip() for row in rows]
     return "\n".join([f"{info.name} ({_range(info)}{_MEANING[info.relative]})", *lines])

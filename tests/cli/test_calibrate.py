@@ -149,7 +149,7 @@ def test_an_interruption_keeps_what_is_done(command, monkeypatch, finished, writ
     monkeypatch.setattr(calibration.Calibration, "_add", interrupted)
     code, out, err = command("--out", "interrupted.json")
     assert (code, out) == (cli.INTERRUPTED, "")
-    assert f"Ended early: {finished} of 2 prompts are done." in err
+    assert f"{finished} of 2 prompts are done." in err
     assert [path.name for path in Path().glob("*.json")] == written
     if written:
         assert json.loads(Path("interrupted.json").read_text())["prompts"] == ["a red cube"]

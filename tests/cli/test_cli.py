@@ -1,7 +1,9 @@
 """The commands as their users meet them: what is printed, written, copied and refused."""
 
 import json
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, astuple
 from pathlib import Path
@@ -203,7 +205,7 @@ def test_rank_copies_the_best_and_leaves_the_sources(folder: Path, run: Any, mak
     copies = {path.name: path.read_bytes() for path in (folder / "new" / "best").iterdir()}
     best, second = before[folder / "photos" / "sub" / "b.png"], before[folder / "photos" / "b.png"]
     assert copies == {"b.png": best, "b (2).png": second}
-    assert "2 of them were there already" in err
+    assert "2 of which were already there" in err
 
 
 def test_copies_do_not_compete_with_their_originals(folder: Path, run: Any) -> None:
@@ -216,7 +218,7 @@ def test_copies_do_not_compete_with_their_originals(folder: Path, run: Any) -> N
     assert "left out the pictures in photos/best (2): that is where copies go" in err
     assert len(list((folder / "photos" / "best").iterdir())) == 2
     _, _, err = run("rank", "photos", "--top", 1, "--copy-best", "photos/best")
-    assert "Copied to photos/best: 1, 1 of them were there already; 1 others have been there before" in err
+    assert "Copied to photos/best: 1, 1 of which were already there; 1 other files were already there" in err
     code, _, err = run("rank", "photos/best", "--copy-best", "photos/best")
     assert code == 2
     assert "Expected pictures outside of photos/best, got photos/best. Copy into another folder." in err
@@ -277,23 +279,43 @@ def test_resumed_report_shows_the_whole_output(folder: Path, run: Any) -> None:
     assert all(name in page for name in ("a.png", "b.png", "c.png", "broken.png"))
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["score", "photos", "--out", "scores.csv", "--resume"],
+        ["rank", "photos"],
+        ["rank", "photos", "--top", "1", "--copy-best", "photos/best"],
+    ],
+    ids=" ".join,
+)
+def test_every_folder_is_listed_once(folder: Path, run: Any, monkeypatch: Any, command: list[str]) -> None:
+    run(*command)  # so that there is something to resume, or to leave out
+    scandir, listed = os.scandir, Counter[str]()
+
+    def counting(path: Any) -> Any:
+        listed[Path(path).name] += 1
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counting)
+    run(*command)
+    assert listed["photos"] == listed["sub"] == 1
+    assert set(listed.values()) == {1}
+
+
 def test_rank_report_marks_kept_and_rejected(folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from ma_agiqa_core import report
 
     written: list[Any] = []
-    monkeypatch.setattr(report, "write_report", lambda out, entries, **rest: written.append((list(entries), rest)))
+    monkeypatch.setattr(report, "write_report", lambda out, pictures, **rest: written.append((pictures, rest)))
     run("rank", "photos", "--min-score", 0.3, "--report", "report.html")
     run("rank", "photos", "--report", "report.html")
 
-    entries, rest = written[0]
-    assert {Path(entry.path).name: entry.kept for entry in entries} == {
-        "b.png": True,
-        "c.png": True,
-        "a.png": False,
-        "broken.png": None,
-    }
+    ranking, rest = written[0]
+    states = ("kept", "rejected", "failed")
+    names = {state: {Path(record.path).name for record in getattr(ranking, state)} for state in states}
+    assert names == {"kept": {"b.png", "c.png"}, "rejected": {"a.png"}, "failed": {"broken.png"}}
     assert rest["threshold"] == 0.3
-    assert {entry.kept for entry in written[1][0]} == {None}
+    assert {Path(record.path).name for record in written[1][0]} == {"a.png", "b.png", "c.png", "broken.png"}
 
 
 def test_demo_ranks_what_the_package_carries(

@@ -76,7 +76,7 @@ def test_what_is_not_measured_or_has_no_interval_is_said(run: Run, labelled: Pat
     code, out, err = run("evaluate", *arguments(labelled), "--score-column", "alignment=brightness", "--resamples", 0)
     assert code == 0
     assert "In brackets" not in out
-    assert "measured: quality; evaluate alignment by a command of its own" in err
+    assert "evaluating quality; evaluate alignment" in err
 
 
 def test_sets_of_one_name_are_told_apart(run: Run, labelled: Path) -> None:
@@ -97,7 +97,7 @@ def test_several_sets_each_have_their_figures(run: Run, labelled: Path) -> None:
     assert (code, first["data"], second["data"]) == (0, "labels", "other")
     assert second["overall"]["srcc"] is None
     assert second["overall"]["undefined"] == "all 10 labels are 3: correlation is undefined"
-    assert "pictures beside other without a score, which are left out: 14" in err
+    assert "other: 14 pictures without a score" in err
     code, out, _ = run("evaluate", *both)
     assert (code, out.count("\nall ")) == (0, 2)
     assert "nan" not in out.lower()
@@ -110,7 +110,7 @@ def test_a_part_is_measured_alone(run: Run, labelled: Path) -> None:
     code, out, _ = run("evaluate", *arguments(labelled), "--split", "generator:b", "--json")
     assert json.loads(out)["overall"]["n"] == 12
     code, _, err = run("evaluate", *arguments(labelled), "--split", "50/50/0")
-    assert (code, "got none by --split 50/50/0" in err) == (2, True)
+    assert (code, "got none with --split 50/50/0" in err) == (2, True)
 
 
 def test_a_broken_picture_is_left_out_and_said(run: Run, labelled: Path) -> None:
@@ -144,7 +144,7 @@ def test_prompts_come_from_the_table_or_a_file(run: Run, labelled: Path) -> None
         (["--row", "latex", "--json"], "Expected --row or --json, got both"),
         (["--plot", "scatter.jpg"], "ending in .png or .svg or .pdf, got scatter.jpg"),
         (["--plot", "nowhere/scatter.png"], "Expected an existing folder for scatter.png, got nowhere"),
-        (["--labels", "other.csv"], "Expected --images for each of 2 --labels, got 1"),
+        (["--labels", "other.csv"], "Expected one --images per --labels, got 1 for 2"),
         (["--score-column", "alignment=mos"], "got 'mos' and 'mos' for"),
         (["--dataset", "imagenet"], "got 'imagenet'"),
         (["--generator-column", "maker"], "maker"),

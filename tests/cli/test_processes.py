@@ -131,7 +131,7 @@ def test_interrupt_ends_within_a_second_and_keeps_what_was_written(
     assert time.monotonic() - pressed < 2
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert f"Interrupted: 4 of 12 pictures are done. They are in {out}; go on with --resume." in err
+    assert f"Interrupted: 4 of 12 pictures are done. They are in {out}; continue with --resume." in err
     assert [Path(record.path).name for record in read_records(out)] == [
         "00.png",
         "01.png",

@@ -32,7 +32,7 @@ def test_extract_then_score_without_the_language_model(command, checkpoint, owl_
     code, out, err = command("extract", "photos", "--semantic", owl_folder, "--cache", "cache", "--device", "cpu")
     assert (code, out) == (cli.SOME_FAILED, "")
     assert "broken.png: not a picture" in err
-    assert "3 of 4 pictures have their vectors; 1 failed.\nVectors: cache" in err
+    assert "3 of 4 pictures have semantic vectors; 1 failed.\nVectors: cache" in err
     assert len([path for path in Path("cache").rglob("*") if path.is_file()]) == 6
     monkeypatch.setattr(PublishedMplugOwl2, "from_folder", None)
     options = ("--model", checkpoint, "--semantic", owl_folder, "--cache", "cache", "--device", "cpu")

@@ -87,7 +87,7 @@ def test_without_validation_the_last_epoch_is_taken_and_said(
     code, out, _ = command("train", *arguments, "--out", tmp_path / "run")
 
     assert code == 0
-    assert "The last of 2 epochs: SRCC and PLCC of validation are undefined." in out
+    assert "Last of 2 epochs: validation SRCC and PLCC are undefined." in out
     written = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert (written["best_epoch"], written["val"]["n"]) == (2, 0)
     assert written["chosen_by"] == "the last epoch, since SRCC and PLCC of validation are undefined"

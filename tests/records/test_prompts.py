@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ma_agiqa_core import MaAgiqaError
-from ma_agiqa_core.records.formats import path_key
+from ma_agiqa_core.records.formats import CSV_HEADER, Record, csv_line, path_key
 from ma_agiqa_core.records.prompts import missing_prompts, read_prompt_lines, read_prompts
 
 
@@ -145,6 +145,15 @@ def test_a_prompt_of_a_megabyte_and_half_a_character_are_read(tmp_path: Path) ->
     assert read_prompts(tmp_path / "p.csv") == {str(tmp_path / "a.png"): long}
     (tmp_path / "p.jsonl").write_text('{"path": "a.png", "prompt": "cut \\ud83d"}')
     assert read_prompts(tmp_path / "p.jsonl") == {str(tmp_path / "a.png"): "cut \ud83d"}
+
+
+def test_only_our_own_csv_has_an_apostrophe_before_formulas(tmp_path: Path) -> None:
+    record = Record(str(Path("-a.png")), 1.0, None, 8, 8, "lite@1", None, prompt="=cat", modified=None, digest=None)
+    (tmp_path / "ours.csv").write_bytes(CSV_HEADER + csv_line(record))
+    assert b"'-a.png" in (tmp_path / "ours.csv").read_bytes()
+    assert read_prompts(tmp_path / "ours.csv") == {str(tmp_path / "-a.png"): "=cat"}
+    (tmp_path / "theirs.csv").write_text("path,prompt\n'a.png,'twas a cat\n")
+    assert read_prompts(tmp_path / "theirs.csv") == {str(tmp_path / "'a.png"): "'twas a cat"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there both are separators")

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ma_agiqa_core.report import ReportEntry, write_report
+from ma_agiqa_core.ranking import Ranking
+from ma_agiqa_core.records.formats import Record
+from ma_agiqa_core.report import write_report
 from ma_agiqa_core.report.histogram import make_histogram
 from ma_agiqa_core.report.names import file_link, name_within, readable, shared_folder
 from ma_agiqa_core.report.thumbnails import make_thumbnail, make_thumbnails, preview_size
@@ -38,15 +40,10 @@ def save_picture(path: Path, size: tuple[int, int] = (40, 30)) -> str:
     return str(path)
 
 
-def entry(
-    path: str | Path,
-    score: float | None,
-    *,
-    kept: bool | None = None,
-    percentile: float | None = None,
-    error: str | None = None,
-) -> ReportEntry:
-    return ReportEntry(str(path), score, percentile, 40, 30, kept, error)
+def record(
+    path: str | Path, score: float | None, *, percentile: float | None = None, error: str | None = None
+) -> Record:
+    return Record(str(path), score, percentile, 40, 30, "lite@1", error)
 
 
 class Page(HTMLParser):
@@ -73,33 +70,30 @@ class Page(HTMLParser):
         return [attrs for attrs in self.all("li") if (attrs.get("class") or "").startswith("card")]
 
 
-def report(folder: Path, entries: Iterable[ReportEntry], model: Any = MODEL, **options: Any) -> Page:
+def report(folder: Path, pictures: Iterable[Record] | Ranking[Record], model: Any = MODEL, **options: Any) -> Page:
     out = folder / "report.html"
-    write_report(out, entries, model=model, **options)
+    write_report(out, pictures, model=model, **options)
     return Page(out)
 
 
-def test_entries_in_any_order_are_ranked_best_first(tmp_path):
+def test_records_in_any_order_are_ranked_best_first(tmp_path):
     path = save_picture(tmp_path / "a.png")
-    page = report(tmp_path, [entry(path, score) for score in (20.0, 90.0, 55.5)])
+    page = report(tmp_path, [record(path, score) for score in (20.0, 90.0, 55.5)])
     assert [card["data-score"] for card in page.cards] == ["90.0", "55.5", "20.0"]
     assert [card["data-rank"] for card in page.cards] == ["1", "2", "3"]
 
 
 def test_ties_put_kept_before_rejected_and_otherwise_keep_their_order(tmp_path):
-    names = ["d.png", "b.png", "c.png", "a.png"]
-    kept = [False, True, False, True]
-    page = report(
-        tmp_path,
-        [entry(save_picture(tmp_path / n), 50.0, kept=k) for n, k in zip(names, kept, strict=True)],
-    )
+    b, a, d, c = (record(save_picture(tmp_path / f"{name}.png"), 50.0) for name in "badc")
+    page = report(tmp_path, Ranking(kept=(b, a), rejected=(d, c), failed=()))
     assert [Path(card["data-path"] or "").name for card in page.cards] == ["b.png", "a.png", "d.png", "c.png"]
 
 
 def test_the_header_says_what_made_the_scores_and_counts_everything(tmp_path):
     path = save_picture(tmp_path / "a.png")
-    entries = [entry(path, 80.0, kept=True)] * 3 + [entry(path, 20.0, kept=False)] * 2
-    page = report(tmp_path, [*entries, entry("gone.png", None, error="file is empty")], threshold=50.0)
+    kept, rejected = (record(path, 80.0),) * 3, (record(path, 20.0),) * 2
+    failed = (record("gone.png", None, error="file is empty"),)
+    page = report(tmp_path, Ranking(kept, rejected, failed), threshold=50.0)
     text = " ".join(page.text.split())
     assert "lite@1" in text
     assert "It is not MA-AGIQA." in text
@@ -111,7 +105,7 @@ def test_the_header_says_what_made_the_scores_and_counts_everything(tmp_path):
 
 def test_percentiles_are_rounded_down_and_left_out_when_unknown(tmp_path):
     path = save_picture(tmp_path / "a.png")
-    page = report(tmp_path, [entry(path, 2.0, percentile=99.97), entry(path, 1.0, percentile=None)])
+    page = report(tmp_path, [record(path, 2.0, percentile=99.97), record(path, 1.0, percentile=None)])
     assert re.findall(r"better than (\d+)\xa0%", page.text) == ["99"]
 
 
@@ -121,7 +115,7 @@ def test_percentiles_are_rounded_down_and_left_out_when_unknown(tmp_path):
 )
 def test_scores_show_three_digits_of_the_models_range(tmp_path, low, high, shown):
     path = save_picture(tmp_path / "a.png")
-    page = report(tmp_path, [entry(path, 0.714159)], model={**MODEL, "low": low, "high": high})
+    page = report(tmp_path, [record(path, 0.714159)], model={**MODEL, "low": low, "high": high})
     assert f"Score {shown} " in " ".join(page.text.split())
 
 
@@ -130,15 +124,15 @@ def test_a_scorer_info_object_describes_the_model_as_well(tmp_path):
         name, revision, low, high, relative = "clip", "r7", 0.0, 1.0, True
         trained_on, description = "pairs", ""
 
-    page = report(tmp_path, [entry(save_picture(tmp_path / "a.png"), 0.5)], model=Info())
+    page = report(tmp_path, [record(save_picture(tmp_path / "a.png"), 0.5)], model=Info())
     assert "clip@r7" in page.text
     assert "compare the pictures of this group" in page.text
 
 
 def test_foreign_text_is_escaped_wherever_it_appears(tmp_path):
     nasty = """</script></style><img src=x onerror=alert(1)>"'&"""
-    entries = [entry(nasty, 3.0), entry(tmp_path / "b.png", None, error=nasty)]
-    page = report(tmp_path, entries, model=dict.fromkeys(MODEL, nasty) | {"low": 0, "high": 9}, title=nasty)
+    records = [record(nasty, 3.0), record(tmp_path / "b.png", None, error=nasty)]
+    page = report(tmp_path, records, model=dict.fromkeys(MODEL, nasty) | {"low": 0, "high": 9}, title=nasty)
     assert not any("onerror" in attrs for _, attrs in page.tags)
     assert len(page.all("script")) == 1
     assert page.source.count("</script>") == 1
@@ -150,14 +144,14 @@ def test_foreign_text_is_escaped_wherever_it_appears(tmp_path):
 def test_unusual_file_names_are_shown_and_linked(tmp_path, name):
     if sys.platform == "win32" and set(name) & set('"?'):
         pytest.skip("Windows has no such file name")
-    page = report(tmp_path, [entry(save_picture(tmp_path / name), 1.0)])
+    page = report(tmp_path, [record(save_picture(tmp_path / name), 1.0)])
     assert page.cards[0]["data-path"] == str(tmp_path / name)
     assert page.all("img")[0]["src"]
     assert tmp_path.joinpath(unquote(page.cards[0]["data-link"] or "")).exists()
 
 
 def test_the_policy_names_the_only_script_and_style_by_hash(tmp_path):
-    page = report(tmp_path, [entry(save_picture(tmp_path / "a.png"), 1.0)])
+    page = report(tmp_path, [record(save_picture(tmp_path / "a.png"), 1.0)])
     policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     assert "default-src 'none'" in policy
@@ -170,7 +164,7 @@ def test_the_policy_names_the_only_script_and_style_by_hash(tmp_path):
 
 
 def test_nothing_points_outside_the_file(tmp_path):
-    page = report(tmp_path, [entry(save_picture(tmp_path / "a.png"), 1.0)])
+    page = report(tmp_path, [record(save_picture(tmp_path / "a.png"), 1.0)])
     for _, attrs in page.tags:
         assert not {"style", "srcset"} & set(attrs)
         for key in {"src", "href"} & set(attrs):
@@ -180,19 +174,19 @@ def test_nothing_points_outside_the_file(tmp_path):
 
 
 def test_failed_pictures_are_listed_with_their_reason(tmp_path):
-    entries = [
-        entry(tmp_path / "a.png", None, error="file is empty"),
-        entry(tmp_path / "b.png", math.nan),
-        entry(tmp_path / "c.png", math.inf),
+    records = [
+        record(tmp_path / "a.png", None, error="file is empty"),
+        record(tmp_path / "b.png", math.nan),
+        record(tmp_path / "c.png", math.inf),
     ]
-    page = report(tmp_path, entries)
+    page = report(tmp_path, records)
     assert page.cards == []
     assert "file is empty" in page.text
     assert page.text.count("The scorer gave no finite score.") == 2
 
 
 def test_a_picture_that_vanished_keeps_its_score_and_says_why_it_is_missing(tmp_path):
-    page = report(tmp_path, [entry(tmp_path / "gone.png", 7.0)])
+    page = report(tmp_path, [record(tmp_path / "gone.png", 7.0)])
     assert len(page.cards) == 1
     assert "No preview: no such file" in page.text
     assert page.all("img") == []
@@ -206,7 +200,8 @@ def test_more_pictures_than_allowed_show_both_ends_with_true_ranks(tmp_path):
     path = save_picture(tmp_path / "a.png")
     scores = [float(i) for i in range(1000)]
     random.Random(0).shuffle(scores)
-    page = report(tmp_path, (entry(path, score, kept=score >= 500) for score in scores), max_pictures=7)
+    kept, rejected = (tuple(record(path, s) for s in scores if (s >= 500) is is_good) for is_good in (True, False))
+    page = report(tmp_path, Ranking(kept, rejected, ()), max_pictures=7)
     assert [card["data-score"] for card in page.cards] == [
         "999.0",
         "998.0",
@@ -222,7 +217,7 @@ def test_more_pictures_than_allowed_show_both_ends_with_true_ranks(tmp_path):
 
 
 def test_failed_pictures_beyond_the_limit_are_counted(tmp_path):
-    page = report(tmp_path, [entry(f"{i}.png", None, error="broken") for i in range(9)], max_pictures=4)
+    page = report(tmp_path, [record(f"{i}.png", None, error="broken") for i in range(9)], max_pictures=4)
     assert page.text.count("broken") == 4
     assert "and 5 more." in page.text
 
@@ -236,12 +231,12 @@ def test_a_failed_run_leaves_the_old_report_and_no_partial_file(tmp_path):
     out = tmp_path / "report.html"
     out.write_text("old")
 
-    def broken_entries():
-        yield entry("a.png", 1.0)
+    def broken_records():
+        yield record("a.png", 1.0)
         raise RuntimeError("interrupted")
 
     with pytest.raises(RuntimeError, match="interrupted"):
-        write_report(out, broken_entries(), model=MODEL)
+        write_report(out, broken_records(), model=MODEL)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert out.read_text() == "old"
 

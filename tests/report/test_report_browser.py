@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ma_agiqa_core.report import ReportEntry, write_report
+from ma_agiqa_core.ranking import Ranking, order_by_score
+from ma_agiqa_core.records.formats import Record
+from ma_agiqa_core.report import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")
@@ -37,6 +39,18 @@ PICTURES = [
 BY_SCORE = ["Ærø 日本.png", "bird.png", "cat 10.png", "cat 9.png", "fox.png", "$(dog) & 'co'.png"]
 
 
+def record(
+    path: Path | str, score: float | None, width: int = 0, height: int = 0, *, error: str | None = None
+) -> Record:
+    return Record(str(path), score, None if error else score, width, height, "lite@1", error)
+
+
+def ranked(records: list[Record], min_score: float) -> Ranking[Record]:
+    return order_by_score(
+        records, [math.nan if record.score is None else record.score for record in records], min_score=min_score
+    )
+
+
 @pytest.fixture(scope="module")
 def browser(chromium_tools: ModuleType) -> Iterator[Any]:
     with chromium_tools.browser() as browser:
@@ -46,12 +60,12 @@ def browser(chromium_tools: ModuleType) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    entries = []
+    records = []
     for i, (name, score, side) in enumerate(PICTURES):
         Image.new("RGB", (side, side), (40 * i, 80, 160)).save(folder / name)
-        entries.append(ReportEntry(str(folder / name), score, score, side, side, score >= 50, None))
-    entries.append(ReportEntry(str(folder / "cat broken.png"), math.nan, None, 0, 0, None, "file is empty"))
-    write_report(folder / "report.html", entries, model=MODEL, threshold=50.0)
+        records.append(record(folder / name, score, side, side))
+    records.append(record(folder / "cat broken.png", math.nan, error="file is empty"))
+    write_report(folder / "report.html", ranked(records, 50.0), model=MODEL, threshold=50.0)
     return folder / "report.html"
 
 
@@ -218,11 +232,13 @@ def test_readable_without_scripts(browser, report_file):
 
 def test_foreign_markup_runs_nothing(browser, tmp_path):
     name = "<img src=x onerror=document.title='owned'>.png"
-    entries = [
-        ReportEntry(name, 5.0, None, 1, 1, True, None),
-        ReportEntry("</script><script>document.title='owned'</script>", None, None, 0, 0, None, name),
+    records = [
+        record(name, 5.0, 1, 1),
+        record("</script><script>document.title='owned'</script>", None, error=name),
     ]
-    write_report(tmp_path / "r.html", entries, model={**MODEL, "description": name}, title="</title>" + name)
+    write_report(
+        tmp_path / "r.html", ranked(records, 5.0), model={**MODEL, "description": name}, title="</title>" + name
+    )
     with browser.new_page() as page:
         page.goto((tmp_path / "r.html").as_uri())
         page.locator(".card button").click()
@@ -232,8 +248,8 @@ def test_foreign_markup_runs_nothing(browser, tmp_path):
 
 def test_two_thousand_pictures_filter_and_sort_in_time(browser, tmp_path):
     Image.new("RGB", (64, 48), "teal").save(tmp_path / "a.png")
-    entries = [ReportEntry(str(tmp_path / "a.png"), i / 20, i / 20, 64, 48, i > 900, None) for i in range(2000)]
-    write_report(tmp_path / "r.html", entries, model=MODEL)
+    records = [record(tmp_path / "a.png", i / 20, 64, 48) for i in range(2000)]
+    write_report(tmp_path / "r.html", ranked(records, 900.5 / 20), model=MODEL)
     with browser.new_page() as page:
         page.goto((tmp_path / "r.html").as_uri())
         assert page.locator("#shown").text_content() == "Showing 2,000 of 2,000 pictures"

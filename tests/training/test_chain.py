@@ -46,7 +46,7 @@ def test_from_vectors_to_a_student(
     semantic: list[object] = ["--semantic", owl_folder, "--cache", "vectors", "--device", "cpu"]
 
     code, _, err = run("extract", pictures, *semantic)
-    assert (code, "80 of 80 pictures have their vectors" in err) == (0, True)
+    assert (code, "80 of 80 pictures have semantic vectors" in err) == (0, True)
 
     def refuse(model: LazyModel) -> None:
         raise AssertionError("the language model was asked again")

@@ -118,12 +118,13 @@ def check_scale(scorer: Scorer, options: Options) -> None:
     Raises:
         ValueError: `min_score` or strategy="sequential" would have no meaning.
     """
-    if not isinstance(scorer, Scorer):
+    info = getattr(scorer, "info", None)
+    if info is None:
         return  # `check_scorers` says so
     if options.min_score is not None:
-        scorer.info.require_scale(f"for min_score={options.min_score}")
+        info.require_scale(f"for min_score={options.min_score}")
     if options.strategy == "sequential" and options.schedule.stages:
-        scorer.info.require_scale("for strategy='sequential'", "Use strategy='batch', or combine='calibrated'.")
+        info.require_scale("for strategy='sequential'", "Use strategy='batch', or combine='calibrated'.")
 
 
 def _try(scorer: Scorer, prompt: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from ...report.decimals import decimals_for
+from ...report.names import decimals_for
 from .figures import CalibrationFigures
 
 FEW_PROMPTS = 20  # below, the intervals are too wide to tell one fraction from the next
