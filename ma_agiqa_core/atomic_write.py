@@ -68,10 +68,10 @@ def check_can_write_in(folder: Path, what: Path | None = None) -> None:
         folder = folder.parent
     if not folder.is_dir():
         raise MaAgiqaError(f"Expected a folder, got {folder} in {what}, which is a file. Name another place.")
-    probe = folder / f".{uuid.uuid4().hex[:8]}.tmp"
+    probe = folder / ".ma-agiqa-probe.tmp"  # always this one, so that what a kill leaves is gone after the next run
     try:  # asking for permissions says little on Windows and on network drives
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process may have been faster
     except OSError as error:
         raise MaAgiqaError(
             f"Expected a place that can be written, got {what}: {folder} says {error.strerror}. Name another."

@@ -1,5 +1,6 @@
 """What commands share: options and arguments, exit codes, and the list of pictures made before a scorer is loaded."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -143,7 +144,16 @@ def list_pictures(paths: Sequence[Path], leave_out: Path | None = None) -> tuple
 
     unlisted: list[OSError] = []
     met: list[Path] = []
-    pictures = list(find_pictures(paths, on_error=unlisted.append, leave_out=leave_out, on_left_out=met.append))
+    others: Counter[str] = Counter()  # by ending
+    pictures = list(
+        find_pictures(
+            paths,
+            on_error=unlisted.append,
+            leave_out=leave_out,
+            on_left_out=met.append,
+            on_other=lambda name: others.update([Path(name).suffix.lower()]),
+        )
+    )
     for error in unlisted:
         notice(f"left out {error.filename}: {error.strerror}")
     left_out = sum(1 for _ in find_pictures(met))
@@ -153,7 +163,9 @@ def list_pictures(paths: Sequence[Path], leave_out: Path | None = None) -> tuple
         where = ", ".join(map(str, paths))
         if left_out:
             raise MaAgiqaError(f"Expected pictures outside of {leave_out}, got {where}. Copy into another folder.")
-        raise MaAgiqaError(f"Expected pictures in {where}, got {_other_files(paths)}.")
+        raise MaAgiqaError(f"Expected pictures in {where}, got {_in_words(others)}.")
+    if readable := Counter({suffix: count for suffix, count in others.items() if _plug_in_for(suffix)}):
+        notice(f"left out {_in_words(readable)}")
     return pictures, not unlisted
 
 
@@ -165,23 +177,25 @@ def say_missing_prompts(prompts: Mapping[str, str] | None, pictures: Iterable[Pa
         notice(said)
 
 
-def _other_files(paths: Sequence[Path]) -> str:
+def _in_words(files: Counter[str]) -> str:
     """What lies where pictures were expected: at most five kinds, the most frequent first."""
-    from ..pictures.folders import count_other_files
-
-    counts = count_other_files(paths).most_common()
+    counts = files.most_common()
     shown = [f"{count} {suffix or 'without an ending'}{_why_not_read(suffix)}" for suffix, count in counts[:5]]
     if len(counts) > 5:
         shown.append(f"{sum(count for _, count in counts[5:])} others")
     return ", ".join(shown) or "none"
 
 
-def _why_not_read(suffix: str) -> str:
+def _plug_in_for(suffix: str) -> str | None:
+    """The package that would read files of this ending."""
     from ..pictures.plug_ins import PLUG_INS
 
-    for plug_in in PLUG_INS:
-        if suffix in plug_in.suffixes:
-            return f" (to read them: pip install {plug_in.package})"
+    return next((plug_in.package for plug_in in PLUG_INS if suffix in plug_in.suffixes), None)
+
+
+def _why_not_read(suffix: str) -> str:
+    if package := _plug_in_for(suffix):
+        return f" (to read them: pip install {package})"
     return next((f" ({why})" for suffixes, why in NOT_READ.items() if suffix in suffixes.split()), "")
 
 

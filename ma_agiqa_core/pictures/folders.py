@@ -9,7 +9,6 @@ loop end. Two links to one file are two pictures.
 import filecmp
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +34,7 @@ def find_pictures(
     on_error: Callable[[OSError], None] = lambda error: None,
     leave_out: Path | None = None,
     on_left_out: Callable[[Path], None] = lambda path: None,
+    on_other: Callable[[str], None] = lambda name: None,
 ) -> Iterator[Path]:
     """Walks files and folders in the order given, each folder sorted by name.
 
@@ -44,6 +44,7 @@ def find_pictures(
         on_error: Called with the error of a folder that cannot be listed, as in `os.walk`.
         leave_out: A folder that is not entered, and whose files are not found either when they are named.
         on_left_out: Called with that folder, or a named file in it, where it is met.
+        on_other: Called with the name of every file in a folder that is not found.
 
     Returns:
         The pictures one by one: the file given, or the folder given joined with what lies in it.
@@ -55,13 +56,7 @@ def find_pictures(
     for path in given:
         if _is_missing(path):
             raise MissingFileError(f"Expected a picture or a folder, got {path}, which does not exist.")
-    return _Walk(_is_wanted, on_error, leave_out, on_left_out).through(given)
-
-
-def count_other_files(folders: Iterable[Path]) -> Counter[str]:
-    """How many files that are no pictures lie in folders, by their endings in lower case, as in ".txt"."""
-    walk = _Walk(lambda entry: _is_folder(entry) or not _is_wanted(entry), lambda error: None)
-    return Counter(path.suffix.lower() for path in walk.through([path for path in folders if path.is_dir()]))
+    return _Walk(on_error, leave_out, on_left_out, on_other).through(given)
 
 
 class _Walk:
@@ -69,12 +64,12 @@ class _Walk:
 
     def __init__(
         self,
-        is_wanted: Callable[[os.DirEntry[str]], bool],
         on_error: Callable[[OSError], None],
-        leave_out: Path | None = None,
-        on_left_out: Callable[[Path], None] = lambda path: None,
+        leave_out: Path | None,
+        on_left_out: Callable[[Path], None],
+        on_other: Callable[[str], None],
     ) -> None:
-        self._is_wanted, self._on_error, self._on_left_out = is_wanted, on_error, on_left_out
+        self._on_error, self._on_left_out, self._on_other = on_error, on_left_out, on_other
         self._listed: set[_FolderId] = set()
         self._named: set[tuple[_FolderId | str, str]] = set()  # files given outright
         self._left_out = None
@@ -116,13 +111,21 @@ class _Walk:
                 if folder in self._listed:
                     continue
                 with os.scandir(path) as entries:
-                    found = [(entry.name, _is_folder(entry)) for entry in entries if self._is_wanted(entry)]
+                    found = [(entry.name, _is_folder(entry)) for entry in entries if self._wants(entry)]
             except OSError as error:
                 self._on_error(error)
                 continue
             self._listed.add(folder)  # only now: a file named in a folder that cannot be listed is not lost
             found.sort(reverse=True)
             pending.extend((path / name, None if is_folder else folder) for name, is_folder in found)
+
+    def _wants(self, entry: os.DirEntry[str]) -> bool:
+        if _is_folder(entry):
+            return not entry.name.startswith(".")
+        if _looks_like_picture(entry.name) and _may_be_read(Path(entry.path)):
+            return True
+        self._on_other(entry.name)
+        return False
 
 
 def _is_missing(path: Path) -> bool:
@@ -133,12 +136,6 @@ def _is_missing(path: Path) -> bool:
     except OSError:  # it may be there: locked, a link to itself
         return False
     return False
-
-
-def _is_wanted(entry: os.DirEntry[str]) -> bool:
-    if _is_folder(entry):
-        return not entry.name.startswith(".")
-    return _looks_like_picture(entry.name) and _may_be_read(Path(entry.path))
 
 
 def _looks_like_picture(name: str) -> bool:

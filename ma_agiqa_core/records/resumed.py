@@ -8,13 +8,13 @@ from ..errors import MaAgiqaError
 from .formats import Record, path_key, text_key, valid_text
 from .picture_state import modified_at, picture_digest
 
-_HALF = 8  # bytes of a stamp for each of its two hashes
+_PART = 8  # bytes of a stamp for each of its three hashes: of the prompt, of the file's time and of its content
 _UNKNOWN = b""  # the stamp of a record that says nothing of the picture's file
 _KEPT = b"kept"
 
 
 class ResumedRecords:
-    """The scores that an output holds; 16 bytes a picture for its path, 16 for what it was scored as.
+    """The scores that an output holds; 16 bytes a picture for its path, 24 for what it was scored as.
 
     Args:
         out: For messages.
@@ -27,7 +27,7 @@ class ResumedRecords:
         self._stamps: dict[bytes, bytes] = {}
 
     def __contains__(self, path: Path) -> bool:
-        return _hash(path_key(path), 2 * _HALF) in self._stamps
+        return _hash(path_key(path), 2 * _PART) in self._stamps
 
     def take(self, records: Iterable[Record]) -> None:
         """Learns what is there; where a picture was scored twice, the last time counts.
@@ -48,10 +48,11 @@ class ResumedRecords:
     def forget_changed(self, pictures: Iterable[Path], prompt_of: Callable[[Path], str | None]) -> None:
         """Of these pictures, forgets those whose file or prompt is another than was scored.
 
-        A record that says nothing of its file, as older versions wrote them, stays.
+        A record that says nothing of its file, as older versions wrote them, stays. So does one for which there is no
+        prompt any more: it cannot be scored again, and holds the prompt that it was scored with.
         """
         for picture in pictures:
-            key = _hash(path_key(picture), 2 * _HALF)
+            key = _hash(path_key(picture), 2 * _PART)
             stamp = self._stamps.get(key, _UNKNOWN)
             if stamp != _UNKNOWN and not _is_current(stamp, picture, prompt_of(picture)):
                 del self._stamps[key]
@@ -65,27 +66,28 @@ class ResumedRecords:
 
 
 def _key_of(record: Record) -> bytes:
-    return _hash(text_key(record.path), 2 * _HALF)
+    return _hash(text_key(record.path), 2 * _PART)
 
 
 def _stamp_of(record: Record) -> bytes:
     if record.digest is None:
         return _UNKNOWN
-    return _half_stamp(record.prompt, record.modified) + _half_stamp(record.prompt, record.digest)
+    return _part(record.prompt) + _part(record.modified) + _part(record.digest)
 
 
 def _is_current(stamp: bytes, picture: Path, prompt: str | None) -> bool:
-    """By the time of its file, and only where this differs, as after copying, by what is in it."""
+    """By the prompt and the time of its file, and only where this differs, as after copying, by what is in it."""
+    scored_with, modified, digest = stamp[:_PART], stamp[_PART : 2 * _PART], stamp[2 * _PART :]
+    if prompt != "" and scored_with != _part(prompt):
+        return False
     try:
-        return stamp[:_HALF] == _half_stamp(prompt, modified_at(picture)) or stamp[_HALF:] == _half_stamp(
-            prompt, picture_digest(picture)
-        )
+        return modified == _part(modified_at(picture)) or digest == _part(picture_digest(picture))
     except (OSError, ValueError):
         return False
 
 
-def _half_stamp(prompt: str | None, state: str | None) -> bytes:
-    return _hash(f"{valid_text(prompt or '')}\0{state}", _HALF)
+def _part(text: str | None) -> bytes:
+    return _hash(valid_text(text or ""), _PART)
 
 
 def _hash(text: str, size: int) -> bytes:

@@ -162,6 +162,7 @@ def load_scorer(
     model = _as_named(model)
     without = (without,) if isinstance(without, str) else tuple(without)
     check_paths(semantic=semantic, cache=cache)
+    _check_weights_have_a_place()
     request = Request(
         str(model),
         semantic=semantic,
@@ -185,6 +186,17 @@ def load_scorer(
             f"Expected a target of {scorer.info.name}, {', '.join(scorer.info.targets)}, got {target!r}."
         )
     return scorer
+
+
+def _check_weights_have_a_place() -> None:
+    """accelerate's context cannot be set aside as `torch.device("meta")` can: it replaces a method of all modules."""
+    module = torch.nn.Module()
+    module.register_parameter("probe", torch.nn.Parameter(torch.empty(0, device="cpu")))
+    if module.get_parameter("probe").is_meta:
+        raise MaAgiqaError(
+            "Expected modules that keep their weights, got some that put them on the meta device. Load the scorer "
+            "outside of accelerate.init_empty_weights."
+        )
 
 
 def named_family(model: str) -> Family | None:

@@ -238,6 +238,16 @@ def test_a_folder_without_pictures_says_what_is_there(folder: Path, run: Any, mo
         assert part in err
 
 
+def test_files_that_a_plug_in_would_read_are_not_passed_over_in_silence(folder: Path, run: Any) -> None:
+    for name in ("1.heic", "2.HEIC", "list.txt"):
+        (folder / "photos" / name).write_bytes(b"x")
+
+    _, out, err = run("rank", "photos", "--top", 1)
+
+    assert "left out 2 .heic (to read them: pip install pillow-heif)" in err
+    assert ".txt" not in out + err
+
+
 def test_rank_compares_the_whole_group_for_a_relative_scorer(folder: Path, run: Any) -> None:
     code, out, _ = run("rank", "photos", "--model", "relative", "--batch-size", 1, "--json")
 

@@ -90,6 +90,17 @@ def test_only_pictures_whose_prompt_changed_or_came_are_scored_again(out: Path, 
     assert scores(out) == {"a": 9, "b": 5}
 
 
+def test_pictures_that_the_prompts_no_longer_name_keep_their_scores(out: Path, run: Any) -> None:
+    prompts = Path("prompts.csv")
+    prompts.write_text("path,prompt\nphotos/a.png,one\nphotos/b.png,three\n")
+    command = ("score", "photos/a.png", "photos/b.png", "--model", "needs-prompt", "--prompts", prompts, "--out", out)
+    assert run(*command)[0] == 0
+    prompts.write_text("path,prompt\nphotos/b.png,seventeen\n")
+
+    assert run(*command, "--resume")[0] == 0
+    assert scores(out) == {"a": 3.0, "b": 9.0}
+
+
 @pytest.mark.parametrize("prompt", ["half an emoji \ud83d", "a NUL\0", "=1+2", "'quoted", "long " * 40_000])
 def test_any_prompt_is_recognised(out: Path, run: Any, prompt: str) -> None:
     Path("prompts.jsonl").write_text(json.dumps({"path": "photos/a.png", "prompt": prompt}) + "\n")

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from ma_agiqa_core.errors import MaAgiqaError
-from ma_agiqa_core.pictures.folders import PICTURE_SUFFIXES, copy_to_folder, count_other_files, find_pictures
+from ma_agiqa_core.pictures.folders import PICTURE_SUFFIXES, copy_to_folder, find_pictures
 
 
 def make(folder: Path, *names: str) -> None:
@@ -211,10 +211,12 @@ def test_a_path_that_cannot_be_looked_at_gets_its_record(tmp_path: Path) -> None
     assert list(find_pictures([path])) == [path]
 
 
-def test_other_files_are_counted_by_ending(tmp_path: Path) -> None:
+def test_other_files_are_told(tmp_path: Path) -> None:
     make(tmp_path, "a.HEIC", "b.heic", "sub/c.txt", "d.png", "Makefile")
+    others: list[str] = []
 
-    assert count_other_files([tmp_path, tmp_path / "d.png"]) == {".heic": 2, ".txt": 1, "": 1}
+    assert list(find_pictures([tmp_path, tmp_path / "d.png"], on_other=others.append)) == [tmp_path / "d.png"]
+    assert sorted(others) == ["Makefile", "a.HEIC", "b.heic", "c.txt"]
 
 
 def test_files_of_an_installed_plug_in_are_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ma_agiqa_core import CallableScorer, EnsembleScorer, Scorer, load_scorer
+from ma_agiqa_core import CallableScorer, EnsembleScorer, MaAgiqaError, Scorer, load_scorer
 from ma_agiqa_core.checkpoint import load_checkpoint, save_checkpoint
 from ma_agiqa_core.compute import caller_state
 from ma_agiqa_core.compute.caller_state import as_loaded, autocasts
@@ -457,3 +457,12 @@ def test_the_lite_weights_are_float32_whatever_the_default() -> None:
     with default_dtype(torch.float16):
         network = LiteNetwork.from_state_dict(load_file(LITE_WEIGHTS))
     assert {tensor.dtype for tensor in network.state_dict().values()} == {torch.float32}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_weights_that_stay_on_the_meta_device_are_told(visual_checkpoint: Path) -> None:
+    from accelerate import init_empty_weights
+
+    for model in ("lite", visual_checkpoint):
+        with init_empty_weights(), pytest.raises(MaAgiqaError, match="meta device"):
+            load_scorer(model, device="cpu")

@@ -12,6 +12,7 @@ import PIL.Image
 
 from ...arguments.numbers import count_of, whole_number
 from ...errors import MaAgiqaError
+from ...pictures.prompts import prompt_fault
 from ...scorers.scorer import Scorer
 from ..pipelines.families import check_exact, family_of
 from ..pipelines.rows_of_a_call import PICTURES, ROWS_ARGUMENTS
@@ -262,8 +263,8 @@ def arguments_per_prompt(
     """The pipeline's arguments for each prompt, each with one text where lists of texts were given.
 
     Raises:
-        ValueError: Neither text nor `prompt_embeds`, both for several prompts, or a list of texts of another length
-            than that of prompts.
+        ValueError: Neither text nor `prompt_embeds`, both for several prompts, a list of texts of another length than
+            that of prompts, or a text with half a character.
     """
     has_embeddings = arguments.get("prompt_embeds") is not None
     if None in prompts and not has_embeddings:
@@ -272,16 +273,27 @@ def arguments_per_prompt(
         raise MaAgiqaError("Expected one prompt with prompt_embeds, got a list. Call best_of_n once for each.")
     calls = []
     for number, prompt in enumerate(prompts):
-        call = {} if has_embeddings else {"prompt": prompt}
+        call = {} if has_embeddings else {"prompt": whole_text("prompt", prompt)}
         for name, value in arguments.items():
             if name.startswith(("prompt", "negative_prompt")) and (texts := _texts(value)) is not None:
                 if len(texts) != len(prompts):
                     several = f" or {len(prompts)}" if in_list else ""
                     raise MaAgiqaError(f"Expected one text{several} as {name}, got {len(texts)}.")
                 value = texts[number]
-            call[name] = value
+            call[name] = whole_text(name, value)
         calls.append(call)
     return calls
+
+
+def whole_text(name: str, value: Any) -> Any:
+    """The same value; a text with half a character, which no tokenizer takes, is refused.
+
+    Raises:
+        ValueError: A text with half a character.
+    """
+    if isinstance(value, str) and (fault := prompt_fault(value)) is not None:
+        raise MaAgiqaError(f"Expected whole characters in {name}, got {value[:100]!a}: {fault}.")
+    return value
 
 
 def _texts(value: Any) -> list[str] | None:

@@ -9,7 +9,7 @@ import torch
 
 from ...arguments.numbers import real_number
 from ...errors import MaAgiqaError
-from ..best_of.request import check_pipeline
+from ..best_of.request import check_pipeline, whole_text
 from ..pipelines.rows_of_a_call import ONE_PICTURE_ARGUMENTS, rows_argument
 from ..pruning.schedule import checked_fraction
 
@@ -26,6 +26,7 @@ def given_prompts(prompts: Any) -> tuple[str, ...]:
     for number, prompt in enumerate(given):
         if not isinstance(prompt, str) or not prompt.strip():
             raise MaAgiqaError(f"Expected a text as prompt {number}, got {prompt!r}.")
+        whole_text(f"prompt {number}", prompt)
     if not given:
         raise MaAgiqaError("Expected at least one prompt, got none.")
     return given

@@ -13,7 +13,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open
 from torch import Tensor
 
-from ...arguments.options import dtype_advice
 from ...compute.batching import is_out_of_memory
 from ...compute.devices import resolve_device
 from ...compute.progress import tick
@@ -48,10 +47,7 @@ def load(request: Request) -> LiteScorer:
     """
     request.refuse_semantic_options("a lite scorer")
     if request.dtype not in ("auto", "float32", torch.float32):
-        raise MaAgiqaError(
-            f"Expected dtype 'auto' or 'float32' for a lite scorer, got {str(request.dtype)!r}."
-            f"{dtype_advice(request.dtype)}"
-        )
+        raise MaAgiqaError(f"Expected dtype 'auto' or 'float32' for a lite scorer, got {str(request.dtype)!r}.")
     return LiteScorer.from_file(Path(request.model), device=resolve_device(request.device))
 
 

@@ -12,7 +12,7 @@ import PIL.ImageChops
 import pytest
 import torch
 
-from ma_agiqa_core import CallableScorer, EnsembleScorer
+from ma_agiqa_core import CallableScorer, EnsembleScorer, MaAgiqaError
 from ma_agiqa_core.generation import BestOfN, best_of_n
 from ma_agiqa_core.generation.best_of.best_of_n import NoneGoodEnoughError
 from ma_agiqa_core.generation.best_of.lockstep import THREAD_NAME
@@ -239,6 +239,21 @@ def test_the_scorer_gets_pil_pictures_and_the_prompt(pipe: Any, call: dict[str, 
     assert seen[0][0] == 2  # the trial before anything is generated
     assert [count for count, _, _ in seen[1:]] == [5, 3]
     assert all(types == {PIL.Image.Image} and prompts == {PROMPT} for _, types, prompts in seen)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "changes", "name"),
+    [
+        ("cut \ud83d", {}, "prompt"),
+        (["a red fox", "cut \ud83d"], {}, "prompt"),
+        (PROMPT, {"negative_prompt": "cut \ud83d"}, "negative_prompt"),
+    ],
+)
+def test_half_a_character_is_told_before_the_first_step(
+    pipe: Any, call: dict[str, Any], prompt: Any, changes: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(MaAgiqaError, match=rf"in {name}, got .*half a character"):
+        best_of_n(pipe, CONTRAST, prompt, n=2, **call, **changes)
 
 
 def test_a_relative_scorer_sees_all_batches_at_once(pipe: Any, call: dict[str, Any]) -> None:
