@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..ma_agiqa_core.comfyui.selection import one_score_each
-from ..ma_agiqa_core.records.formats.png_metadata import metadata_of_scores
+from ..ma_agiqa_core.records.png_metadata import metadata_of_scores
 from .schema import CATEGORY, Scorer, schema
 from .scorers.managed_scorer import one_scorer
 from .sockets.images import flattened, one

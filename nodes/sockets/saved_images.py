@@ -10,7 +10,7 @@ from comfy.cli_args import args
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ...ma_agiqa_core.records.formats.png_metadata import PictureMetadata, save_picture
+from ...ma_agiqa_core.records.png_metadata import PictureMetadata, save_picture
 from .images import as_pil
 
 COMPRESS_LEVEL = 4  # as Save Image
