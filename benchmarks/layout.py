@@ -3,7 +3,8 @@
     python -m benchmarks.layout
 
 Arrows between folders are held by `lint-imports` (pyproject.toml, [tool.importlinter]). A file counts as crossed by the
-picture when one of its functions is called with it in any form: its path, its pixels, or an object that carries either.
+picture when one of its functions is called with it in any form: its path, its pixels, an object that carries either,
+or a list in which one of them is. Files that only ever see its path, as one that lists folders, are named apart.
 """
 
 from __future__ import annotations
@@ -50,12 +51,14 @@ class Way:
     """The way of one picture through `ma-agiqa rank --report`.
 
     Attributes:
-        files: Files of the core whose functions were called with it, in order.
+        files: Files of the core whose functions were called with its pixels, or an object that carries it, in order.
+        only_path: Files whose functions were called with its path alone.
         forms: The classes of the core that carried it.
         decoded: How often its file was decoded.
     """
 
     files: list[str]
+    only_path: list[str]
     forms: list[str]
     decoded: int
 
@@ -142,7 +145,8 @@ def way_of_a_picture() -> Way:
             os.dup2(before[1], 2)
             sys.setprofile(None)
             threading.setprofile(None)  # type: ignore[arg-type]  # typeshed before 3.12 knows no None
-    return Way(list(follow.files), sorted(follow.forms), follow.decoded)
+    files = [file for file, only_path in follow.only_path.items() if not only_path]
+    return Way(files, [file for file in follow.only_path if file not in files], sorted(follow.forms), follow.decoded)
 
 
 class _Follow:
@@ -150,7 +154,7 @@ class _Follow:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.files: dict[str, None] = {}
+        self.only_path: dict[str, bool] = {}  # by file
         self.forms: set[str] = set()
         self.decoded = 0
 
@@ -162,9 +166,20 @@ class _Follow:
         given = [frame.f_locals[name] for name in names if name in frame.f_locals]
         carried = [value for value in given if self._carries(value)]
         if carried:
-            self.files[Path(code.co_filename).relative_to(CORE).as_posix()] = None
-            self.forms |= {type(value).__name__ for value in carried if is_dataclass(value)}
+            file = Path(code.co_filename).relative_to(CORE).as_posix()
+            self.only_path[file] = self.only_path.get(file, True) and all(map(self._is_path, carried))
+            self.forms |= {form for value in carried for form in self._forms(value)}
             self.decoded += code.co_name == "read_picture"
+
+    def _is_path(self, value: Any) -> bool:
+        if isinstance(value, list | tuple):
+            return all(self._is_path(item) for item in value if self._carries(item))
+        return isinstance(value, str | Path)
+
+    def _forms(self, value: Any) -> set[str]:
+        if isinstance(value, list | tuple):
+            return {form for item in value if self._carries(item) for form in self._forms(item)}
+        return {type(value).__name__} if is_dataclass(value) else set()
 
     def _carries(self, value: Any) -> bool:
         if isinstance(value, str | Path):
@@ -173,6 +188,8 @@ class _Follow:
             return set(SIDE) <= set(value.shape)
         if isinstance(value, PIL.Image.Image):
             return value.size == SIDE
+        if isinstance(value, list | tuple):
+            return any(map(self._carries, value))
         if is_dataclass(value) and not isinstance(value, type):
             return getattr(value, "path", None) == self.path or str(getattr(value, "path", "")) == self.path
         return False
@@ -186,6 +203,7 @@ def main() -> None:
     print(f"files: {len(plan.lengths)}, median {statistics.median(plan.lengths.values()):g} lines", end=", ")
     print(f"longest {plan.lengths[longest]} ({longest})")
     print(f"a picture's way through rank: {len(way.files)} files ({', '.join(way.files)})")
+    print(f"and {len(way.only_path)} that see only its path ({', '.join(way.only_path)})")
     print(f"in {len(way.forms)} forms ({', '.join(way.forms)}), decoded {way.decoded} times")
 
 

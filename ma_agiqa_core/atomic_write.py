@@ -38,7 +38,7 @@ def check_can_write(file: Path, *, makes_folder: bool = False) -> None:
 
     Args:
         file: What is to be written.
-        makes_folder: The writer makes the folders that are missing.
+        makes_folder: Missing folders are made when it is written.
 
     Raises:
         FileNotFoundError: Its folder does not exist.

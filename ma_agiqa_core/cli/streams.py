@@ -11,11 +11,11 @@ READER_LEFT = 141  # what a shell says of a program that ended by SIGPIPE
 
 
 class ReaderLeftError(Exception):
-    """Whoever read what we print has gone, as `head` does: there is nothing to say and nobody to say it to."""
+    """The program that reads our output has closed it, as `head` does: nobody is left to report to."""
 
 
 def open_streams() -> None:
-    """Opens what was closed by whoever started us, lest the next file that is opened becomes standard output."""
+    """Opens streams that our parent process closed, lest the next file that is opened becomes standard output."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open to the end
