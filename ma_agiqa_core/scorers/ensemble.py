@@ -33,6 +33,15 @@ class EnsembleScorer(PictureScorer):
     Raises:
         ValueError: No members, a weight that is not finite and positive, an unknown `combine`, or
             "calibrated" with a member that has no percentiles.
+
+    Example:
+        >>> from ma_agiqa_core import CallableScorer
+        >>> bright = CallableScorer(lambda images, prompts: images.mean(dim=(1, 2, 3)), name="bright")
+        >>> red = CallableScorer(lambda images, prompts: images[:, 0].mean(dim=(1, 2)), name="red")
+        >>> ensemble = EnsembleScorer([(bright, 1), (red, 3)], combine="rank")
+        >>> shades = torch.tensor([[0.2, 0.2, 0.2], [0.9, 0.1, 0.1], [0.6, 0.6, 0.6]])
+        >>> ensemble.score(shades[:, :, None, None].expand(3, 3, 8, 8))
+        tensor([0.0000, 0.8750, 0.6250])
     """
 
     def __init__(self, members: Iterable[tuple[Scorer, float]], combine: str = "calibrated") -> None:

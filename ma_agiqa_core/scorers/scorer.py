@@ -35,6 +35,11 @@ class ScorerInfo:
 
     Raises:
         ValueError: An empty score range, or quantiles that are not ascending finite numbers.
+
+    Example:
+        >>> info = ScorerInfo("mine", "1", low=0, high=10, trained_on="my pictures", quantiles=(2.0, 5.0, 9.0))
+        >>> info.percentile(7)
+        75.0
     """
 
     name: str

@@ -6,6 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from ma_agiqa_core.cli.scoring_run import ScoringRun, score_pictures
+from ma_agiqa_core.records.formats import Record
+from ma_agiqa_core.scorers.lite import LiteScorer
 
 MakePicture = Callable[[Path, int], Path]
 
@@ -36,6 +41,36 @@ def test_a_picture_the_scorer_stumbles_over_does_not_end_the_run(
     assert code == 1
     assert records["photos/dark.png"]["error"] == "cannot be scored: too dark"
     assert [records[f"photos/{name}.png"]["score"] for name in ("a", "b", "sub/c")] == [0.2, 0.8, 0.4]
+
+
+def test_a_bug_of_ours_ends_the_run_after_what_was_scored(
+    folder: Path, make_picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ma_agiqa_core import load_scorer
+
+    scorer = load_scorer("lite", device="cpu")
+    assert isinstance(scorer, LiteScorer)
+    seen: list[int] = []
+    network = scorer.network.score
+
+    def score(pixels: torch.Tensor) -> torch.Tensor:
+        seen.append(len(pixels))
+        if len(seen) == 3:
+            raise TypeError("unexpected keyword argument")
+        return network(pixels)
+
+    monkeypatch.setattr(scorer.network, "score", score)
+    paths = [make_picture(folder / f"{i}.png", i) for i in range(6)]
+    done: list[Record] = []
+
+    def write() -> None:
+        for records in score_pictures(ScoringRun(scorer, "lite", None, 2), paths):
+            done.extend(records)
+
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        write()
+    assert seen == [2, 2, 2]
+    assert [Path(record.path).stem for record in done if record.error is None] == ["0", "1", "2", "3"]
 
 
 def test_too_little_memory_makes_batches_smaller(folder: Path, run: Any) -> None:

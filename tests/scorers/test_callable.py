@@ -65,11 +65,6 @@ def test_a_batch_tensor_stays_one() -> None:
     assert torch.equal(torch.cat([images for images, _ in recorder.calls]), batch)
 
 
-@pytest.mark.parametrize("one", [RED, PIL.Image.fromarray(RED), torch.ones(3, 2, 2)])
-def test_one_picture(one: Any) -> None:
-    assert CallableScorer(lambda images, prompts: [len(images)], name="x", high=2).score(one).tolist() == [1]
-
-
 @pytest.mark.parametrize("nothing", [[], (), torch.zeros(0, 3, 4, 4)])
 def test_no_pictures(nothing: Any) -> None:
     recorder = Recorder()

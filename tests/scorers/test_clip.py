@@ -93,27 +93,6 @@ def test_siglip_is_its_own_logit(siglip_folder, pictures):
     torch.testing.assert_close(scores, output.logits_per_image.diagonal(), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("folder", ["clip_folder", "siglip_folder"])
-@pytest.mark.parametrize("batch_size", [1, 2, 64])
-def test_neither_batch_nor_order_shows(request, folder, batch_size, pictures):
-    scorer = load_scorer(f"clip:{request.getfixturevalue(folder)}", device="cpu")
-    expected = scorer.score(pictures, TEXTS)
-    torch.testing.assert_close(scorer.score(pictures, TEXTS, batch_size), expected, rtol=0, atol=1e-4)
-    backwards = scorer.score(pictures[::-1], TEXTS[::-1], batch_size).flip(0)
-    torch.testing.assert_close(backwards, expected, rtol=0, atol=1e-4)
-    alone = torch.cat([scorer.score(p, text) for p, text in zip(pictures, TEXTS, strict=True)])
-    torch.testing.assert_close(alone, expected, rtol=0, atol=1e-4)
-
-
-def test_every_kind_of_picture_scores_alike(scorer, pictures, tmp_path):
-    image = PIL.Image.fromarray(pictures[1])
-    image.save(tmp_path / "picture.png")
-    tensor = torch.from_numpy(pictures[1]).movedim(-1, 0).float() / 255
-    scores = scorer.score([pictures[1], image, tmp_path / "picture.png", tensor], "two dogs")
-    assert scores.tolist() == pytest.approx([scores[0].item()] * 4, abs=1e-4)
-    assert scorer.score(tensor[None], "two dogs").tolist() == pytest.approx([scores[0].item()], abs=1e-4)
-
-
 def test_a_long_prompt_is_cut_and_the_log_says_so_once(scorer, pictures, caplog):
     letters = LONG.replace(" ", "")
     with caplog.at_level(logging.WARNING, logger="ma_agiqa_core.scorers.clip"):

@@ -60,24 +60,6 @@ def _imported(folder: Path) -> Any:
 KINDS = ("lite", "clip", "siglip", "visual expert", "with a language model", "function", "ensemble")
 
 
-@pytest.mark.parametrize("when", ["before its first picture", "afterwards"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_copies_score_the_same_and_share_nothing(
-    kind: str, when: str, scorers: dict[str, Callable[[], Scorer]], noise_pictures: list[np.ndarray]
-) -> None:
-    scorer = scorers[kind]()
-    wanted = scorers[kind]().score(noise_pictures, prompts=PROMPT)
-    if when == "afterwards":
-        scorer.score(noise_pictures[:1], prompts=PROMPT)
-    for copied in (copy.deepcopy(scorer), pickle.loads(pickle.dumps(scorer))):
-        assert copied.info == scorer.info
-        _assert_close(copied.score(noise_pictures, prompts=PROMPT), wanted)
-        for network in getattr(copied, "networks", ()):
-            for weights in [*network.parameters(), *network.buffers()]:
-                weights.detach().zero_()
-    _assert_close(scorer.score(noise_pictures, prompts=PROMPT), wanted)
-
-
 def test_spawned_workers_score(
     scorers: dict[str, Callable[[], Scorer]], noise_pictures: list[np.ndarray], tmp_path: Path
 ) -> None:

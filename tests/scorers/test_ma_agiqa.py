@@ -4,7 +4,6 @@ import pickle
 import shutil
 from pathlib import Path
 
-import PIL.Image
 import pytest
 import torch
 
@@ -36,14 +35,6 @@ def test_a_checkpoint_saved_without_facts_scores(checkpoint, owl_folder, noise_p
     save_checkpoint(load_checkpoint(checkpoint), tmp_path / "plain.safetensors")
     scores = load_scorer(tmp_path / "plain.safetensors", semantic=owl_folder, device="cpu").score(noise_pictures)
     torch.testing.assert_close(scores, scorer.score(noise_pictures), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 4, 64])
-def test_neither_batch_nor_order_shows(scorer, noise_pictures, batch_size):
-    expected = scorer.score(noise_pictures)
-    torch.testing.assert_close(scorer.score(noise_pictures, batch_size=batch_size), expected, rtol=0, atol=1e-5)
-    backwards = scorer.score(noise_pictures[::-1], batch_size=batch_size).flip(0)
-    torch.testing.assert_close(backwards, expected, rtol=0, atol=1e-5)
 
 
 def test_more_pictures_than_are_held_at_once(scorer, noise_pictures):
@@ -141,17 +132,6 @@ def test_weights_that_overflow_in_half_precision_give_an_error_and_never_a_score
         large.score(noise_pictures[0])
     exact = load_scorer(tmp_path / "large.safetensors", semantic=owl_folder, device="cpu")
     assert exact.score(noise_pictures).isfinite().all()
-
-
-def test_unreadable_files_are_as_with_every_scorer(scorer, tmp_path, noise_pictures):
-    PIL.Image.fromarray(noise_pictures[0]).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(b"")
-    files = [tmp_path / "a.png", tmp_path / "b.png"]
-    assert scorer.score(files, on_error="nan").isnan().tolist() == [False, True]
-    with pytest.raises(PictureError, match="Picture 1"):
-        scorer.score(files)
-    assert scorer.score([]).shape == (0,)
-    assert torch.equal(scorer.score(tmp_path / "a.png"), scorer.score(noise_pictures[:1]))
 
 
 @pytest.mark.parametrize("kept", [0, 100, 5000])

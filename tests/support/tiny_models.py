@@ -198,3 +198,18 @@ def _write_letter_tokenizer(folder: Path) -> int:
         model_input_names=["input_ids"],
     ).save_pretrained(folder)
     return len(tokens)
+
+
+def write_student(path: Path) -> Path:
+    """A small scorer of random weights, as `ma-agiqa distill` writes them."""
+    from safetensors.torch import load_file, save_file
+
+    from ma_agiqa_core.scorers.lite import LITE_WEIGHTS
+    from ma_agiqa_core.scorers.lite.network import LiteNetwork
+    from ma_agiqa_core.scorers.lite.student import StudentNetwork
+
+    network = StudentNetwork(LiteNetwork.from_state_dict(load_file(LITE_WEIGHTS)))
+    network.weight.copy_(torch.randn(len(network.weight), generator=torch.Generator().manual_seed(0)) / 10)
+    metadata = {"ma_agiqa.format": "1", "ma_agiqa.kind": "lite", "ma_agiqa.network": "student", "ma_agiqa.name": "tiny"}
+    save_file(network.state_dict(), path, metadata | {"ma_agiqa.low": "-9", "ma_agiqa.high": "9"})
+    return path

@@ -10,7 +10,7 @@ from PIL import Image
 from project_paths import ROOT
 from safetensors.torch import load_file, save_file
 
-from ma_agiqa_core import PictureError, Scorer, load_scorer
+from ma_agiqa_core import Scorer, load_scorer
 from ma_agiqa_core.demo import PHOTOGRAPHS, write_demo_pictures
 from ma_agiqa_core.scorers.lite import LITE_WEIGHTS, LiteScorer
 from ma_agiqa_core.scorers.lite import scorer as lite_scorer
@@ -30,21 +30,6 @@ def pictures() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     sizes = [(60, 80), (200, 300), (60, 80), (300, 200), (1, 1), (3, 500), (200, 300), (60, 80)]
     return [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
-
-
-def test_scores_come_in_input_order_as_float32(lite: Scorer, pictures: list[np.ndarray]) -> None:
-    scores = lite.score(pictures)
-    assert scores.shape == (8,)
-    assert scores.dtype == torch.float32
-    assert scores.device.type == "cpu"
-    alone = torch.cat([lite.score(picture) for picture in pictures])
-    torch.testing.assert_close(scores, alone, rtol=0, atol=1e-4)
-    assert len(set(scores.tolist())) > 5
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 100])
-def test_batch_size_changes_nothing(lite: Scorer, pictures: list[np.ndarray], batch_size: int) -> None:
-    torch.testing.assert_close(lite.score(pictures, batch_size=batch_size), lite.score(pictures), rtol=0, atol=1e-4)
 
 
 def test_pictures_wait_in_bounded_memory(
@@ -73,50 +58,11 @@ def test_too_little_memory_halves_the_batch(pictures: list[np.ndarray], monkeypa
         lite.score(pictures)
 
 
-def test_every_kind_of_input_gives_the_same_score(lite: Scorer, tmp_path: Path) -> None:
-    array = np.random.default_rng(1).integers(0, 256, (90, 120, 3), np.uint8)
-    image = Image.fromarray(array)
-    image.save(tmp_path / "picture.png")
-    tensor = torch.from_numpy(array).movedim(-1, 0).float() / 255
-    scores = lite.score([array, image, tmp_path / "picture.png", str(tmp_path / "picture.png"), tensor])
-    torch.testing.assert_close(scores, scores[:1].expand(5), rtol=0, atol=1e-4)
-    torch.testing.assert_close(lite.score(tensor[None]), scores[:1], rtol=0, atol=1e-4)
-
-
 def test_large_pictures_and_extreme_shapes(lite: Scorer) -> None:
     rng = np.random.default_rng(2)
     shapes = [(2100, 2050, 3), (40, 3000, 3)]
     scores = lite.score([rng.integers(0, 256, shape, np.uint8) for shape in shapes])
     assert torch.isfinite(scores).all()
-
-
-def test_nothing_to_score(lite: Scorer) -> None:
-    assert lite.score([]).shape == (0,)
-
-
-def test_unreadable_pictures(lite: Scorer, tmp_path: Path) -> None:
-    (tmp_path / "empty.png").touch()
-    good = np.zeros((40, 40, 3), np.uint8)
-    scores = lite.score([good, tmp_path / "empty.png", good], on_error="nan")
-    assert scores.isnan().tolist() == [False, True, False]
-    with pytest.raises(PictureError, match=r"Picture 1 .*empty") as caught:
-        lite.score([good, tmp_path / "empty.png"])
-    assert caught.value.index == 1
-
-
-@pytest.mark.parametrize("on_error", ["raise", "nan"])
-def test_malformed_tensors_are_refused_whatever_on_error_is(lite: Scorer, on_error: str) -> None:
-    with pytest.raises(ValueError, match="BHWC"):
-        lite.score(torch.rand(2, 8, 8, 3), on_error=on_error)
-    with pytest.raises(ValueError, match=r"2\.5"):
-        lite.score([torch.full((3, 8, 8), 2.5)], on_error=on_error)
-
-
-def test_prompts_are_allowed_and_counted(lite: Scorer) -> None:
-    picture = np.zeros((40, 40, 3), np.uint8)
-    assert lite.score([picture], prompts="a cat").shape == (1,)
-    with pytest.raises(ValueError, match="2"):
-        lite.score([picture], prompts=["a", "b"])
 
 
 def test_info_says_what_it_is(lite: Scorer) -> None:
