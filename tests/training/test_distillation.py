@@ -133,13 +133,13 @@ def test_few_and_equal_scores_are_refused(pictures: list[Path], tmp_path: Path) 
     out, info = tmp_path / "s.safetensors", CallableScorer(brightness, name="teacher").info
     with pytest.raises(ValueError, match=f"at least {FEWEST} pictures with a score of teacher, got 10"):
         follow(info, pictures[:10], [1.0] * 10, out)
-    with pytest.raises(ValueError, match="unlike scores of teacher, got 2 for all 50 pictures"):
+    with pytest.raises(ValueError, match="different scores of teacher, got 2 for all 50 pictures"):
         follow(info, pictures[:50], [2.0] * 50, out)
     with pytest.raises(ValueError, match=r"ends in \.safetensors, got .*s\.pt"):
         distill(CallableScorer(brightness, name="teacher"), pictures, tmp_path / "s.pt")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         distill(CallableScorer(brightness, name="teacher"), pictures, tmp_path / "nowhere" / "s.safetensors")
-    with pytest.raises(ValueError, match="judges each picture alone, got teacher"):
+    with pytest.raises(ValueError, match="scores each picture alone, got teacher"):
         distill(CallableScorer(brightness, name="teacher", relative=True), pictures, out)
     assert not list(tmp_path.iterdir())
 
@@ -218,7 +218,7 @@ def test_the_curve_goes_on_beyond_its_ends_to_the_limits() -> None:
     network.limits.copy_(torch.tensor([0.0, 5.0]))
     normal = torch.zeros(7, sum(PARTS.values()))
     normal[:, 0] = torch.tensor([-9.0, -0.5, 0.0, 0.5, 1.5, 2.25, 9.0])
-    assert network.judge(normal).tolist() == pytest.approx([0.0, 0.5, 1.0, 1.5, 3.0, 4.5, 5.0])
+    assert network.predict(normal).tolist() == pytest.approx([0.0, 0.5, 1.0, 1.5, 3.0, 4.5, 5.0])
     assert network.describe(torch.rand(2, 3, 20, 7)).shape == (2, sum(PARTS.values()))
 
 
@@ -261,11 +261,11 @@ def test_the_teachers_own_file_is_not_overwritten(
     [
         (["--out", "mine.pt"], "ending in .safetensors, got mine.pt"),
         (["--out", "nowhere/mine.safetensors"], "Expected an existing folder for mine.safetensors"),
-        (["--teacher", "relative"], "judges each picture alone, got relative"),
+        (["--teacher", "relative"], "scores each picture alone, got relative"),
         (["--teacher", "missing"], "got 'missing'"),
         (["--teacher", "needs-prompt"], "Give --prompts FILE"),
         (["--images", "absent"], "absent, which does not exist"),
-        ([], "Expected at least 30 pictures to learn from, got 4. Give it more"),
+        ([], "Expected at least 30 pictures to learn from, got 4. Add more"),
     ],
 )
 def test_mistakes_are_one_line(
