@@ -1,6 +1,8 @@
 """Numbers as users give them, NumPy's and torch's among them, as Python's own; booleans and texts are no numbers."""
 
+import math
 import operator
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -42,6 +44,18 @@ def count_of(name: str, value: Any) -> int:
     if number is None or number < 1:
         raise MaAgiqaError(f"Expected {name} as a whole number of at least 1, got {value!r}.")
     return number
+
+
+def checked_quantiles(quantiles: Iterable[float]) -> tuple[float, ...]:
+    """Scores at evenly spaced shares of some pictures, as floats; none at all stands for no percentiles.
+
+    Raises:
+        ValueError: A single one, or numbers that are not ascending and finite.
+    """
+    scores = tuple(float(score) for score in quantiles)
+    if len(scores) == 1 or not all(map(math.isfinite, scores)) or list(scores) != sorted(scores):
+        raise MaAgiqaError(f"Expected two or more ascending finite quantiles, or none, got {scores}.")
+    return scores
 
 
 def _is_boolean(value: Any) -> bool:

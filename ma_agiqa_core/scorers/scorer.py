@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import torch
 
-from ..arguments.numbers import whole_number
+from ..arguments.numbers import checked_quantiles, whole_number
 from ..arguments.options import check_paths, dtype_advice, expanded, listed_prompts, shown
 from ..compute.caller_state import as_loaded
 from ..errors import MaAgiqaError, MissingFileError
@@ -78,10 +78,7 @@ class ScorerInfo:
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise MaAgiqaError(f"Expected low < high, got {self.low} and {self.high}.")
-        quantiles = tuple(float(score) for score in self.quantiles)
-        if len(quantiles) == 1 or not all(map(math.isfinite, quantiles)) or list(quantiles) != sorted(quantiles):
-            raise MaAgiqaError(f"Expected two or more ascending finite quantiles, or none, got {self.quantiles}.")
-        object.__setattr__(self, "quantiles", quantiles)
+        object.__setattr__(self, "quantiles", checked_quantiles(self.quantiles))
 
     def percentile(self, score: float) -> float | None:
         """The share of the calibration pictures that score lower, 0 to 100, linear between the quantiles.

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...arguments.options import first_names
 from ...compute.caller_state import as_loaded
 from ...errors import MaAgiqaError
 from .abstractor import VisualAbstractor
@@ -243,5 +244,6 @@ def _mask(lengths: tuple[int, ...], packing: Packing, like: Tensor) -> Tensor:
 
 def _refuse_keys(expected: str, keys: list[str]) -> None:
     if keys:
-        named = ", ".join(keys[:5]) + (", …" if len(keys) > 5 else "")
-        raise MaAgiqaError(f"Expected {expected}, got {len(keys)}: {named}. Use the config.json of these weights.")
+        raise MaAgiqaError(
+            f"Expected {expected}, got {len(keys)}: {first_names(keys)}. Use the config.json of these weights."
+        )
