@@ -1,7 +1,13 @@
 """What goes wrong because of what a user gave: one base class, so that our own bugs cannot be taken for it.
 
-Each class is also the builtin that fits, so `except FileNotFoundError` and the like go on working.
+Each class is also the builtin that fits, so `except FileNotFoundError` and the like keep working.
 """
+
+
+def first_line(error: Exception) -> str:
+    """The first line of another library's error, as a sentence."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 class MaAgiqaError(ValueError):

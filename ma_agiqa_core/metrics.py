@@ -1,6 +1,6 @@
-"""How well predicted scores follow human ones: the four figures of the image-quality literature.
+"""How well predicted scores follow human ones: the four figures of the image-quality literature, and the bootstrap.
 
-All take two sequences of the same length, at least two finite numbers each, and return a float; the
+The figures take two sequences of the same length, at least two finite numbers each, and return a float; the
 correlations lie in -1..1 (higher is better) and are NaN where one side is constant.
 
 PLCC and RMSE are published after a fit that brings predictions onto the scale of the labels. It must rise, as the
@@ -22,6 +22,7 @@ Scores: TypeAlias = Sequence[float] | Any
 
 FEWEST_FOR_THE_CURVE = 10  # pictures: of fewer, the median |PLCC| of pure noise after the curve is above 0.5
 _FEWEST = 4
+_NUMBERS_AT_ONCE = 2**22  # of resamples held at a time, 32 MB
 _NO_BETTER = 1 - 1e-6  # of the sums of squares of two searches that ended in one place
 
 
@@ -172,6 +173,31 @@ def fit_logistic(predictions: Scores, labels: Scores) -> Logistic:
         other_error, other = search(spread)
         curve = other if other_error < error * _NO_BETTER else curve
     return curve
+
+
+def bootstrap_counts(n: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each of n things is drawn in each bootstrap resample: (resamples, n) float64, rows sum to n.
+
+    Sums over a resample are then a product, `counts @ values`. The draws are those of `scipy.stats.bootstrap` with
+    `np.random.default_rng(seed)`.
+    """
+    random = np.random.default_rng(seed)
+    counts = np.empty((resamples, n))
+    size = max(_NUMBERS_AT_ONCE // max(n, 1), 1)
+    for start in range(0, resamples, size):
+        drawn = random.integers(0, n, (min(size, resamples - start), n))
+        drawn += n * np.arange(len(drawn))[:, None]
+        counts[start : start + size] = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+    return counts
+
+
+def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
+    """The interval between the outer quantiles of resampled values; None if more than half of them are not finite."""
+    known = values[np.isfinite(values)]
+    if not len(known) or len(known) < len(values) / 2:
+        return None
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def _check_enough(labels: np.ndarray) -> None:

@@ -1,6 +1,8 @@
 """Numbers as users give them, NumPy's and torch's among them, as Python's own; booleans and texts are no numbers."""
 
+import math
 import operator
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -48,6 +50,18 @@ def plain(value: Any) -> Any:
     """A number of NumPy's or torch's as one of Python's, which JSON can hold; everything else as it is."""
     is_scalar = hasattr(value, "dtype") and getattr(value, "ndim", None) == 0
     return value.item() if is_scalar and hasattr(value, "item") else value
+
+
+def checked_quantiles(quantiles: Iterable[float]) -> tuple[float, ...]:
+    """Scores at evenly spaced shares of some pictures, as floats; none at all stands for no percentiles.
+
+    Raises:
+        ValueError: A single one, or numbers that are not ascending and finite.
+    """
+    scores = tuple(float(score) for score in quantiles)
+    if len(scores) == 1 or not all(map(math.isfinite, scores)) or list(scores) != sorted(scores):
+        raise MaAgiqaError(f"Expected two or more ascending finite quantiles, or none, got {scores}.")
+    return scores
 
 
 def _is_boolean(value: Any) -> bool:

@@ -23,6 +23,12 @@ def shown(value: object, most: int = 60) -> str:
     return text if len(text) <= most and "\n" not in text else f"a {type(value).__name__}"
 
 
+def first_names(names: Iterable[str], most: int = 5) -> str:
+    """For messages: "a, b, c, d, e and 2 more"."""
+    listed = list(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
 def check_paths(**options: object) -> None:
     """Refuses what is neither text nor a path, nor None.
 

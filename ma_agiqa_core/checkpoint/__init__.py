@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..arguments.numbers import checked_quantiles
 from ..atomic_write import atomic_write
 from ..compute.caller_state import as_loaded
 from ..errors import MaAgiqaError, MissingFileError
@@ -64,9 +65,7 @@ class TargetScale:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise MaAgiqaError(f"Expected low < high, got {self.low} and {self.high}.")
-        finite = all(math.isfinite(score) for score in self.quantiles)
-        if len(self.quantiles) == 1 or not finite or list(self.quantiles) != sorted(self.quantiles):
-            raise MaAgiqaError(f"Expected two or more ascending finite quantiles, or none, got {self.quantiles}.")
+        checked_quantiles(self.quantiles)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..arguments.options import first_names
 from ..compute.caller_state import as_loaded
-from ..errors import MaAgiqaError, MissingFileError
+from ..errors import MaAgiqaError, MissingFileError, first_line
 from ..model import MaAgiqaConfig
 from ..model.without_weights import without_weights
 from ..model_files.refused_pickle import why_refused
@@ -144,7 +145,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError) as error:
         raise MaAgiqaError(
-            f"Expected a whole torch checkpoint, got {str(path)!r}: {_first_line(error)} Download it again."
+            f"Expected a whole torch checkpoint, got {str(path)!r}: {first_line(error)} Download it again."
         ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -155,9 +156,9 @@ def read_published(path: Path) -> dict[str, Tensor]:
 
 
 def listed(keys: Iterable[str], what: str) -> str:
-    """ "7 unknown: a, b, c, d, e and others", for errors."""
+    """ "7 unknown: a, b, c, d, e and 2 more", for errors."""
     names = sorted(keys)
-    return f"{len(names)} {what}: {', '.join(names[:5])}{' and others' if len(names) > 5 else ''}"
+    return f"{len(names)} {what}: {first_names(names)}"
 
 
 def _without_module(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -187,8 +188,3 @@ def _published_name(own: str) -> str:
         for theirs, ours in RENAMED_INSIDE.items():
             rest = rest.replace(ours, theirs)
     return start + rest
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [repr(error)]
-    return lines[0].rstrip(".") + "."

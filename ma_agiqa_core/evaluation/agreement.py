@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import metrics
-from ..metrics import Logistic, Scores
-from . import bootstrap as resampling
+from ..metrics import Logistic, Scores, percentile_interval
+from . import bootstrap
 
 RESAMPLES = 1000
 SEED = 20
@@ -30,7 +30,7 @@ class Figure:
         """A figure with the interval of its resamples; undefined where it is no number."""
         if not np.isfinite(value):
             return cls()
-        return cls(float(value), *(resampling.interval(resampled) or ()))
+        return cls(float(value), *(percentile_interval(resampled) or ()))
 
 
 @dataclass(frozen=True)
@@ -97,14 +97,14 @@ def agreement(predictions: Scores, labels: Scores, *, resamples: int = RESAMPLES
     for name, values in (("labels", y), ("predictions", x)):
         if np.ptp(values) == 0:
             return Agreement(n, undefined=f"all {n} {name} are {values[0]:g}: correlation is undefined")
-    counts = resampling.draw_counts(n, resamples, seed)
-    srcc = Figure.of(raw, resampling.srcc_of_resamples(counts, x, y))
-    krcc = Figure.of(metrics.krcc(x, y), resampling.krcc_of_resamples(counts, x, y))
-    if n < resampling.PARAMETERS:
-        reason = f"{n} pictures: the fit behind PLCC and RMSE needs {resampling.PARAMETERS}"
+    counts = bootstrap.draw_counts(n, resamples, seed)
+    srcc = Figure.of(raw, bootstrap.srcc_of_resamples(counts, x, y))
+    krcc = Figure.of(metrics.krcc(x, y), bootstrap.krcc_of_resamples(counts, x, y))
+    if n < bootstrap.PARAMETERS:
+        reason = f"{n} pictures: the fit behind PLCC and RMSE needs {bootstrap.PARAMETERS}"
         return Agreement(n, srcc=srcc, krcc=krcc, undefined=reason, note=_note(n, None))
     fitted = metrics.fitted(x, y)
-    plcc_of_resamples, rmse_of_resamples = resampling.fits_of_resamples(counts, x, y, fitted.curve)
+    plcc_of_resamples, rmse_of_resamples = bootstrap.fits_of_resamples(counts, x, y, fitted.curve)
     plcc, rmse = Figure.of(fitted.plcc, plcc_of_resamples), Figure.of(fitted.rmse, rmse_of_resamples)
     flat = "the fitted curve is flat, the predictions say nothing of the labels: PLCC is undefined"
     undefined = flat if plcc.value is None else ""
@@ -114,7 +114,7 @@ def agreement(predictions: Scores, labels: Scores, *, resamples: int = RESAMPLES
 def _note(n: int, plcc: float | None) -> str:
     """What figures of few pictures, or of scores that go the wrong way, do not say by themselves."""
     notes = []
-    if n < resampling.FEWEST_RESAMPLED:
+    if n < bootstrap.FEWEST_RESAMPLED:
         notes.append(f"{n} pictures have no intervals, their figures are mostly chance")
     if plcc is not None and n < metrics.FEWEST_FOR_THE_CURVE:
         notes.append(

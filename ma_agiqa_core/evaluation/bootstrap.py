@@ -13,9 +13,8 @@ import numpy as np
 from scipy.optimize import leastsq
 from scipy.special import expit
 
-from ..metrics import Logistic
+from ..metrics import Logistic, bootstrap_counts
 
-LEVEL = 0.95
 PARAMETERS = 4  # of the fit, and the fewest pictures it needs
 FEWEST_RESAMPLED = 5  # pictures or prompts; the bootstrap of fewer makes intervals that are far too narrow
 _NUMBERS_AT_ONCE = 2**22  # counts of resamples held at a time, 32 MB
@@ -29,23 +28,7 @@ def draw_counts(n: int, resamples: int, seed: int) -> np.ndarray:
 
     None at all, (0, n), of fewer than FEWEST_RESAMPLED things.
     """
-    resamples = resamples if n >= FEWEST_RESAMPLED else 0
-    random = np.random.default_rng(seed)
-    counts = np.empty((resamples, n))
-    for rows in _slices(resamples, max(_NUMBERS_AT_ONCE // n, 1)):
-        drawn = random.integers(0, n, (rows.stop - rows.start, n))
-        drawn += n * np.arange(len(drawn))[:, None]
-        counts[rows] = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-    return counts
-
-
-def interval(values: np.ndarray) -> tuple[float, float] | None:
-    """The percentile interval; None if more than half of the resamples have no value."""
-    known = values[np.isfinite(values)]
-    if not len(known) or len(known) < len(values) / 2:
-        return None
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    return bootstrap_counts(n, resamples if n >= FEWEST_RESAMPLED else 0, seed)
 
 
 def srcc_of_resamples(counts: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

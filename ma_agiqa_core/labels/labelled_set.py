@@ -3,10 +3,12 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+from ..arguments.options import first_names
 from ..errors import MaAgiqaError, MissingFileError
 from ..records.tables import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table
 from .picture_index import PictureIndex
@@ -15,7 +17,6 @@ logger = logging.getLogger(__name__)
 
 QUALITY, ALIGNMENT, AUTHENTICITY = TARGETS = ("quality", "alignment", "authenticity")
 MOST = 1e9  # of a score: its square is still far from float32's end
-SHOWN = 5  # of many bad things, how many a message names
 
 _GENERATORS = ("generator", "generative_model", "generation_model")
 _SPLITS = {
@@ -31,14 +32,14 @@ _SPLITS = {
 
 @dataclass(frozen=True)
 class LabelledPicture:
-    """One picture and what people said of it.
+    """One picture and its human scores.
 
     Attributes:
         path: Of an existing file.
-        name: As in the table.
+        name: Its name in the table.
         scores: By target ("quality", "alignment", "authenticity"), higher is better; only those that the row has.
-        prompt: What it was made from.
-        generator: What made it.
+        prompt: The prompt it was generated from.
+        generator: The model that generated it.
         split: "train", "val" or "test" where the table says so.
     """
 
@@ -108,14 +109,14 @@ def read_labels(
 ) -> LabelledSet:
     """Reads a table of scores (see `read_table`) and finds its pictures.
 
-    A row without any score is passed over, and its picture counts as unlabelled.
+    A row without any score is skipped, and its picture counts as unlabelled.
 
     Args:
         labels: The table; its first row names the columns.
         images: Folder of the pictures, searched with its subfolders. A name in the table is a path in it, or the
             name of one file anywhere in it; without an ending any picture of that name will do.
         score_column: One column, which is then quality; or several: "alignment=mos_align" (or a mapping) says
-            which target a column is, a column called like a target needs no saying.
+            which target a column holds, unless the column has the name of a target.
         name_column: None finds it by its usual names ("name", "image_name", "path" and so on).
         prompt_column: None takes "prompt" if there is one.
         generator_column: None takes "generator" if there is one.
@@ -127,7 +128,7 @@ def read_labels(
         FileNotFoundError: No table or no folder, or pictures of labelled rows do not exist: the first five and
             how many.
         ValueError: A column is missing, a name stands twice, a score is no finite number or out of range, a split
-            is none; with the row's number.
+            is unknown; with the row's number.
     """
     table = read_table(labels)
     columns = {target: table.column(column) for target, column in score_columns(score_column).items()}
@@ -200,69 +201,100 @@ def labelled_set(
     """The checked set of a table whose columns are known; see `read_labels`.
 
     Args:
-        table: Of the labels.
+        table: Table of labels.
         images: Folder of the pictures.
         scores: Column of each target.
         name: Column of the pictures' names.
-        prompt: Column, as are the two that follow.
-        generator: Column.
-        split: Column.
-        bounds: Of all scores, None for an open end.
-        title: Of the set; None takes the table's stem.
+        prompt: Column of the prompts, if there is one.
+        generator: Column of the generators, if there is one.
+        split: Column of the splits, if there is one.
+        bounds: Scale of all scores, None for an open end.
+        title: Name of the set; None takes the table's stem.
     """
     if not images.is_dir():
         what = "which is a file. Name the folder that it is in" if images.exists() else "no such folder"
         raise MissingFileError(f"Expected a folder of pictures, got {images}: {what}.")
     files = PictureIndex(images)
-    pictures: list[LabelledPicture] = []
-    missing: list[str] = []
-    seen: dict[str | Path, int] = {}
-    for number, row in zip(table.numbers, table.rows, strict=True):
+    rows = list(_scored_rows(table, scores, name, bounds))
+    paths = _find_pictures(rows, files)
+    _refuse_missing([row.name for row in rows if row.number not in paths], len(table.rows), images, files)
+    if not rows:
+        raise MaAgiqaError(f"Expected scores in {', '.join(scores.values())} of {table.path}, got none.")
+    pictures = tuple(
+        LabelledPicture(
+            paths[row.number],
+            row.name,
+            row.scores,
+            prompt=row.cells[prompt] or None if prompt else None,
+            generator=row.cells[generator] or None if generator else None,
+            split=_split(row.cells[split], split, row.place) if split and row.cells[split] else None,
+        )
+        for row in rows
+    )
+    ranges = {target: _range(pictures, target, column, table.path, bounds) for target, column in scores.items()}
+    low, high = ranges[next(iter(scores))]
+    unlabelled = files.count_without(picture.path for picture in pictures)
+    return LabelledSet(title or table.path.stem, pictures, low, high, unlabelled, ranges)
+
+
+class _Row(NamedTuple):
+    """A row with scores: its number, where it is for messages, the picture's name, scores by target, all cells."""
+
+    number: int
+    place: str
+    name: str
+    scores: dict[str, float]
+    cells: Mapping[str, str]
+
+
+def _scored_rows(
+    table: Table, scores: Mapping[str, str], name: str, bounds: tuple[float | None, float | None]
+) -> Iterator[_Row]:
+    for number, cells in zip(table.numbers, table.rows, strict=True):
         place = f"row {number} of {table.path}"
-        called = row[name]
-        if not called:
+        if not cells[name]:
             raise MaAgiqaError(f"Expected a picture's name in {place}, got none.")
-        found = {target: _score(row[column], column, bounds, place) for target, column in scores.items() if row[column]}
-        if not found:
-            continue
-        path = files.find(called, place)
-        names: list[str | Path] = [called] if path is None else [called, path]
+        found = {
+            target: _score(cells[column], column, bounds, place) for target, column in scores.items() if cells[column]
+        }
+        if found:
+            yield _Row(number, place, cells[name], found, cells)
+
+
+def _find_pictures(rows: Iterable[_Row], files: PictureIndex) -> dict[int, Path]:
+    """By row number: the path of its picture; none where there is no such picture."""
+    paths: dict[int, Path] = {}
+    seen: dict[str | Path, int] = {}
+    for row in rows:
+        path = files.find(row.name, row.place)
+        names: list[str | Path] = [row.name] if path is None else [row.name, path]
         for same in names:
             if same in seen:
-                raise MaAgiqaError(f"Expected each picture once, got {called!r} in row {seen[same]} and in {place}.")
-            seen[same] = number
-        if path is None:
-            missing.append(called)
-            continue
-        pictures.append(
-            LabelledPicture(
-                path,
-                called,
-                found,
-                prompt=row[prompt] or None if prompt else None,
-                generator=row[generator] or None if generator else None,
-                split=_split(row[split], split, place) if split and row[split] else None,
-            )
-        )
-    _refuse_missing(missing, len(table.rows), images, files)
-    if not pictures:
-        raise MaAgiqaError(f"Expected scores in {', '.join(scores.values())} of {table.path}, got none.")
-    ranges = {}
-    for target, column in scores.items():
-        of_target = [picture.scores[target] for picture in pictures if target in picture.scores]
-        if not of_target:
-            raise MaAgiqaError(f"Expected scores in {column} of {table.path}, got none.")
-        least, greatest = _extremes(of_target)
-        if least == greatest:
-            logger.warning("every score in %s is %g: there is no correlation with them", column, least)
-        ranges[target] = (
-            least if bounds[0] is None else float(bounds[0]),
-            greatest if bounds[1] is None else float(bounds[1]),
-        )
-    low, high = ranges[next(iter(scores))]
-    title = title or table.path.stem
-    unlabelled = files.count_without(picture.path for picture in pictures)
-    return LabelledSet(title, tuple(pictures), low, high, unlabelled, ranges)
+                raise MaAgiqaError(
+                    f"Expected each picture once, got {row.name!r} in row {seen[same]} and in {row.place}."
+                )
+            seen[same] = row.number
+        if path is not None:
+            paths[row.number] = path
+    return paths
+
+
+def _range(
+    pictures: Iterable[LabelledPicture],
+    target: str,
+    column: str,
+    table: Path,
+    bounds: tuple[float | None, float | None],
+) -> tuple[float, float]:
+    """The bounds of a target's scores; an open end is that of the scores there are."""
+    scores = [picture.scores[target] for picture in pictures if target in picture.scores]
+    if not scores:
+        raise MaAgiqaError(f"Expected scores in {column} of {table}, got none.")
+    least, greatest = _extremes(scores)
+    if least == greatest:
+        logger.warning("every score in %s is %g: there is no correlation with them", column, least)
+    low, high = bounds
+    return least if low is None else float(low), greatest if high is None else float(high)
 
 
 def _score(text: str, column: str, bounds: tuple[float | None, float | None], place: str) -> float:
@@ -290,14 +322,13 @@ def _split(text: str, column: str, place: str) -> str:
 
 def _refuse_missing(missing: Sequence[str], rows: int, images: Path, files: PictureIndex) -> None:
     if missing:
-        named = ", ".join(missing[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
         advice = ""
         if len(missing) == rows:  # the wrong folder, or the wrong column
             there = f", where pictures are called e.g. {files.example}" if files.example else ", where no pictures are"
             advice = f" Name another folder than this one{there}; or another column with their names."
         raise MissingFileError(
-            f"Expected a picture for each labelled row in {images}, got none for {len(missing)} of {rows}: {named}."
-            + advice
+            f"Expected a picture for each labelled row in {images}, got none for {len(missing)} of {rows}: "
+            f"{first_names(missing)}.{advice}"
         )
 
 

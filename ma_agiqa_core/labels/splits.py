@@ -9,8 +9,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..arguments.options import first_names
 from ..errors import MaAgiqaError
-from .labelled_set import SHOWN, LabelledSet, counted_generators
+from .labelled_set import LabelledSet, counted_generators
 
 PUBLISHED_RATIO, PUBLISHED_SEED = "70/10/20", 20
 _PARTS = ("train", "val", "test")
@@ -81,7 +82,8 @@ def split_by_column(labelled: LabelledSet) -> Split:
     """As the table says."""
     if without := [picture.name for picture in labelled.pictures if picture.split is None]:
         raise MaAgiqaError(
-            f"Expected a split for each picture of {labelled.name}, got none for {len(without)}: {_some(without)}."
+            f"Expected a split for each picture of {labelled.name}, got none for {len(without)}: "
+            f"{first_names(without)}."
         )
     train, val, test = (
         tuple(row for row, picture in enumerate(labelled.pictures) if picture.split == part) for part in _PARTS
@@ -143,10 +145,6 @@ def _whole(train: Sequence[int], val: Sequence[int], test: Sequence[int], ratio:
         if share and not rows:
             raise MaAgiqaError(f"Expected pictures for {name}, got none: {has}.")
     return Split(tuple(train), tuple(val), tuple(test))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
 
 
 def _counted(number: int, what: str) -> str:

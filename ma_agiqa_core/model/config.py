@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..arguments.options import first_names
 from ..errors import MaAgiqaError
 
 ALIGNMENT = "alignment"
@@ -84,7 +85,7 @@ class MaAgiqaConfig:
             raise MaAgiqaError(f"Expected swin_heads that divide {self.stage_widths}, got {self.swin_heads}.")
         named = all(target.isidentifier() for target in self.targets)
         if not (self.targets and named and len(set(self.targets)) == len(self.targets)):
-            raise MaAgiqaError(f"Expected targets with unlike names such as 'quality', got {self.targets}.")
+            raise MaAgiqaError(f"Expected targets with distinct names such as 'quality', got {self.targets}.")
         known = vectors_of(self.targets)
         if self.left_out and (not set(self.left_out) < set(known) or not self.semantic_dim):
             raise MaAgiqaError(
@@ -132,9 +133,9 @@ class MaAgiqaConfig:
         if not isinstance(values, Mapping):
             raise MaAgiqaError(f"Expected the fields of a config, got {values!r}.")
         if unknown := sorted(map(str, set(values) - known)):
-            raise MaAgiqaError(f"Expected the fields of a config, got the unknown {', '.join(unknown[:5])}.")
+            raise MaAgiqaError(f"Expected the fields of a config, got the unknown {first_names(unknown)}.")
         if missing := sorted(known - set(values) - {"targets", "left_out"}):
-            raise MaAgiqaError(f"Expected all fields of a config, got none of {', '.join(missing[:5])}.")
+            raise MaAgiqaError(f"Expected all fields of a config, got none of {first_names(missing)}.")
         return cls(**values)
 
 

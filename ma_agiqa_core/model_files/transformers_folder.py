@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 MPLUG_OWL2 = "mplug_owl2"  # its model_type
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in order of preference; each may be sharded
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+"""One of them is in the folder of any model that reads text."""
+
 _DESCRIBING = (  # the small files that, with the weights, decide what a model answers
     "added_tokens.json",
     "chat_template.jinja",
@@ -185,7 +188,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def _is_complete(folder: Path) -> bool:
-    has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.model", "tokenizer.json", "vocab.json"))
+    has_tokenizer = any((folder / name).is_file() for name in TOKENIZER_FILES)
     return has_tokenizer and has_model(folder)
 
 

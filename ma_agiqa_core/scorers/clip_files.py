@@ -14,16 +14,15 @@ import PIL.Image
 import torch
 
 from ..arguments.options import expanded
-from ..errors import MaAgiqaError, MissingFileError, MissingPackageError
+from ..errors import MaAgiqaError, MissingFileError, MissingPackageError, first_line
 from ..model_files.hub import hub_file, hub_folder, is_hub_id, split_hub_id
-from ..model_files.transformers_folder import has_model, read_json, weight_files
-from ..semantic.chat_model_files import damaged_files, dtype_option, first_line
+from ..model_files.pretrained import load_pretrained
+from ..model_files.transformers_folder import TOKENIZER_FILES, has_model, read_json, weight_files
 
 MODEL_CLASSES = {"clip": "CLIPModel", "siglip": "SiglipModel"}  # by model_type; those of transformers 4.51
 PICKSCORE = "pickscore"  # in the name of a model, or of the one that it was tuned from
 PICKSCORE_PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"  # which PickScore v1 is tuned from and used with
 _PREPROCESSING = ("preprocessor_config.json", "processor_config.json")
-_TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 _OF_A_PROCESSOR = ("config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json")
 _FETCH = "Download the model's whole repository."
 
@@ -92,27 +91,8 @@ def load_clip(files: ClipFiles, dtype: torch.dtype, device: torch.device) -> Any
     """
     import transformers
 
-    options: dict[str, Any] = {dtype_option(): dtype}
-    try:
-        model, found = getattr(transformers, MODEL_CLASSES[files.model_type]).from_pretrained(
-            files.folder, local_files_only=True, output_loading_info=True, **options
-        )
-    except Exception as error:  # safetensors and transformers have no base class in common
-        if isinstance(error, torch.OutOfMemoryError | ImportError):
-            raise
-        damaged = damaged_files(files.folder)
-        what = f"a damaged {str(damaged[0])!r}: " if damaged else ""
-        raise MaAgiqaError(
-            f"Expected the weights of a {files.model_type} in {str(files.folder)!r}, got {what}{first_line(error)} "
-            f"{'Download it again.' if damaged else ''}".rstrip()
-        ) from error
-    mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in found.get("mismatched_keys", ())]
-    if absent := sorted({*found["missing_keys"], *mismatched}):
-        listed = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
-        raise MaAgiqaError(
-            f"Expected all weights of a {files.model_type} in {str(files.folder)!r}, got none, or of another shape, "
-            f"for {listed}. Check that config.json and the weights belong together."
-        )
+    model_class = getattr(transformers, MODEL_CLASSES[files.model_type])
+    model = load_pretrained(model_class, files.folder, files.model_type, dtype)
     return model.to(device).eval()
 
 
@@ -162,5 +142,5 @@ def _processor_folder(folder: Path, is_pickscore: bool, local_files_only: bool) 
 
 
 def _lacks_of_a_processor(folder: Path) -> list[str]:
-    needed = (_PREPROCESSING, _TOKENIZERS)
+    needed = (_PREPROCESSING, TOKENIZER_FILES)
     return [names[0] for names in needed if not any((folder / name).is_file() for name in names)]

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from ..arguments.numbers import checked_quantiles
 from ..compute.caller_state import as_loaded
 from ..errors import MaAgiqaError
 from ..pictures.inputs import Pictures
@@ -57,10 +58,7 @@ class ScorerInfo:
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise MaAgiqaError(f"Expected low < high, got {self.low} and {self.high}.")
-        quantiles = tuple(float(score) for score in self.quantiles)
-        if len(quantiles) == 1 or not all(map(math.isfinite, quantiles)) or list(quantiles) != sorted(quantiles):
-            raise MaAgiqaError(f"Expected two or more ascending finite quantiles, or none, got {self.quantiles}.")
-        object.__setattr__(self, "quantiles", quantiles)
+        object.__setattr__(self, "quantiles", checked_quantiles(self.quantiles))
 
     def require_scale(self, why: str, instead: str = "Use a single scorer, or combine='calibrated'.") -> None:
         """Refuses a scorer whose scores mean nothing outside the pictures of one call.

@@ -1,4 +1,4 @@
-"""Loads the folder of a transformers model strictly: what would make it another model is refused by name."""
+"""Loads the folder of a chat model strictly: what would make it another model is refused by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..errors import MaAgiqaError
+from ..errors import MaAgiqaError, first_line
+from ..model_files.pretrained import load_pretrained
+from ..model_files.transformers_folder import TOKENIZER_FILES
 from .placement import check_fits
 from .quantization import linears, quantization_library, transformers_config
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from .placement import DeviceMap
 
 _FETCH = "Download the model's whole repository."
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
 
 def load_config(folder: Path) -> Any:
@@ -52,8 +53,8 @@ def load_processor(folder: Path) -> Any:
     from transformers import AutoProcessor
 
     wanted = f"Expected a tokenizer, an image processor and a chat template in {str(folder)!r}"
-    if not any((folder / name).is_file() for name in _TOKENIZERS):  # transformers 4 asks for other packages instead
-        raise MaAgiqaError(f"{wanted}, got no {_TOKENIZERS[0]}. {_FETCH}")
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):  # transformers 4 asks for other packages instead
+        raise MaAgiqaError(f"{wanted}, got no {TOKENIZER_FILES[0]}. {_FETCH}")
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except ImportError:
@@ -88,7 +89,7 @@ def load_model(
     outside = not_in_language_model(empty)
     if device_map is None:
         check_fits(empty, device, dtype, quantization, what=folder.name, skip=outside)
-    options: dict[str, Any] = {dtype_option(): dtype}
+    options: dict[str, Any] = {}
     quantized: list[str] = []
     places: Any = {"": str(device)} if device_map is None else device_map
     if quantization is not None:
@@ -97,35 +98,18 @@ def load_model(
         options["quantization_config"] = transformers_config(quantization, dtype, keep)
         if quantization_library(quantization) == "torchao" and places == {"": "cpu"}:
             places = None  # transformers 4 takes it for weights that only wait on the CPU
-    try:
-        loaded: Any = transformers.AutoModelForImageTextToText.from_pretrained(
-            folder,
-            config=config,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            device_map=places,
-            output_loading_info=True,
-            **options,
-        )
-    except Exception as error:  # safetensors, transformers and accelerate have no base class in common
-        if isinstance(error, torch.OutOfMemoryError | ImportError):
-            raise
-        damaged = damaged_files(folder)
-        what = f"a damaged {str(damaged[0])!r}: " if damaged else ""
-        raise MaAgiqaError(
-            f"Expected the weights of a {config.model_type} in {str(folder)!r}, got {what}{first_line(error)} "
-            f"{'Download it again.' if damaged else ''}".rstrip()
-        ) from error
-    model, found = loaded
-    head = {f"{name}.weight" for name in _names_of(empty, empty.get_output_embeddings())}
-    mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in found.get("mismatched_keys", ())]
-    if absent := sorted({*found["missing_keys"], *mismatched} - head):
-        listed = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
-        raise MaAgiqaError(
-            f"Expected all weights of a {config.model_type} in {str(folder)!r}, got none, or of another shape, for "
-            f"{listed}. Check that config.json and the weights belong together."
-        )
+    model = load_pretrained(
+        transformers.AutoModelForImageTextToText,
+        folder,
+        config.model_type,
+        dtype,
+        unneeded=[f"{name}.weight" for name in _names_of(empty, empty.get_output_embeddings())],
+        config=config,
+        trust_remote_code=False,
+        use_safetensors=True,
+        device_map=places,
+        **options,
+    )
     if plain := [name for name in quantized if _is_plain(model.get_submodule(name))]:
         raise MaAgiqaError(
             f"Expected {len(quantized)} layers in {quantization}, got {len(plain)} that transformers "
@@ -142,37 +126,9 @@ def not_in_language_model(model: Any) -> list[str]:
     return [name for name in layers if not name.startswith(tuple(language))]
 
 
-def damaged_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder that cannot be opened."""
-    from safetensors import SafetensorError, safe_open
-
-    damaged = []
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except (SafetensorError, OSError):
-            damaged.append(path)
-    return damaged
-
-
 def _names_of(model: Any, module: Any) -> list[str]:
     return [name for name, candidate in model.named_modules() if candidate is module]
 
 
 def _is_plain(layer: nn.Module) -> bool:
     return type(layer) is nn.Linear and type(layer.weight.data) is torch.Tensor
-
-
-def dtype_option() -> str:
-    """`dtype` since transformers 4.56, `torch_dtype` before."""
-    import transformers
-    from packaging.version import Version
-
-    return "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what another library says, as a sentence."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
-    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..arguments.options import first_names
 from ..errors import MaAgiqaError
 from ..model_files.transformers_folder import read_shard, weight_files
 
@@ -57,8 +58,7 @@ def fill(
     missing = [name for name, parameter in network.named_parameters() if parameter.is_meta]
     for what, names in (("no other weights than the model's", unknown), ("all of the model's weights", missing)):
         if names:
-            listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             raise MaAgiqaError(
-                f"Expected {what} in {str(folder)!r}, got {'unknown' if names is unknown else 'nothing for'} {listed}. "
-                "Check that config.json and the weights belong together."
+                f"Expected {what} in {str(folder)!r}, got {'unknown' if names is unknown else 'nothing for'} "
+                f"{first_names(names)}. Check that config.json and the weights belong together."
             )

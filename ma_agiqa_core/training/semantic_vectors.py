@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..arguments.options import first_names
 from ..errors import MaAgiqaError
-from ..labels.labelled_set import ALIGNMENT, SHOWN, LabelledPicture
+from ..labels.labelled_set import ALIGNMENT, LabelledPicture
 from ..pictures.groups import picture_groups
 from ..semantic.extractor import SemanticExtractor
 from ..semantic.questions import names_prompt
@@ -62,9 +63,8 @@ def semantic_vectors(
             if progress is not None:
                 progress(len(group))
     if failed:
-        named = ", ".join(failed[:SHOWN]) + (", …" if len(failed) > SHOWN else "")
         raise MaAgiqaError(
-            f"Expected semantic vectors of {len(pictures)} pictures, got none of {len(failed)}: {named}. "
+            f"Expected semantic vectors of {len(pictures)} pictures, got none of {len(failed)}: {first_names(failed)}. "
             "Fix these pictures or prompts, or remove them from the labels."
         )
     return vectors

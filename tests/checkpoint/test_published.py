@@ -53,7 +53,7 @@ def test_reads_the_semantic_width_from_the_tensors() -> None:
     [
         (
             {f"extra.{i}": torch.zeros(1) for i in range(7)},
-            r"got 7 unknown: extra.0, extra.1, extra.2, extra.3, extra.4 and others\. Use the authors'",
+            r"got 7 unknown: extra.0, extra.1, extra.2, extra.3, extra.4 and 2 more\. Use the authors'",
         ),
         ({"vit.blocks.12.norm1.weight": torch.zeros(768)}, r"got 1 unknown: vit.blocks.12.norm1.weight\."),
         (

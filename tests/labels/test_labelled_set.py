@@ -179,7 +179,7 @@ def test_missing_pictures_are_counted_and_the_first_five_named(read: Any, images
         read(HEADER + "a.jpg,1,\n" + rows)
     assert str(refusal.value) == (
         f"Expected a picture for each labelled row in {images}, got none for 7 of 8: "
-        "no0.jpg, no1.jpg, no2.jpg, no3.jpg, no4.jpg, …."
+        "no0.jpg, no1.jpg, no2.jpg, no3.jpg, no4.jpg and 2 more."
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ma_agiqa_core.checkpoint import convert_reference
 from ma_agiqa_core.model import MaAgiqa
+from ma_agiqa_core.model.without_weights import without_weights
 
 FIXTURE = json.loads((FIXTURES / "ma_agiqa.json").read_text(encoding="utf-8"))
 
@@ -21,8 +22,8 @@ FIXTURE = json.loads((FIXTURES / "ma_agiqa.json").read_text(encoding="utf-8"))
 def model() -> MaAgiqa:
     torch.set_num_threads(1)
     state, config = convert_reference(published_state_dict())
-    model = MaAgiqa(config)
-    model.load_state_dict(state)
+    model = without_weights(config)
+    model.load_state_dict(state, assign=True)
     return model.eval()
 
 

@@ -261,7 +261,7 @@ class TestWriting:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            for number in range(3)
+            for number in range(2)
         ]
         for writer in writers:
             assert writer.stdout is not None
@@ -276,14 +276,14 @@ class TestWriting:
                 assert len(found) == 2048
                 seen.update(found.unique().tolist())
                 assert len(found.unique()) == 1  # never half of one writer's and half of another's
-        assert [writer.returncode for writer in writers] == [0, 0, 0]
+        assert [writer.returncode for writer in writers] == [0, 0]
         for writer in writers:
             writer.communicate()  # closes the pipes
         assert seen
-        assert seen <= {0.0, 1.0, 2.0}
-        for number in range(3):
+        assert seen <= {0.0, 1.0}
+        for number in range(2):
             for turn in range(150):
                 own = cache.get(f"{turn:02x}{number:062x}")
                 assert own is not None
                 assert own.tolist() == [turn] * 8
-        assert len(files(cache)) == 3 * 150 + 1  # no temporary files
+        assert len(files(cache)) == 2 * 150 + 1  # no temporary files

@@ -137,7 +137,7 @@ def test_text_before_the_picture_runs_once_and_the_picture_once_for_all_question
 def test_what_is_kept_is_bounded(owl: MplugOwl2) -> None:
     for first in range(1, 40):
         owl.features(random_pictures(1), {"prompt": [first, -200, 1], "other": [first, 2, -200]})
-    assert len(owl._prefixes) == 16
+    assert len(owl._prefix_cache) == 16
 
 
 def test_more_questions_than_are_kept(owl: MplugOwl2) -> None:
@@ -161,7 +161,7 @@ def test_kept_text_is_dropped_when_the_weights_change(owl: MplugOwl2) -> None:
 
     with torch.no_grad():
         owl.norm.weight.mul_(2)
-    owl.forget_prefixes()
+    owl.clear_prefix_cache()
     doubled = {name: 2 * features for name, features in rounded.features(random_pictures(2), UNLIKE).items()}
     assert_same(owl.features(random_pictures(2), UNLIKE), doubled)
 
@@ -192,7 +192,7 @@ def test_a_copy_answers_alike_and_starts_with_nothing_kept(owl: MplugOwl2) -> No
     torch.save(owl, file)
     file.seek(0)
     for same in (copy.deepcopy(owl), torch.load(file, weights_only=False)):
-        assert len(same._prefixes) == 0
+        assert len(same._prefix_cache) == 0
         assert_same(same.features(random_pictures(2), UNLIKE), expected)
 
 
@@ -238,7 +238,7 @@ def test_linear_layers_can_be_swapped(owl: MplugOwl2) -> None:
     linears = [(name, module) for name, module in owl.named_modules() if isinstance(module, nn.Linear)]
     for name, linear in linears:
         owl.set_submodule(name, OnlyForward(linear))
-    owl.forget_prefixes()
+    owl.clear_prefix_cache()
 
     assert not any("proj" in name for name, _ in owl.named_parameters())
     assert_same(owl.features(random_pictures(2), UNLIKE), expected)
@@ -260,7 +260,7 @@ def test_accelerate_may_hold_the_weights(owl: MplugOwl2, how: str, tmp_path: Pat
 
     assert any(parameter.is_meta for parameter in owl.parameters())
     assert_same(owl.features(random_pictures(2), UNLIKE), expected)
-    owl.forget_prefixes()
+    owl.clear_prefix_cache()
     assert_same(owl.features(random_pictures(2), UNLIKE), expected)
 
 

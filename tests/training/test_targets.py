@@ -298,7 +298,7 @@ def test_pictures_of_one_prompt_are_asked_everything_at_once(
 
 def test_what_is_kept_of_questions_stays_bounded(owl_folder: Path, noise_pictures: list[np.ndarray]) -> None:
     extractor = SemanticExtractor(owl_folder, device="cpu", questions=questions_for(TARGETS))
-    kept: Any = extractor.model.network._prefixes
+    kept: Any = extractor.model.network._prefix_cache
     for number in range(12):
         extractor.extract(noise_pictures[:1], prompts=f"prompt {number} " + "of many words " * 60)
 

@@ -265,7 +265,7 @@ def test_constant_training_labels_are_refused(run_training: Run, made_up: Labell
 
 # ---------------------------------------------------------------------------------------------- interrupted runs
 @needs_fork
-@pytest.mark.parametrize("step", [1, 4, 6, 11])
+@pytest.mark.parametrize("step", [1, 4, 11])
 def test_killed_between_steps_it_goes_on_to_the_same_weights(
     step: int, signal_of: Callable[..., int], run_training: Run, whole: Path, tmp_path: Path
 ) -> None:
@@ -278,10 +278,11 @@ def test_killed_between_steps_it_goes_on_to_the_same_weights(
 
 
 @needs_fork
-@pytest.mark.parametrize("call", [1, 3])
-@pytest.mark.parametrize("moment", ["half written", "before the move", "after the move"])
+@pytest.mark.parametrize(
+    ("moment", "call"), [("half written", 1), ("half written", 3), ("before the move", 3), ("after the move", 1)]
+)
 def test_killed_while_a_state_is_written_it_goes_on_to_the_same_weights(
-    call: int, moment: str, signal_of: Callable[..., int], run_training: Run, whole: Path, tmp_path: Path
+    moment: str, call: int, signal_of: Callable[..., int], run_training: Run, whole: Path, tmp_path: Path
 ) -> None:
     assert signal_of(tmp_path / "run", {"ema": 0.9}, moment=moment, call=call) == signal.SIGKILL
     run_training(tmp_path / "run", ema=0.9, resume=True)

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from ...compute.batching import is_out_of_memory
-from ...errors import MaAgiqaError, MissingFileError
+from ...errors import MaAgiqaError, MissingFileError, first_line
 from ...model_files.hub import check_reachable, is_hub_id, split_hub_id
-from ...semantic.chat_model_files import first_line
 
 logger = logging.getLogger(__name__)
 

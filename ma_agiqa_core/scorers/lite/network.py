@@ -1,12 +1,12 @@
-"""The lite scorer as a module: four unlike judges of technical quality, averaged.
+"""The lite scorer as a module: four different measures of technical quality, averaged.
 
 1. `SupportVectors`: BRISQUE's idea; support-vector regression on the luminance statistics of the whole picture.
 2. `PristineDistance`: NIQE; how far the statistics of its blocks are from those of lossless photographs.
 3. `StatisticsHead`: a small perceptron on all statistics, trained to order many kinds of degradations.
-4. `CropNetwork`: the first stages of EfficientNet-Lite0 (Liu, 2020) on crops at native resolution, trained alike.
+4. `CropNetwork`: the first stages of EfficientNet-Lite0 (Liu, 2020) on crops at native resolution, trained likewise.
 
 The first two know only what clean photographs look like and carry over to unknown content; the other two know more
-kinds of damage. Each is centred, squashed to (-1, 1) and weighted, so that none outvotes the rest far from its data.
+kinds of damage. Each is centred, squashed to (-1, 1) and weighted, so that none outweighs the rest far from its data.
 """
 
 from __future__ import annotations
@@ -40,18 +40,20 @@ CROP_FEATURES = 2 * (24 + 40 + 112)
 
 MIDDLE = 5.0  # scores run from 0 to 10
 
+_OLD_NAMES = {"centre": "mean", "spread": "scale"}  # buffers in lite.safetensors and in students of the first release
+
 
 @dataclass(frozen=True)
-class Seen:
-    """What the judges look at in B pictures of one size.
+class Features:
+    """The features of B pictures of one size that the four measures read.
 
     Attributes:
-        features: (B, 96), as are `blocks` what `statistics.describe` gives.
-        blocks: (B, N, 40).
+        statistics: (B, 96), the pictures' features of `statistics.describe`.
+        blocks: (B, N, 40), its features of N blocks.
         crops: (B, K, 352), pooled feature maps of K crops.
     """
 
-    features: Tensor
+    statistics: Tensor
     blocks: Tensor
     crops: Tensor
 
@@ -75,8 +77,8 @@ class LiteNetwork(nn.Module):
         self.pristine_distance = PristineDistance()
         self.statistics_head = StatisticsHead(hidden)
         self.crop_network = CropNetwork()
-        self.centre = nn.Buffer(torch.zeros(4))
-        self.spread = nn.Buffer(torch.ones(4))
+        self.mean = nn.Buffer(torch.zeros(4))
+        self.scale = nn.Buffer(torch.ones(4))
         self.weight = nn.Buffer(torch.full((4,), 0.25))
 
     @classmethod
@@ -90,7 +92,7 @@ class LiteNetwork(nn.Module):
             vectors = state["support_vectors.vectors"].shape[0]
             hidden = state["statistics_head.hidden.weight"].shape[0]
             network = cls(vectors, hidden).float()  # whatever the default dtype is
-            network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+            network.load_state_dict({_OLD_NAMES.get(name, name): tensor.float() for name, tensor in state.items()})
         except (KeyError, RuntimeError) as error:
             reason = str(error).replace("\n", " ")[:300]
             raise MaAgiqaError(f"Expected the tensors of a lite scorer, got others: {reason}.") from error
@@ -98,33 +100,29 @@ class LiteNetwork(nn.Module):
 
     def forward(self, rgb: Tensor) -> Tensor:
         """(B, 3, H, W) float32 RGB in [0, 1] -> (B,)."""
-        return self.combine(self.members(rgb))
+        return self.combine(self.predict(self.extract_features(rgb)))
 
     def score(self, rgb: Tensor) -> Tensor:
         """The same from 0 to 10."""
         return on_scale(self(rgb))
 
-    def combine(self, judged: Tensor) -> Tensor:
-        """What `members` gives, (B, 4), centred, squashed and averaged: (B,)."""
-        return F.softsign((judged - self.centre) / self.spread) @ self.weight
+    def extract_features(self, rgb: Tensor) -> Features:
+        """Features of pictures (B, 3, H, W), float32 RGB in [0, 1]."""
+        return Features(*describe(rgb), self.crop_network.describe(rgb))
 
-    def members(self, rgb: Tensor) -> Tensor:
-        """What the four judges say, each on its own scale: (B, 4)."""
-        return self.judge(self.look(rgb))
-
-    def look(self, rgb: Tensor) -> Seen:
-        """(B, 3, H, W) float32 RGB in [0, 1] -> all that the judges see of it."""
-        return Seen(*describe(rgb), self.crop_network.describe(rgb))
-
-    def judge(self, seen: Seen) -> Tensor:
-        """(B, 4), as `members`."""
-        judged = (
-            self.support_vectors(seen.features),
-            self.pristine_distance(seen.blocks),
-            self.statistics_head(seen.features),
-            self.crop_network.head(seen.crops)[..., 0].mean(1),
+    def predict(self, features: Features) -> Tensor:
+        """The scores of the four measures, each on its own scale: (B, 4)."""
+        scores = (
+            self.support_vectors(features.statistics),
+            self.pristine_distance(features.blocks),
+            self.statistics_head(features.statistics),
+            self.crop_network.head(features.crops)[..., 0].mean(1),
         )
-        return torch.stack(judged, 1)
+        return torch.stack(scores, 1)
+
+    def combine(self, scores: Tensor) -> Tensor:
+        """The scores of `predict`, (B, 4), centred, squashed and averaged: (B,)."""
+        return F.softsign((scores - self.mean) / self.scale) @ self.weight
 
 
 class SupportVectors(nn.Module):
@@ -180,7 +178,7 @@ class PristineDistance(nn.Module):
 
 
 class StatisticsHead(nn.Module):
-    """Perceptron on standardised, clipped statistics: clipped, because far from the training data it knows nothing."""
+    """Perceptron on standardised, clipped statistics: clipped, because far from the training data it is not valid."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -225,10 +223,6 @@ class CropNetwork(nn.Module):
         """(B, 3, H, W) RGB in [0, 1] -> pooled feature maps of K crops, (B, K, 352)."""
         crops = spread_crops(rgb)  # (B, K, 3, 192, 192)
         return self.describe_crops(crops.flatten(0, 1)).unflatten(0, crops.shape[:2])
-
-    def score_crops(self, crops: Tensor) -> Tensor:
-        """(N, 3, 192, 192) RGB in [0, 1] -> (N,)."""
-        return self.head(self.describe_crops(crops))[:, 0]
 
     def describe_crops(self, crops: Tensor) -> Tensor:
         """(N, 3, 192, 192) RGB in [0, 1] -> (N, 352)."""

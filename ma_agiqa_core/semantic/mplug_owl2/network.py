@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...arguments.options import first_names
 from ...compute.caller_state import as_loaded
 from ...errors import MaAgiqaError
 from .abstractor import VisualAbstractor
@@ -55,7 +56,7 @@ class MplugOwl2(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(LanguageLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self._prefixes = PrefixCache(_KEPT_PREFIXES, _KEPT_TOKENS)
+        self._prefix_cache = PrefixCache(_KEPT_PREFIXES, _KEPT_TOKENS)
         self.requires_grad_(False).eval()
 
     @classmethod
@@ -150,16 +151,16 @@ class MplugOwl2(nn.Module):
         x, _ = self._through_layers(x, packing, prefix, mask)
         return prefix, *packing.unpack(self.norm(x))
 
-    def forget_prefixes(self) -> None:
+    def clear_prefix_cache(self) -> None:
         """Drops what was kept of the text before pictures; needed only after parameters were changed in place."""
-        self._prefixes.clear()
+        self._prefix_cache.clear()
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        self.forget_prefixes()
+        self.clear_prefix_cache()
         return super().load_state_dict(*args, **kwargs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MplugOwl2:
-        self.forget_prefixes()  # weights move or change their type: .to(), .half(), .cuda()
+        self.clear_prefix_cache()  # weights move or change their type: .to(), .half(), .cuda()
         return super()._apply(fn, recurse)
 
     def _prefix(self, befores: tuple[tuple[int, ...], ...], device: torch.device, dtype: torch.dtype) -> Prefix:
@@ -168,7 +169,7 @@ class MplugOwl2(nn.Module):
                 return self._read_prefix(befores[0], device)
             return Prefix.join([self._prefix((before,), device, dtype) for before in befores])
 
-        return self._prefixes.get((befores, device, dtype), compute)
+        return self._prefix_cache.get((befores, device, dtype), compute)
 
     def _read_prefix(self, before: tuple[int, ...], device: torch.device) -> Prefix:
         if not before:
@@ -243,5 +244,6 @@ def _mask(lengths: tuple[int, ...], packing: Packing, like: Tensor) -> Tensor:
 
 def _refuse_keys(expected: str, keys: list[str]) -> None:
     if keys:
-        named = ", ".join(keys[:5]) + (", …" if len(keys) > 5 else "")
-        raise MaAgiqaError(f"Expected {expected}, got {len(keys)}: {named}. Use the config.json of these weights.")
+        raise MaAgiqaError(
+            f"Expected {expected}, got {len(keys)}: {first_names(keys)}. Use the config.json of these weights."
+        )

@@ -1,8 +1,8 @@
 """Distillation: a small scorer that follows a big one on pictures like the user's own.
 
 A big teacher scores a folder once; a student of lite's kind (`lite/student.py`) learns its order there, in about a
-minute for some hundred pictures on a processor. A fifth of the pictures is held out: how well the student follows the
-teacher on them is measured, said, and written into the file. It is no scorer of quality in general.
+minute for a few hundred pictures on a processor. A fifth of the pictures is held out: how well the student follows the
+teacher on them is measured, reported, and written into the file. It is not a scorer of quality in general.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Distilled:
         held_out: How it follows the teacher on pictures that it was not taught.
         taught: Pictures that it was taught on.
         failed: Pictures without a score of the teacher, or that could not be read.
-        parts: How far each part of a description is used, 0 to 1.
+        parts: Scale of each part of a description, 0 (unused) to 1.
     """
 
     path: Path
@@ -68,13 +68,13 @@ def distill(
     """Teaches a small scorer to follow a big one, and writes it.
 
     Args:
-        teacher: Any scorer that judges each picture alone.
-        pictures: Files: at least 30, some hundred are a good start.
-        out: Ends in .safetensors; `load_scorer` takes it.
-        prompts: For a teacher that reads them. The student cannot: it follows only what can be seen.
-        name: Of the student; None takes the file's.
-        held_out: Share of the pictures that only measure.
-        seed: Of which those are.
+        teacher: Any scorer that scores each picture alone.
+        pictures: Files: at least 30; a few hundred are a good start.
+        out: The .safetensors file to write, for `load_scorer`.
+        prompts: For a teacher that reads them. The student cannot: it only follows what can be seen.
+        name: Name of the student; None takes the file's.
+        held_out: Share of the pictures held out for measuring.
+        seed: Seed for choosing them.
 
     Raises:
         ValueError: A relative teacher, fewer than 30 pictures with a score, or equal scores only.
@@ -85,7 +85,7 @@ def distill(
 
 
 def check_distillation(teacher: ScorerInfo, out: Path, pictures: int = FEWEST) -> None:
-    """Says what is wrong before the teacher works.
+    """Checks the arguments before the teacher starts.
 
     Raises:
         ValueError: A relative teacher, too few pictures, or another ending.
@@ -93,7 +93,7 @@ def check_distillation(teacher: ScorerInfo, out: Path, pictures: int = FEWEST) -
     """
     teacher.require_scale("as a teacher")
     if pictures < FEWEST:
-        raise MaAgiqaError(f"Expected at least {FEWEST} pictures to learn from, got {pictures}. Give it more.")
+        raise MaAgiqaError(f"Expected at least {FEWEST} pictures to learn from, got {pictures}. Add more.")
     if out.suffix.lower() != ".safetensors":
         raise MaAgiqaError(f"Expected a path that ends in .safetensors, got {out}.")
     if not out.parent.is_dir():
@@ -112,17 +112,17 @@ def follow(
     seed: int = SEED,
     progress: Callable[[Sequence[Path]], Iterable[Path]] = iter,
 ) -> Distilled:
-    """Teaches a student what a teacher said of pictures, and writes it.
+    """Teaches a student to reproduce a teacher's scores of pictures, and writes it.
 
     Args:
-        teacher: Who scored.
+        teacher: The scorer's info.
         pictures: Files.
-        scores: What the teacher said of each; NaN where it could not.
+        scores: The teacher's score of each; NaN where there is none.
         out: The .safetensors file.
-        name: Of the student; None takes the file's.
-        held_out: Share of the pictures that only measure.
-        seed: Of which those are.
-        progress: Goes through the pictures and may show it.
+        name: Name of the student; None takes the file's.
+        held_out: Share of the pictures held out for measuring.
+        seed: Seed for choosing them.
+        progress: Wraps the pictures that are iterated over, to show progress.
 
     Raises:
         ValueError: Fewer than 30 pictures with a score, or equal scores only.
@@ -137,15 +137,15 @@ def follow(
     test, train = _held_out(len(y), held_out, seed)
     fit = teach(network, descriptions[train], y[train])
     with torch.inference_mode():
-        said = network.judge(network.normalise(descriptions[test]))
-    measured = agreement(said.numpy(), y[test], seed=seed)
+        predictions = network.predict(network.normalise(descriptions[test]))
+    measured = agreement(predictions.numpy(), y[test], seed=seed)
     parts = dict(zip(PARTS, fit.scales, strict=True))
     _save(network, teacher, y, measured, len(train), name or out.stem, out)
     return Distilled(out, measured, len(train), len(pictures) - len(y), parts)
 
 
 def distilled_text(distilled: Distilled, teacher: ScorerInfo) -> str:
-    """What to tell somebody who asked for a student."""
+    """A summary for the terminal."""
     held_out = distilled.held_out
     srcc = held_out.srcc
     if srcc.value is None:
@@ -187,7 +187,7 @@ def _check_scores(scores: Sequence[float] | np.ndarray, teacher: ScorerInfo) -> 
         raise MaAgiqaError(f"Expected at least {FEWEST} pictures with a score of {teacher.name}, got {len(scores)}.")
     if np.ptp(scores) == 0:
         raise MaAgiqaError(
-            f"Expected unlike scores of {teacher.name}, got {scores[0]:g} for all {len(scores)} pictures."
+            f"Expected different scores of {teacher.name}, got {scores[0]:g} for all {len(scores)} pictures."
         )
 
 
