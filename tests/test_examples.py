@@ -44,7 +44,7 @@ def test_the_example_runs(name: str, value: object, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     module = importlib.import_module(str(getattr(value, "__module__", name.rpartition(".")[0])))
-    tests = doctest.DocTestFinder(recurse=True).find(value, name, module=module, globs={})
+    tests = doctest.DocTestFinder(recurse=True).find(value, name, module=module, globs=dict(vars(module)))
     examples = [example for test in tests for example in test.examples]
     assert examples, f"{name} has no `Example:` with >>> in its docstring"
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

@@ -103,7 +103,15 @@ class ScorerInfo:
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Anything with `.info` and `.score` ranks, filters and joins an ensemble."""
+    """Anything with `.info` and `.score` ranks, filters and joins an ensemble.
+
+    Example:
+        >>> from ma_agiqa_core import load_scorer
+        >>> isinstance(load_scorer("lite", device="cpu"), Scorer)
+        True
+        >>> isinstance("lite", Scorer)
+        False
+    """
 
     @property
     def info(self) -> ScorerInfo: ...
