@@ -144,20 +144,20 @@ def make_copies(original: Picture, content: str, ladder: str) -> list[Picture]:
 
 # --------------------------------------------------------------------------------------------------------- the workers
 @dataclass(frozen=True)
-class _Judges:
+class _Scorers:
     lite: Scorer
     brisque: PublishedBrisque
     niqe: Niqe
 
 
-_judges: _Judges
+_scorers: _Scorers
 
 
 def _start_worker(weights: str, niqe: Niqe) -> None:
-    global _judges
+    global _scorers
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", DeprecationWarning)
-    _judges = _Judges(load_scorer(weights, device="cpu"), PublishedBrisque(), niqe)
+    _scorers = _Scorers(load_scorer(weights, device="cpu"), PublishedBrisque(), niqe)
 
 
 def _score(job: tuple[str, Path, str]) -> np.ndarray:
@@ -166,12 +166,12 @@ def _score(job: tuple[str, Path, str]) -> np.ndarray:
     original = _read(path)
     pictures = [original] if ladder == ORIGINAL else make_copies(original, content, ladder)
     rgb = [to_bytes(picture) for picture in pictures]
-    judged = [
-        _judges.lite.score(rgb).numpy(),
-        [_judges.brisque.quality(one) for one in rgb],
-        [_judges.niqe.quality(one) for one in rgb],
+    scores = [
+        _scorers.lite.score(rgb).numpy(),
+        [_scorers.brisque.quality(one) for one in rgb],
+        [_scorers.niqe.quality(one) for one in rgb],
     ]
-    return np.array(judged, np.float64).T
+    return np.array(scores, np.float64).T
 
 
 # -------------------------------------------------------------------------------------------------------- the figures

@@ -171,7 +171,7 @@ def _run_without_token_linear(model: MaAgiqa, pixels: Tensor) -> Tensor:
 
 
 def spread_out(model: MaAgiqa) -> None:
-    """Scales the heads up, so that random weights give pictures unlike scores and differences show."""
+    """Scales the heads up, so that random weights give pictures different scores and differences show."""
     for linear in (model.fusion.visual, model.fusion.score):
         linear.weight.mul_(10)
 

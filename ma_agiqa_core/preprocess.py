@@ -3,7 +3,7 @@
 The visual branch saw pictures resized by OpenCV's INTER_CUBIC (a = -0.75, no antialiasing, border repeated),
 the language model pictures padded to a square and resized by Pillow for CLIP. Both round to 8 bits.
 
-OpenCV has two of them. Its x86 wheels, with which the models were trained, use Intel's IPP, which computes with
+OpenCV has two implementations. Its x86 wheels, with which the models were trained, use Intel's IPP, which computes with
 real weights; that one is followed here. Elsewhere OpenCV rounds the weights to 11 bits: one grey level of
 difference in about 5 % of the values of noise.
 """
@@ -38,7 +38,7 @@ def visual_pixels(
     """Pictures for the visual branch.
 
     Args:
-        images: As `Scorer.score` takes them, of unlike sizes.
+        images: As `Scorer.score` takes them, of any sizes.
         size: Height and width of the result; not checked against any model.
         device: Where to resize, and where the result is.
 
@@ -48,6 +48,18 @@ def visual_pixels(
     Raises:
         PictureError: A picture cannot be read.
         ValueError: A malformed array or tensor.
+
+    Example:
+        >>> import numpy as np
+        >>> from ma_agiqa_core.preprocess import visual_pixels
+        >>> white = np.full((30, 40, 3), 255, np.uint8)
+        >>> black = np.zeros((64, 64, 3), np.uint8)
+        >>> visual_pixels([white, black], size=2)[:, 0]
+        tensor([[[ 1.,  1.],
+                 [ 1.,  1.]],
+        <BLANKLINE>
+                [[-1., -1.],
+                 [-1., -1.]]])
     """
     resized: list[Tensor] = []
     for picture in iterate_pictures(as_picture_list(images)):  # one by one: in full size they may not fit into memory
@@ -184,9 +196,9 @@ class ClipPreprocessing:
         """Makes a batch.
 
         Args:
-            pictures: (3, H, W) RGB each, uint8 or float in [0, 1], of unlike sizes.
-            device: Of the result; Pillow works on the processor, a few pictures at a time.
-            dtype: Of the result; computed in float32.
+            pictures: (3, H, W) RGB each, uint8 or float in [0, 1], of any sizes.
+            device: Device of the result; Pillow works on the processor, a few pictures at a time.
+            dtype: Precision of the result; computed in float32.
 
         Returns:
             (B, 3, size, size), normalised.

@@ -124,6 +124,9 @@ def save_checkpoint(model: MaAgiqa, path: str | os.PathLike[str], facts: Checkpo
 
     Raises:
         ValueError: Another suffix.
+
+    Example:
+        See `load_checkpoint`.
     """
     target = _target(path)
     facts = facts or CheckpointFacts()
@@ -157,6 +160,21 @@ def load_checkpoint(path: str | os.PathLike[str]) -> MaAgiqa:
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is damaged, or holds another model; the message names it and what is wrong.
+
+    Example:
+        >>> import tempfile
+        >>> from ma_agiqa_core.checkpoint import CheckpointFacts, load_checkpoint, read_facts, save_checkpoint
+        >>> from ma_agiqa_core.model import MaAgiqa, MaAgiqaConfig
+        >>> config = MaAgiqaConfig(
+        ...     backbone="test_vit", image_size=32, backbone_blocks=(0, 1), stage_widths=(16, 8),
+        ...     swin_heads=(2, 2), window_size=2, swin_mlp_width=16, semantic_dim=4,
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = f"{folder}/mine.safetensors"
+        ...     save_checkpoint(MaAgiqa(config), path, CheckpointFacts(name="mine", low=1, high=5))
+        ...     model, facts = load_checkpoint(path), read_facts(path)
+        >>> model.config == config, facts.name, facts.high
+        (True, 'mine', 5.0)
     """
     file = Path(path)
     metadata = _read_metadata(file)

@@ -89,6 +89,12 @@ def convert_reference(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
 
     Raises:
         ValueError: Keys are unknown or missing, or tensors have other shapes or dtypes.
+
+    Example:
+        >>> import torch
+        >>> from ma_agiqa_core.checkpoint import convert_reference
+        >>> published = torch.load("MA-AGIQA.pt", weights_only=True)  # doctest: +SKIP
+        >>> state_dict, config = convert_reference(published)  # doctest: +SKIP
     """
     published = _without_module(state_dict)
     kept = {key: tensor for key, tensor in published.items() if not _is_dropped(key)}

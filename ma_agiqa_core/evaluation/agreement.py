@@ -27,7 +27,7 @@ class Figure:
 
     @classmethod
     def of(cls, value: float, resampled: np.ndarray) -> Figure:
-        """A figure with the interval of its resamples; undefined where it is no number."""
+        """A figure with the interval of its resamples; undefined where it is not finite."""
         if not np.isfinite(value):
             return cls()
         return cls(float(value), *(percentile_interval(resampled) or ()))
@@ -73,21 +73,21 @@ def agreement(predictions: Scores, labels: Scores, *, resamples: int = RESAMPLES
     """Measures how well predictions follow labels.
 
     Correlations of ranks are those of the raw predictions; PLCC and RMSE come after the 4-parameter logistic fit, which
-    every resample makes anew. Pictures are resampled, not prompts: where many share a prompt, the true interval is
+    every resample repeats. Pictures are resampled, not prompts: where many share a prompt, the true interval is
     somewhat wider.
 
     Args:
         predictions: (N,), finite; N may be small, or 0.
         labels: (N,), finite.
-        resamples: 0 for no intervals.
-        seed: Of the bootstrap.
+        resamples: Bootstrap resamples; 0 for no intervals.
+        seed: Seed of the bootstrap.
 
     Returns:
         Figures are undefined (None), and `undefined` says why, where all labels or all predictions are equal, and
         PLCC and RMSE where there are fewer than 4 pictures.
 
     Raises:
-        ValueError: Sequences of unlike length, or numbers that are not finite.
+        ValueError: Sequences of different lengths, or numbers that are not finite.
     """
     x, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     n = len(y)
@@ -112,7 +112,7 @@ def agreement(predictions: Scores, labels: Scores, *, resamples: int = RESAMPLES
 
 
 def _note(n: int, plcc: float | None) -> str:
-    """What figures of few pictures, or of scores that go the wrong way, do not say by themselves."""
+    """What the figures of few pictures, or of scores in the wrong direction, do not show by themselves."""
     notes = []
     if n < bootstrap.FEWEST_RESAMPLED:
         notes.append(f"{n} pictures have no intervals, their figures are mostly chance")

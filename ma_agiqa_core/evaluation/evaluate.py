@@ -19,7 +19,7 @@ class Evaluation:
     """What was measured on one labelled set.
 
     Attributes:
-        name: Of the set.
+        name: Name of the set.
         predictions: (N,) float64, of the pictures that could be scored.
         labels: (N,) float64.
         generators: N of them; None where the table names none.
@@ -64,14 +64,21 @@ def evaluate(
     Args:
         predictions: (N,) of any scale, higher is better; NaN for a picture that could not be scored.
         labels: (N,), finite.
-        name: Of the set.
-        generators: What made each picture; None where that is not known.
-        prompts: What each was made from.
-        resamples: Of the bootstrap behind the 95 % intervals; 0 for none.
-        seed: Of the bootstrap.
+        name: Name of the set.
+        generators: The model that generated each picture; None where it is not known.
+        prompts: The prompt each picture was generated from.
+        resamples: Bootstrap resamples behind the 95 % intervals; 0 for none.
+        seed: Seed of the bootstrap.
 
     Raises:
-        ValueError: Sequences of unlike length, infinite predictions, or labels that are not finite.
+        ValueError: Sequences of different lengths, infinite predictions, or labels that are not finite.
+
+    Example:
+        >>> from ma_agiqa_core.evaluation.evaluate import evaluate
+        >>> labels = [1.0, 2.0, 2.5, 3.0, 4.5]
+        >>> evaluation = evaluate([10, 30, 20, 40, 50], labels, resamples=0)
+        >>> round(evaluation.overall.srcc.value, 2), evaluation.overall.n
+        (0.9, 5)
     """
     x, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     made_by, made_from = (list(names) if names is not None else [None] * len(y) for names in (generators, prompts))

@@ -83,7 +83,7 @@ def _with_interval(figure: Figure, decimals: int) -> str:
 
 def _within_prompt_lines(within: WithinPrompt) -> list[str]:
     if not within.prompts:
-        return ["Within prompt: no prompt has two pictures with unlike labels, there is nothing to choose."]
+        return ["Within prompt: no prompt has two pictures with different labels, there is nothing to choose."]
     few, many = within.k
     k = str(few) if few == many else f"{few} to {many}"
     left_out = f"; {within.left_out} more leave nothing to choose" if within.left_out else ""
@@ -91,7 +91,7 @@ def _within_prompt_lines(within: WithinPrompt) -> list[str]:
     return [
         f"Within {within.prompts} prompt{'' if within.prompts == 1 else 's'} of k = {k} pictures each "
         f"({within.pictures} in all{left_out}):",
-        f"  best of k picked            {_with_interval(within.best_picked, 3)}, by lot {within.by_chance:.3f}",
+        f"  best of k picked            {_with_interval(within.best_picked, 3)}, at random {within.by_chance:.3f}",
         f"  share of the possible gain  {_with_interval(within.share_of_gain, 3)}",
         f"  mean SRCC within a prompt   {_with_interval(within.srcc, 3)}",
     ]

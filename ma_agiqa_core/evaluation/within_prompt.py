@@ -20,7 +20,7 @@ from .bootstrap import draw_counts
 
 @dataclass(frozen=True)
 class WithinPrompt:
-    """Means over the prompts that have at least two pictures with unlike labels.
+    """Means over the prompts that have at least two pictures with different labels.
 
     A prompt's k pictures are all of the set that share it, whichever generator made them. The one picked has the
     highest prediction; where t are tied for it, each counts as picked with probability 1/t. Intervals are bootstrapped
@@ -31,9 +31,9 @@ class WithinPrompt:
         pictures: How many pictures they have.
         k: Fewest and most pictures of a prompt; (0, 0) without prompts.
         best_picked: Mean over prompts of the probability that the picture picked has the prompt's highest label, 0..1.
-        by_chance: The same if the picture is picked by lot.
+        by_chance: The same if the picture is picked at random.
         share_of_gain: Sum over prompts of (label of the picture picked - mean label), divided by the sum of (highest
-            label - mean label): 1 is always the best, 0 as good as by lot, below 0 worse.
+            label - mean label): 1 is always the best, 0 as good as at random, below 0 worse.
         srcc: Mean over prompts of Spearman's correlation; 0 for a prompt whose predictions are all equal, since they
             order nothing.
         left_out: Prompts with one picture, or with equal labels only: there is nothing to choose.
@@ -73,9 +73,9 @@ def within_prompt(
     Args:
         predictions: (N,), finite.
         labels: (N,), finite.
-        prompts: N of them; pictures without one are passed over.
-        resamples: Of the bootstrap; 0 for no intervals.
-        seed: Of the bootstrap.
+        prompts: N of them; pictures without one are skipped.
+        resamples: Bootstrap resamples; 0 for no intervals.
+        seed: Seed of the bootstrap.
     """
     x, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     rows = defaultdict(list)
@@ -105,7 +105,7 @@ def within_prompt(
 
 
 def _choose(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float, float]:
-    """Of one prompt: probability to pick the best, the same by lot, gain, possible gain, SRCC."""
+    """For one prompt: probability of picking the best, the same at random, gain, possible gain, SRCC."""
     picked, best = x == x.max(), y == y.max()
     correlation = metrics.srcc(x, y) if np.ptp(x) > 0 else 0.0
     gain, possible = y[picked].mean() - y.mean(), y.max() - y.mean()

@@ -129,6 +129,19 @@ def read_labels(
             how many.
         ValueError: A column is missing, a name stands twice, a score is no finite number or out of range, a split
             is unknown; with the row's number.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from ma_agiqa_core.labels.labelled_set import read_labels
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ("a.png", "b.png"):
+        ...         Image.new("RGB", (8, 8)).save(Path(folder) / name)
+        ...     _ = (Path(folder) / "labels.csv").write_text("name,mos\\na.png,3.5\\nb.png,4\\n")
+        ...     labelled = read_labels(Path(folder) / "labels.csv", Path(folder), score_column="mos")
+        >>> [picture.scores for picture in labelled.pictures], labelled.low, labelled.high
+        ([{'quality': 3.5}, {'quality': 4.0}], 3.5, 4.0)
     """
     table = read_table(labels)
     columns = {target: table.column(column) for target, column in score_columns(score_column).items()}

@@ -50,10 +50,18 @@ def make_split(labelled: LabelledSet, text: str = PUBLISHED_RATIO, seed: int = P
         text: "70/10/20": rows by the published shuffle; "prompt:70/10/20": no prompt in two parts;
             "generator:NAME": that generator is the test; anything else names the column that the set was read
             with (see `split_column`).
-        seed: Of the shuffle.
+        seed: Seed of the shuffle.
 
     Raises:
         ValueError: No such split of this set; the message says why.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from ma_agiqa_core.labels.labelled_set import LabelledPicture, LabelledSet
+        >>> from ma_agiqa_core.labels.splits import make_split
+        >>> pictures = tuple(LabelledPicture(Path(f"{n}.png"), f"{n}.png", {"quality": n}) for n in range(10))
+        >>> make_split(LabelledSet("mine", pictures, 0, 9), "80/10/10", seed=1)
+        Split(train=(6, 8, 9, 7, 5, 3, 0, 4), val=(1,), test=(2,))
     """
     kind, _, rest = text.partition(":")
     if kind == "prompt":

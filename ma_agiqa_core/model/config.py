@@ -40,6 +40,13 @@ class MaAgiqaConfig:
 
     Raises:
         ValueError: Sizes that do not fit together; the message names them.
+
+    Example:
+        >>> from ma_agiqa_core.model import MaAgiqaConfig
+        >>> MaAgiqaConfig().vectors
+        ('semantic_content', 'coherence')
+        >>> MaAgiqaConfig(semantic_dim=0).vectors  # the visual expert alone
+        ()
     """
 
     backbone: str = "vit_base_patch8_224"

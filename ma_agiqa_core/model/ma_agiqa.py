@@ -29,7 +29,19 @@ class MaAgiqa(nn.Module):
         pretrained_backbone: Start from timm's weights of the backbone, for training; downloads them if need be.
 
     Raises:
-        ValueError: The backbone is no ViT of timm, or has too few blocks.
+        ValueError: The backbone is not a ViT of timm, or has too few blocks.
+
+    Example:
+        >>> import torch
+        >>> from ma_agiqa_core.model import MaAgiqa, MaAgiqaConfig
+        >>> config = MaAgiqaConfig(
+        ...     backbone="test_vit", image_size=32, backbone_blocks=(0, 1), stage_widths=(16, 8),
+        ...     swin_heads=(2, 2), window_size=2, swin_mlp_width=16, semantic_dim=4,
+        ... )
+        >>> model = MaAgiqa(config).eval()
+        >>> pixels, vectors = torch.zeros(3, 3, 32, 32), torch.zeros(3, 4)
+        >>> model(pixels, semantic_content=vectors, coherence=vectors).shape
+        torch.Size([3])
     """
 
     def __init__(self, config: MaAgiqaConfig | None = None, *, pretrained_backbone: bool = False) -> None:
@@ -72,7 +84,7 @@ class MaAgiqa(nn.Module):
 
         Raises:
             ValueError: Another shape of pixels or vectors, vectors that this model needs or does not take, or a
-                target that it has not.
+                target that it does not have.
         """
         target = self.config.targets[0] if target is None else target
         given = {"semantic_content": semantic_content, "coherence": coherence, ALIGNMENT: alignment}
@@ -93,14 +105,14 @@ class MaAgiqa(nn.Module):
     def switch_off(self, experts: Iterable[str]) -> None:
         """Silences experts: their vectors are zeros from then on, in the gate's input and in the mixture.
 
-        What is left is the trained model without what they say, and no other model: an expert that was never there
-        (`config.left_out`) leaves the others to learn its part.
+        This measures what each expert contributes to a trained model. With `config.left_out` an expert does not exist,
+        and the others learn its part in training.
 
         Args:
             experts: "visual", or names of semantic vectors.
 
         Raises:
-            ValueError: An expert that this model has not, or all of them.
+            ValueError: An expert that this model does not have, or all of them.
         """
         silent, known = frozenset(experts), (*self.config.vectors, VISUAL)
         if not silent < set(known):

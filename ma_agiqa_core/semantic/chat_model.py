@@ -129,7 +129,7 @@ class ChatModel:
         on the others.
 
         Args:
-            pictures: uint8 (3, H, W) RGB, of unlike sizes.
+            pictures: uint8 (3, H, W) RGB, of any sizes.
             questions: By name.
 
         Returns:

@@ -70,6 +70,12 @@ class SemanticExtractor:
         ImportError: The library for the quantization is not installed.
         ValueError: A folder without config or weights, with damaged files or those of another model, or a wrong
             option.
+
+    Example:
+        >>> from ma_agiqa_core.semantic import SemanticExtractor
+        >>> extractor = SemanticExtractor("MAGAer13/mplug-owl2-llama2-7b", cache="vectors")  # doctest: +SKIP
+        >>> extractor.extract(["a.png", "b.png"])["coherence"].shape  # doctest: +SKIP
+        torch.Size([2, 4096])
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 The prompt is the one of the published extraction, `USER: {question}\\n<|image|> ASSISTANT:` without a system
 prompt. The text before and after the picture is tokenized apart, as there; the beginning-of-sequence token
-stands only at the very start.
+stands only at the start.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class PublishedMplugOwl2:
         """The mean last hidden state over all positions, for every picture and question.
 
         Args:
-            pictures: uint8 (3, H, W) RGB, of unlike sizes.
+            pictures: uint8 (3, H, W) RGB, of any sizes.
             questions: By name.
 
         Returns:

@@ -35,7 +35,7 @@ def tiny_config() -> MaAgiqaConfig:
 
 @pytest.fixture
 def tiny_model() -> MaAgiqa:
-    """Random weights, eval mode; heads scaled and shifted so that pictures score unlike and no ReLU is dead."""
+    """Random weights, eval mode; heads scaled and shifted so that scores of pictures differ and no ReLU is dead."""
     torch.manual_seed(0)
     model = MaAgiqa(TINY).eval()
     last: Any = model.patch_quality.score[3]

@@ -1,4 +1,4 @@
-"""The cache of semantic vectors: never stale, never torn, whoever writes at the same time."""
+"""The cache of semantic vectors: never stale, never torn, with several writers at once."""
 
 import hashlib
 import logging

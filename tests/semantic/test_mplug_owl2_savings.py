@@ -49,7 +49,7 @@ CONFIG = {
     "rms_norm_eps": 1e-5,
     "visual_config": {"visual_model": VISION, "visual_abstractor": ABSTRACTOR},
 }
-UNLIKE: Prompts = {  # texts before and after the picture of unlike lengths, down to none
+DIFFERENT: Prompts = {  # texts before and after the picture of different lengths, down to none
     "long": [1, 7, 9, 30, 12, 44, -200, 5, 6],
     "short": [1, 3, -200, 8, 9, 10, 11, 12],
     "nothing before": [-200, 5, 20],
@@ -100,11 +100,11 @@ def assert_same(got: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Te
 
 
 @pytest.mark.parametrize("kept_heads", [2, 6])
-@pytest.mark.parametrize("asked", [list(UNLIKE), ["long", "short"], ["nothing before"], ["nothing after"]])
+@pytest.mark.parametrize("asked", [list(DIFFERENT), ["long", "short"], ["nothing before"], ["nothing after"]])
 def test_equal_to_the_plain_flow(plain: ModuleType, kept_heads: int, asked: list[str]) -> None:
     config = CONFIG | {"num_key_value_heads": kept_heads}
     weights = random_weights(config)
-    prompts = {name: UNLIKE[name] for name in asked}
+    prompts = {name: DIFFERENT[name] for name in asked}
     owl = MplugOwl2.from_reference(config, weights)
     expected = plain.PlainOwl(config, weights).features(random_pictures(3), prompts)
 
@@ -113,8 +113,8 @@ def test_equal_to_the_plain_flow(plain: ModuleType, kept_heads: int, asked: list
 
 
 def test_neither_other_pictures_nor_other_questions_change_an_answer(owl: MplugOwl2) -> None:
-    together = owl.features(random_pictures(4), UNLIKE)
-    for name, ids in UNLIKE.items():
+    together = owl.features(random_pictures(4), DIFFERENT)
+    for name, ids in DIFFERENT.items():
         for i, picture in enumerate(random_pictures(4)):
             alone = owl.features(picture[None], {name: ids})[name]
             torch.testing.assert_close(alone[0], together[name][i], rtol=0, atol=1e-5)
@@ -122,14 +122,14 @@ def test_neither_other_pictures_nor_other_questions_change_an_answer(owl: MplugO
 
 def test_text_before_the_picture_runs_once_and_the_picture_once_for_all_questions(owl: MplugOwl2) -> None:
     runs = Runs(owl)
-    prompts = {name: UNLIKE[name] for name in ("long", "short")}
+    prompts = {name: DIFFERENT[name] for name in ("long", "short")}
     image, longest_after = 6, 5
     batch = 2 * 3 * (image + longest_after)
 
     owl.features(random_pictures(3), prompts)
     assert runs.tokens == [6, 2, batch]
     owl.features(random_pictures(3), prompts)
-    owl.features(random_pictures(1), {"again": UNLIKE["short"]})
+    owl.features(random_pictures(1), {"again": DIFFERENT["short"]})
     assert runs.tokens[3:] == [batch, image + longest_after]
     assert runs.pictures == [3, 3, 1]
 
@@ -147,34 +147,34 @@ def test_more_questions_than_are_kept(owl: MplugOwl2) -> None:
 
 
 def test_kept_text_is_dropped_when_the_weights_change(owl: MplugOwl2) -> None:
-    owl.features(random_pictures(2), UNLIKE)
+    owl.features(random_pictures(2), DIFFERENT)
     others = random_weights(seed=5)
-    expected = MplugOwl2.from_reference(CONFIG, others).features(random_pictures(2), UNLIKE)
+    expected = MplugOwl2.from_reference(CONFIG, others).features(random_pictures(2), DIFFERENT)
 
     owl.load_state_dict({key.removeprefix("model."): value for key, value in others.items() if "lm_head" not in key})
-    assert_same(owl.features(random_pictures(2), UNLIKE), expected)
+    assert_same(owl.features(random_pictures(2), DIFFERENT), expected)
 
     rounded = MplugOwl2.from_reference(CONFIG, {key: value.bfloat16().float() for key, value in others.items()})
     assert_same(
-        owl.bfloat16().float().features(random_pictures(2), UNLIKE), rounded.features(random_pictures(2), UNLIKE)
+        owl.bfloat16().float().features(random_pictures(2), DIFFERENT), rounded.features(random_pictures(2), DIFFERENT)
     )
 
     with torch.no_grad():
         owl.norm.weight.mul_(2)
     owl.clear_prefix_cache()
-    doubled = {name: 2 * features for name, features in rounded.features(random_pictures(2), UNLIKE).items()}
-    assert_same(owl.features(random_pictures(2), UNLIKE), doubled)
+    doubled = {name: 2 * features for name, features in rounded.features(random_pictures(2), DIFFERENT).items()}
+    assert_same(owl.features(random_pictures(2), DIFFERENT), doubled)
 
 
 def test_kept_text_is_of_the_type_it_was_computed_in(owl: MplugOwl2) -> None:
-    expected = owl.features(random_pictures(2), UNLIKE)
+    expected = owl.features(random_pictures(2), DIFFERENT)
     for part in owl.children():
         part.bfloat16()  # the model itself is not told
-    assert_same(owl.features(random_pictures(2), UNLIKE), expected, atol=0.1)
+    assert_same(owl.features(random_pictures(2), DIFFERENT), expected, atol=0.1)
 
 
 def test_threads_may_ask_at_once(owl: MplugOwl2) -> None:
-    asked = [{name: ids} for name, ids in UNLIKE.items()] + [dict(UNLIKE)]
+    asked = [{name: ids} for name, ids in DIFFERENT.items()] + [dict(DIFFERENT)]
     expected = [copy.deepcopy(owl).features(random_pictures(2), prompts) for prompts in asked]
     runs = Runs(owl)
 
@@ -187,19 +187,19 @@ def test_threads_may_ask_at_once(owl: MplugOwl2) -> None:
 
 
 def test_a_copy_answers_alike_and_starts_with_nothing_kept(owl: MplugOwl2) -> None:
-    expected = owl.features(random_pictures(2), UNLIKE)
+    expected = owl.features(random_pictures(2), DIFFERENT)
     file = io.BytesIO()
     torch.save(owl, file)
     file.seek(0)
     for same in (copy.deepcopy(owl), torch.load(file, weights_only=False)):
         assert len(same._prefix_cache) == 0
-        assert_same(same.features(random_pictures(2), UNLIKE), expected)
+        assert_same(same.features(random_pictures(2), DIFFERENT), expected)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.01)])
 def test_half_precision(owl: MplugOwl2, dtype: torch.dtype, tolerance: float) -> None:
-    expected = owl.features(random_pictures(2), UNLIKE)
-    got = owl.to(dtype).features(random_pictures(2), UNLIKE)
+    expected = owl.features(random_pictures(2), DIFFERENT)
+    got = owl.to(dtype).features(random_pictures(2), DIFFERENT)
     assert {features.dtype for features in got.values()} == {torch.float32}
     assert_same(got, expected, atol=tolerance)
 
@@ -208,8 +208,8 @@ def test_norms_compute_in_float32() -> None:
     weights = random_weights()
     weights["model.embed_tokens.weight"] *= 1000  # their squares are infinite in float16
     weights["model.visual_abstractor.visual_fc.weight"] *= 1000
-    expected = MplugOwl2.from_reference(CONFIG, weights).features(random_pictures(2), UNLIKE)
-    got = MplugOwl2.from_reference(CONFIG, weights).half().features(random_pictures(2), UNLIKE)
+    expected = MplugOwl2.from_reference(CONFIG, weights).features(random_pictures(2), DIFFERENT)
+    got = MplugOwl2.from_reference(CONFIG, weights).half().features(random_pictures(2), DIFFERENT)
     assert_same(got, expected, atol=0.01)
 
 
@@ -234,19 +234,19 @@ class OnlyForward(nn.Module):
 
 
 def test_linear_layers_can_be_swapped(owl: MplugOwl2) -> None:
-    expected = owl.features(random_pictures(2), UNLIKE)
+    expected = owl.features(random_pictures(2), DIFFERENT)
     linears = [(name, module) for name, module in owl.named_modules() if isinstance(module, nn.Linear)]
     for name, linear in linears:
         owl.set_submodule(name, OnlyForward(linear))
     owl.clear_prefix_cache()
 
     assert not any("proj" in name for name, _ in owl.named_parameters())
-    assert_same(owl.features(random_pictures(2), UNLIKE), expected)
+    assert_same(owl.features(random_pictures(2), DIFFERENT), expected)
 
 
 @pytest.mark.parametrize("how", ["cpu_offload", "disk_offload", "dispatch"])
 def test_accelerate_may_hold_the_weights(owl: MplugOwl2, how: str, tmp_path: Path) -> None:
-    expected = owl.features(random_pictures(2), UNLIKE)
+    expected = owl.features(random_pictures(2), DIFFERENT)
     if how == "cpu_offload":
         accelerate.cpu_offload(owl, execution_device=torch.device("cpu"))
     elif how == "disk_offload":
@@ -259,9 +259,9 @@ def test_accelerate_may_hold_the_weights(owl: MplugOwl2, how: str, tmp_path: Pat
         accelerate.dispatch_model(owl, plan, main_device="cpu", offload_dir=str(tmp_path), force_hooks=True)
 
     assert any(parameter.is_meta for parameter in owl.parameters())
-    assert_same(owl.features(random_pictures(2), UNLIKE), expected)
+    assert_same(owl.features(random_pictures(2), DIFFERENT), expected)
     owl.clear_prefix_cache()
-    assert_same(owl.features(random_pictures(2), UNLIKE), expected)
+    assert_same(owl.features(random_pictures(2), DIFFERENT), expected)
 
 
 def test_a_picture_costs_a_third_of_the_plain_flow_at_true_size(plain: ModuleType) -> None:

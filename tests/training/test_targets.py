@@ -150,7 +150,7 @@ def test_every_target_trains_the_shared_part_and_its_own_head(model: MaAgiqa) ->
 
 @pytest.mark.parametrize("targets", [(), ("quality", "quality"), ("no.dots",), ("",)])
 def test_impossible_targets_are_refused(targets: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="Expected targets with unlike names such as 'quality', got"):
+    with pytest.raises(ValueError, match="Expected targets with distinct names such as 'quality', got"):
         MaAgiqaConfig(targets=targets)
 
 
@@ -472,7 +472,7 @@ def test_sets_without_alignment_need_no_prompts(
     shares = [semantic_vectors(extractor, pictures, process=process, processes=3) for process in range(3)]
     for name, whole in vectors.items():
         torch.testing.assert_close(sum(share[name] for share in shares), whole, rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match=r"got none of 1: '.*0.png' \(no prompt for this picture\). Mend"):
+    with pytest.raises(ValueError, match=r"got none of 1: '.*0.png' \(no prompt for this picture\). Fix"):
         semantic_vectors(extractor, [dataclasses.replace(pictures[0], prompt=None), *pictures[1:]])
 
 

@@ -53,7 +53,7 @@ class Packing(NamedTuple):
 
 
 class LanguageLayer(nn.Module):
-    """One layer, and the keys and values it computed, for whoever continues after these tokens."""
+    """One layer, and the keys and values it computed, to continue after these tokens."""
 
     def __init__(self, config: OwlConfig) -> None:
         super().__init__()

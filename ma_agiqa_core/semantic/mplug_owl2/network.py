@@ -75,6 +75,20 @@ class MplugOwl2(nn.Module):
 
         Raises:
             ValueError: An unfit config, or keys or shapes that are not those of the config's model.
+
+        Example:
+            >>> import torch
+            >>> from ma_agiqa_core.semantic import MplugOwl2
+            >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+            >>> vision = {**sizes, "image_size": 28, "patch_size": 14}
+            >>> abstractor = {**sizes, "encoder_hidden_size": 8, "num_learnable_queries": 4, "grid_size": 2}
+            >>> visual = {"visual_model": vision, "visual_abstractor": abstractor}
+            >>> config = {**sizes, "vocab_size": 10, "visual_config": visual}
+            >>> names = MplugOwl2.empty(config).named_parameters()
+            >>> weights = {f"model.{name}": torch.zeros(parameter.shape) for name, parameter in names}
+            >>> owl = MplugOwl2.from_reference(config, weights)
+            >>> owl.features(torch.zeros(3, 3, 28, 28), {"question": [1, 2, owl.image_token_id, 3]})["question"].shape
+            torch.Size([3, 8])
         """
         model = cls.empty(config)
         named = {key: own for key in state_dict if (own := cls.own_name(key)) is not None}
