@@ -126,7 +126,16 @@ def save_checkpoint(model: MaAgiqa, path: str | os.PathLike[str], facts: Checkpo
         ValueError: Another suffix.
 
     Example:
-        See `load_checkpoint`.
+        >>> import tempfile
+        >>> from ma_agiqa_core.model import MaAgiqa, MaAgiqaConfig
+        >>> config = MaAgiqaConfig(
+        ...     backbone="test_vit", image_size=32, backbone_blocks=(0, 1), stage_widths=(16, 8),
+        ...     swin_heads=(2, 2), window_size=2, swin_mlp_width=16, semantic_dim=0,
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_checkpoint(MaAgiqa(config), f"{folder}/mine.safetensors")
+        ...     [file.name for file in Path(folder).iterdir()]
+        ['mine.safetensors']
     """
     target = _target(path)
     facts = facts or CheckpointFacts()

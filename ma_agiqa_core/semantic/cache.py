@@ -40,6 +40,15 @@ class SemanticCache:
 
     Args:
         folder: Made by `check_writable`, or when the first vector is written.
+
+    Example:
+        >>> import tempfile
+        >>> key = SemanticCache.key(torch.zeros(3, 8, 8), "some/model@1", "Is it sharp?")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     cache = SemanticCache(folder)
+        ...     cache.put(key, torch.ones(2))
+        ...     cache.get(key)
+        tensor([1., 1.])
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:

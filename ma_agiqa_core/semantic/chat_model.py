@@ -57,6 +57,13 @@ class ChatModel:
 
     Raises:
         ValueError: The model has no LM head, or the processor cannot take a picture and a question.
+
+    Example:
+        A chat model needs its weights, so this one is not run in the tests.
+
+        >>> chat = ChatModel(model, processor, device=torch.device("cpu"), dtype=torch.float32)  # doctest: +SKIP
+        >>> chat.features([picture], {"coherence": "Is the picture coherent?"})["coherence"].shape  # doctest: +SKIP
+        torch.Size([1, 2048])
     """
 
     def __init__(self, model: Any, processor: Any, *, device: torch.device, dtype: torch.dtype) -> None:

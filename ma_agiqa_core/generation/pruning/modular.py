@@ -65,14 +65,19 @@ class ModularQualityFilter:
     """Drops the worst rows of a modular pipeline's call on the way; the rows that stay come out as they would have.
 
     A context manager around one call of the pipeline. Entering puts a block at the front of its denoising loops,
-    leaving takes it out again; the call itself needs no further argument:
-
-        with ModularQualityFilter(pipe, scorer, prune_at={0.4: 3, 0.7: 1}) as filter:
-            images = pipe(prompt=..., num_images_per_prompt=8, generator=[...], output="images")
+    leaving takes it out again; the call itself needs no further argument.
 
     Args:
         pipe: A StableDiffusionXLModularPipeline or FluxModularPipeline with its components.
         scorer, prune_at, prompts, min_score, preview, local_files_only: As in `QualityFilterCallback`.
+
+    Example:
+        A modular pipeline needs its weights, so this one is not run in the tests.
+
+        >>> with ModularQualityFilter(pipe, scorer, prune_at={0.4: 3, 0.7: 1}) as filter:  # doctest: +SKIP
+        ...     images = pipe(prompt=prompt, num_images_per_prompt=8, generator=generators, output="images")
+        >>> filter.survivors  # doctest: +SKIP
+        [5]
     """
 
     def __init__(
