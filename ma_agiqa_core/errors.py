@@ -1,6 +1,6 @@
 """What goes wrong because of what a user gave: one base class, so that our own bugs cannot be taken for it.
 
-Each class is also the builtin that fits, so `except FileNotFoundError` and the like go on working.
+Each class is also the builtin that fits, so `except FileNotFoundError` and the like keep working.
 """
 
 

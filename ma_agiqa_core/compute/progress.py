@@ -1,4 +1,4 @@
-"""How far scoring is: networks tell it after every batch, and whoever watches is called."""
+"""How far scoring is: networks tell it after every batch, and the watcher is called."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +22,6 @@ def watching(callback: Callable[[int], object]) -> Iterator[None]:
 
 
 def tick(pictures: int) -> None:
-    """Tells whoever watches that a network has seen this many more pictures; 0 is a chance to end a long one."""
+    """Tells the watcher that a network has seen this many more pictures; 0 is a chance to end a long one."""
     if (callback := _watcher.get()) is not None:
         callback(pictures)

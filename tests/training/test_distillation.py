@@ -218,7 +218,7 @@ def test_the_curve_goes_on_beyond_its_ends_to_the_limits() -> None:
     network.limits.copy_(torch.tensor([0.0, 5.0]))
     normal = torch.zeros(7, sum(PARTS.values()))
     normal[:, 0] = torch.tensor([-9.0, -0.5, 0.0, 0.5, 1.5, 2.25, 9.0])
-    assert network.judge(normal).tolist() == pytest.approx([0.0, 0.5, 1.0, 1.5, 3.0, 4.5, 5.0])
+    assert network.predict(normal).tolist() == pytest.approx([0.0, 0.5, 1.0, 1.5, 3.0, 4.5, 5.0])
     assert network.describe(torch.rand(2, 3, 20, 7)).shape == (2, sum(PARTS.values()))
 
 

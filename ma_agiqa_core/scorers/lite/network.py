@@ -1,4 +1,4 @@
-"""The lite scorer as a module: four unlike judges of technical quality, averaged.
+"""The lite scorer as a module: four different scorers of technical quality, averaged.
 
 1. `SupportVectors`: BRISQUE's idea; support-vector regression on the luminance statistics of the whole picture.
 2. `PristineDistance`: NIQE; how far the statistics of its blocks are from those of lossless photographs.
@@ -42,16 +42,16 @@ MIDDLE = 5.0  # scores run from 0 to 10
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the judges look at in B pictures of one size.
+class Features:
+    """What the four scorers read of B pictures of one size.
 
     Attributes:
-        features: (B, 96), as are `blocks` what `statistics.describe` gives.
+        statistics: (B, 96); these and `blocks` are what `statistics.describe` gives.
         blocks: (B, N, 40).
         crops: (B, K, 352), pooled feature maps of K crops.
     """
 
-    features: Tensor
+    statistics: Tensor
     blocks: Tensor
     crops: Tensor
 
@@ -98,33 +98,33 @@ class LiteNetwork(nn.Module):
 
     def forward(self, rgb: Tensor) -> Tensor:
         """(B, 3, H, W) float32 RGB in [0, 1] -> (B,)."""
-        return self.combine(self.members(rgb))
+        return self.combine(self.scores(rgb))
 
     def score(self, rgb: Tensor) -> Tensor:
         """The same from 0 to 10."""
         return on_scale(self(rgb))
 
-    def combine(self, judged: Tensor) -> Tensor:
-        """What `members` gives, (B, 4), centred, squashed and averaged: (B,)."""
-        return F.softsign((judged - self.centre) / self.spread) @ self.weight
+    def combine(self, scores: Tensor) -> Tensor:
+        """The four `scores` (B, 4), centred, squashed and averaged: (B,)."""
+        return F.softsign((scores - self.centre) / self.spread) @ self.weight
 
-    def members(self, rgb: Tensor) -> Tensor:
-        """What the four judges say, each on its own scale: (B, 4)."""
-        return self.judge(self.look(rgb))
+    def scores(self, rgb: Tensor) -> Tensor:
+        """The four scores of (B, 3, H, W) float32 RGB in [0, 1], each on its own scale: (B, 4)."""
+        return self.predict(self.extract_features(rgb))
 
-    def look(self, rgb: Tensor) -> Seen:
-        """(B, 3, H, W) float32 RGB in [0, 1] -> all that the judges see of it."""
-        return Seen(*describe(rgb), self.crop_network.describe(rgb))
+    def extract_features(self, rgb: Tensor) -> Features:
+        """(B, 3, H, W) float32 RGB in [0, 1] -> all that the four scorers read of it."""
+        return Features(*describe(rgb), self.crop_network.describe(rgb))
 
-    def judge(self, seen: Seen) -> Tensor:
-        """(B, 4), as `members`."""
-        judged = (
-            self.support_vectors(seen.features),
-            self.pristine_distance(seen.blocks),
-            self.statistics_head(seen.features),
-            self.crop_network.head(seen.crops)[..., 0].mean(1),
+    def predict(self, features: Features) -> Tensor:
+        """The four scores (B, 4), each on its own scale."""
+        scores = (
+            self.support_vectors(features.statistics),
+            self.pristine_distance(features.blocks),
+            self.statistics_head(features.statistics),
+            self.crop_network.head(features.crops)[..., 0].mean(1),
         )
-        return torch.stack(judged, 1)
+        return torch.stack(scores, 1)
 
 
 class SupportVectors(nn.Module):

@@ -2,7 +2,7 @@
 
 What a small picture of 8 × 8 pixels adds is where things are: light, colour, layout. Every column of this description
 is bent to the normal distribution on the pictures it was taught on, since variances and the like are far from it; the
-weights are linear, so that some hundred pictures teach them (`training/distillation.py`); a curve brings their sum to
+weights are linear, so that a few hundred pictures teach them (`training/distillation`); a curve brings their sum to
 the teacher's scale.
 """
 
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from ...errors import MaAgiqaError
 from . import statistics
 from .cells import cell_means
-from .network import CROP_FEATURES, LiteNetwork, Seen
+from .network import CROP_FEATURES, LiteNetwork
 
 THUMBNAIL = 8  # px along a side
 MOST = 4.0  # deviations; beyond what it was taught on, a linear scorer would say anything
 KNOTS = 33  # of each curve
-PARTS = {"judges": 4, "statistics": len(statistics.FEATURES), "crops": CROP_FEATURES, "thumbnail": 3 * THUMBNAIL**2}
+PARTS = {"scores": 4, "statistics": len(statistics.FEATURES), "crops": CROP_FEATURES, "thumbnail": 3 * THUMBNAIL**2}
 """The columns of a description, part by part."""
 
 
@@ -61,21 +61,21 @@ class StudentNetwork(nn.Module):
 
     def forward(self, rgb: Tensor) -> Tensor:
         """(B, 3, H, W) float32 RGB in [0, 1] -> (B,)."""
-        return self.judge(self.normalise(self.describe(rgb)))
+        return self.predict(self.normalise(self.describe(rgb)))
 
     score = forward
 
     def describe(self, rgb: Tensor) -> Tensor:
         """(B, 3, H, W) float32 RGB in [0, 1] -> what the weights are for, the columns of PARTS: (B, D)."""
-        seen: Seen = self.lite.look(rgb)
+        features = self.lite.extract_features(rgb)
         thumbnail = cell_means(rgb, (THUMBNAIL, THUMBNAIL)).flatten(1)
-        return torch.cat([self.lite.judge(seen), seen.features, seen.crops.mean(1), thumbnail], 1)
+        return torch.cat([self.lite.predict(features), features.statistics, features.crops.mean(1), thumbnail], 1)
 
     def normalise(self, description: Tensor) -> Tensor:
         """(B, D), each column with the normal distribution where it was taught."""
         return _on_curves(description, self.knots[:-1], self.heights[:-1]).clamp(-MOST, MOST)
 
-    def judge(self, normal: Tensor) -> Tensor:
+    def predict(self, normal: Tensor) -> Tensor:
         """What `normalise` gives -> scores on the teacher's scale: (B,)."""
         sums = (normal @ self.weight)[:, None]
         low, high = self.limits

@@ -137,7 +137,7 @@ def follow(
     test, train = _held_out(len(y), held_out, seed)
     fit = teach(network, descriptions[train], y[train])
     with torch.inference_mode():
-        said = network.judge(network.normalise(descriptions[test]))
+        said = network.predict(network.normalise(descriptions[test]))
     measured = agreement(said.numpy(), y[test], seed=seed)
     parts = dict(zip(PARTS, fit.scales, strict=True))
     _save(network, teacher, y, measured, len(train), name or out.stem, out)

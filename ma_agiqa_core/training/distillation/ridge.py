@@ -1,7 +1,7 @@
 """Fits a student's linear weights: ridge regression whose strengths are chosen by exact leave-one-out errors.
 
 A few hundred pictures and some six hundred columns: how far each part of a description is to be trusted (statistics,
-crops, thumbnail, judges) differs from teacher to teacher, so each part has a scale of its own, searched one after the
+crops, thumbnail, scores) differs from teacher to teacher, so each part has a scale of its own, searched one after the
 other. What is regressed is the teacher's ranks as normal deviates, not its scores: order is what a student is for, and
 a few extreme scores would rule the squares.
 """

@@ -1,4 +1,4 @@
-"""The four judges against plain formulas and timm; nothing here needs the trained weights."""
+"""The four scorers against plain formulas and timm; nothing here needs the trained weights."""
 
 import numpy as np
 import pytest
@@ -36,11 +36,11 @@ def test_support_vectors_are_a_gaussian_kernel_machine(lite: network.LiteNetwork
 @pytest.mark.parametrize("count", [1, 2, 60])
 def test_pristine_distance_is_niqes(count: int) -> None:
     """sqrt(d' ((S1 + S2) / 2)^-1 d) between the pristine Gaussian and that of the blocks, in float64 by scipy."""
-    judge = network.PristineDistance()
+    scorer = network.PristineDistance()
     rng = np.random.default_rng(0)
     root = rng.normal(size=(40, 40))
     mean, deviation, covariance = rng.normal(size=40), rng.uniform(0.1, 3, 40), root @ root.T / 40 + np.eye(40)
-    for buffer, value in ((judge.mean, mean), (judge.deviation, deviation), (judge.covariance, covariance)):
+    for buffer, value in ((scorer.mean, mean), (scorer.deviation, deviation), (scorer.covariance, covariance)):
         buffer.copy_(torch.from_numpy(value))
     blocks = torch.rand(2, count, 40, generator=torch.Generator().manual_seed(0))
     scale = np.diag(deviation)
@@ -49,7 +49,7 @@ def test_pristine_distance_is_niqes(count: int) -> None:
         of_blocks = np.cov(x.T) if count > 1 else np.zeros((40, 40))
         inverse = np.linalg.inv((scale @ covariance @ scale + of_blocks) / 2)
         expected = -np.log(mahalanobis(x.mean(0), mean, inverse))
-        assert float(judge(blocks)[index]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+        assert float(scorer(blocks)[index]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 def test_crop_network_is_timms_with_its_normalisation_folded() -> None:
@@ -61,13 +61,13 @@ def test_crop_network_is_timms_with_its_normalisation_folded() -> None:
             module.running_mean.normal_(std=0.1)  # type: ignore[union-attr]
             module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
             nn.init.uniform_(module.weight, 0.5, 1.5)
-    judge = network.CropNetwork().eval()
-    fold_normalisation(body.eval(), judge)
+    scorer = network.CropNetwork().eval()
+    fold_normalisation(body.eval(), scorer)
     crops = torch.rand(2, 3, network.CROP, network.CROP)
     with torch.inference_mode():
         maps = body(crops * 2 - 1)
         pooled = torch.cat([part for m in maps for part in (m.mean((2, 3)), m.flatten(2).std(2))], 1)
-        torch.testing.assert_close(judge.score_crops(crops), judge.head(pooled)[:, 0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(scorer.score_crops(crops), scorer.head(pooled)[:, 0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

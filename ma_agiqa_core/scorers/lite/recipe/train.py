@@ -160,7 +160,7 @@ def _rgb(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255
 
 
-# ------------------------------------------------------------------------------------------------------ the four judges
+# ----------------------------------------------------------------------------------------------------- the four scorers
 def fit_support_vectors(features: Tensor, labels: Labels) -> dict[str, Tensor]:
     """Regression of the target on lossless photographs and pixel-aligned families, as BRISQUE regresses ratings."""
     from sklearn.svm import SVR
@@ -177,13 +177,13 @@ def fit_support_vectors(features: Tensor, labels: Labels) -> dict[str, Tensor]:
     return {name: torch.as_tensor(np.asarray(value, np.float32)) for name, value in state.items()}
 
 
-def fit_pristine_distance(judge: PristineDistance, blocks: Tensor, labels: Labels) -> None:
+def fit_pristine_distance(scorer: PristineDistance, blocks: Tensor, labels: Labels) -> None:
     """Mean, deviation and covariance of the blocks of untouched lossless photographs."""
     rows = labels.anchor & ~labels.test & (labels.family == "original")
     clean = blocks[rows].flatten(0, 1).double()
-    judge.mean.copy_(clean.mean(0))
-    judge.deviation.copy_(clean.std(0))
-    judge.covariance.copy_(torch.corrcoef(clean.T) + PRISTINE_RIDGE * torch.eye(clean.shape[1]))
+    scorer.mean.copy_(clean.mean(0))
+    scorer.deviation.copy_(clean.std(0))
+    scorer.covariance.copy_(torch.corrcoef(clean.T) + PRISTINE_RIDGE * torch.eye(clean.shape[1]))
 
 
 def fit_statistics_head(network: LiteNetwork, features: Tensor, labels: Labels) -> None:
@@ -235,7 +235,7 @@ def train_crop_network(pixels: np.ndarray, labels: Labels) -> CropNetwork:
     body.load_state_dict({name: whole.state_dict()[name] for name in body.state_dict()})
     # timm would compute the two last stages too
     body.blocks = nn.Sequential(*list(body.get_submodule("blocks").children())[:5])
-    judge = CropNetwork()
+    network = CropNetwork()
     body.to(memory_format=torch.channels_last).train()
     for module in body.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -246,26 +246,26 @@ def train_crop_network(pixels: np.ndarray, labels: Labels) -> CropNetwork:
         crops = _rgb(pixels[rows[0] : rows[-1] + 1, top : top + CROP, left : left + CROP])
         crops = crops.flip(-1) if rng.random() < 0.5 else crops
         with torch.autocast("cpu", torch.bfloat16):
-            maps = body(judge.prepare(crops))
-        return judge.score_maps(maps)
+            maps = body(network.prepare(crops))
+        return network.score_maps(maps)
 
     def score(views: list[np.ndarray], rng: np.random.Generator) -> Tensor:
         return torch.cat([score_view(rows, rng) for rows in views])
 
-    parts = [{"params": body.parameters()}, {"params": judge.head.parameters()}]
+    parts = [{"params": body.parameters()}, {"params": network.head.parameters()}]
     optimizer = torch.optim.AdamW(parts, weight_decay=0.02)
     losses = _train(score, optimizer, [4e-4, 2e-3], labels, CROP_EPOCHS, VIEWS_A_STEP["crop"], SEED)
     for epoch, loss in enumerate(losses, start=1):
         log.info("crop network, epoch %d of %d: loss %.3f", epoch, CROP_EPOCHS, loss)
-    fold_normalisation(body.eval(), judge)
-    return judge.eval()
+    fold_normalisation(body.eval(), network)
+    return network.eval()
 
 
-def fold_normalisation(body: nn.Module, judge: CropNetwork) -> None:
+def fold_normalisation(body: nn.Module, network: CropNetwork) -> None:
     """Copies timm's EfficientNet-Lite0 stages into ours, each batch normalisation folded into its convolution."""
     convolutions = [module for module in body.modules() if isinstance(module, nn.Conv2d)]
     norms = [module for module in body.modules() if isinstance(module, nn.BatchNorm2d)]
-    ours = [module for module in judge.modules() if isinstance(module, nn.Conv2d)]
+    ours = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     for theirs, norm, mine in zip(convolutions, norms, ours, strict=True):
         stored = norm.state_dict()
         gain = stored["weight"] / (stored["running_var"] + norm.eps).sqrt()
@@ -323,7 +323,7 @@ def pairwise_loss(scores: Tensor, target: Tensor, view: Tensor, anchor: Tensor) 
 def calibrate(
     network: LiteNetwork, pixels: np.ndarray, features: Tensor, blocks: Tensor, labels: Labels
 ) -> Calibration:
-    """Centres the judges on the training samples; percentiles over untouched and as many degraded ones."""
+    """Centres the four scorers on the training samples; percentiles over untouched and as many degraded ones."""
     rng = np.random.default_rng(SEED)
     original = np.flatnonzero((labels.family == "original") & ~labels.test)
     copies = np.flatnonzero((labels.family != "original") & ~labels.test)
@@ -331,14 +331,14 @@ def calibrate(
     with torch.inference_mode():
         crops = torch.cat([network.crop_network(_rgb(pixels[rows[i : i + 16]])) for i in range(0, len(rows), 16)])
         x = features[rows]
-        judged = torch.stack(
+        scores = torch.stack(
             [network.support_vectors(x), network.pristine_distance(blocks[rows]), network.statistics_head(x), crops], 1
         )
-        low, middle, high = torch.quantile(judged, torch.tensor([0.16, 0.5, 0.84]), dim=0)
+        low, middle, high = torch.quantile(scores, torch.tensor([0.16, 0.5, 0.84]), dim=0)
         network.centre.copy_(middle)
         network.spread.copy_(high - low)
         network.weight.copy_(torch.tensor(WEIGHTS))
-        quantiles = torch.quantile(on_scale(network.combine(judged)), torch.linspace(0, 1, 101))
+        quantiles = torch.quantile(on_scale(network.combine(scores)), torch.linspace(0, 1, 101))
     contents = len(np.unique(labels.content[original]))
     return Calibration(
         [round(float(quantile), 4) for quantile in quantiles],

@@ -2,7 +2,7 @@
 
 There are no human ratings in it. The target of a copy is a full-reference quality, 1 for the untouched picture: the
 mean of HaarPSI (Reisenhofer et al., 2018), MDSI (Nafchi et al., 2016) and VIF (Sheikh & Bovik, 2006), as `piq` computes
-them, each brought to 0..1: they err in unlike places (VIF is hard on blur, the other two are hard on noise). Where a
+them, each brought to 0..1: they err in different places (VIF is hard on blur, the other two are hard on noise). Where a
 degradation moves pixels, so that a full-reference metric would punish what the eye forgives, the level sets the target.
 """
 
