@@ -1,4 +1,4 @@
-"""Numbers as users give them, NumPy's and torch's among them, as Python's own; booleans and texts are no numbers."""
+"""Numbers as users give them, NumPy's and torch's among them, as Python's own; booleans and texts are not numbers."""
 
 import math
 import operator

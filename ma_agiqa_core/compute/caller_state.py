@@ -9,8 +9,8 @@ Two kinds of settings change scores, or make torch refuse to compute them:
   threads which compute at once do not restore each other's; the last one out restores what the program had.
 
 A held default dtype is seen by the program's other threads too, and one of them may change it in the middle (loading a
-model of transformers does). So our own code names its dtypes and devices, which no thread can change, and whoever runs
-nothing but our own code leaves the default dtype alone; it is held where other libraries make tensors.
+model of transformers does). So our own code names its dtypes and devices, which no thread can change, and a function
+that runs nothing but our own code leaves the default dtype alone; it is held where other libraries make tensors.
 
 Seeds, threads and `torch.use_deterministic_algorithms` are left as they are: they do not change scores.
 """

@@ -73,7 +73,7 @@ def hub_folder(
 
     Args:
         model: `owner/name`, or `owner/name@revision`.
-        is_complete: Whether a folder has all that is needed; an interrupted download has not.
+        is_complete: Whether a folder has all that is needed; an interrupted download does not.
         revision: Branch, tag or commit.
         local_files_only: Never use the network.
 

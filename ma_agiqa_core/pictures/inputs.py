@@ -68,7 +68,7 @@ class Picture:
         index: Its place among the given pictures, from 0.
         path: Its path, or None if it was not given as one.
         pixels: (3, H, W) RGB, uint8 in 0..255, or float32 in [0, 1] where a float tensor was given;
-            maybe a view in another memory order. None if the picture cannot be read.
+            possibly a view in another memory order. None if the picture cannot be read.
         error: Why `pixels` is None, in one line without the path; else None.
         given: What it was given as.
     """
@@ -97,7 +97,7 @@ def as_picture_list(images: PictureInput | Iterable[PictureInput]) -> list[Pictu
 
     Raises:
         ValueError: An array or tensor of another layout, range or dtype.
-        TypeError: Something that is no picture.
+        TypeError: Something that is not a picture.
     """
     if isinstance(images, torch.Tensor) and images.ndim == 4:
         return list(_float_pixels(images, "(B, 3, H, W)", ""))
@@ -118,7 +118,7 @@ def decode(image: PictureInput, index: int = 0) -> Picture:
 
     Raises:
         ValueError: An array or tensor of a wrong layout, range or dtype.
-        TypeError: Something that is no picture.
+        TypeError: Something that is not a picture.
     """
     path = path_text(image)
     try:

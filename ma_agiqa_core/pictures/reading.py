@@ -56,7 +56,7 @@ def read_picture(path: str | os.PathLike[str]) -> PIL.Image.Image:
         status = Path(os.fsdecode(path)).stat()
         if stat.S_ISDIR(status.st_mode):
             raise UnreadablePictureError("is a folder, not a picture")
-        if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
+        if not stat.S_ISREG(status.st_mode):  # a pipe would block forever
             raise UnreadablePictureError("not a regular file")
         if status.st_size == 0:
             raise UnreadablePictureError("file is empty")

@@ -42,7 +42,7 @@ class Request:
         for option in ("semantic", "quantization", "device_map", "without"):
             value = getattr(self, option)
             if value is not None and value != ():
-                raise MaAgiqaError(f"Expected no {option} for {scorer}, got {value!r}. It has no semantic model.")
+                raise MaAgiqaError(f"Expected no {option}= for {scorer}, got {value!r}. It has no semantic model.")
 
 
 @dataclass(frozen=True)

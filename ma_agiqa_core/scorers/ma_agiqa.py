@@ -99,7 +99,7 @@ class MaAgiqaScorer(PictureScorer):
 
         Raises:
             FileNotFoundError: The semantic model is not on this machine and cannot be downloaded.
-            ValueError: A damaged checkpoint, a semantic model that does not fit it, a target that it has not, or
+            ValueError: A damaged checkpoint, a semantic model that does not fit it, a target that it does not have, or
                 a wrong option.
         """
         model, facts = load_checkpoint(path), read_facts(path)
@@ -256,6 +256,6 @@ def _refuse_semantic_options(path: Path, **options: Any) -> None:
     for option, value in options.items():
         if value is not None:
             raise MaAgiqaError(
-                f"Expected no {option} for {str(path)!r}, got {value!r}. It is a visual expert alone, without a "
+                f"Expected no {option}= for {str(path)!r}, got {value!r}. It is a visual expert alone, without a "
                 "semantic model."
             )

@@ -221,7 +221,7 @@ def test_mistakes_in_a_sentence(
     with pytest.raises(ValueError, match=r"^Expected a safetensors checkpoint, got '.*other\.safetensors'"):
         load("other.safetensors")
     shutil.copy(visual_checkpoint, models / "visual.safetensors")
-    with pytest.raises(ValueError, match=r"^Expected no quantization for '.*visual\.safetensors', got 'nf4'"):
+    with pytest.raises(ValueError, match=r"^Expected no quantization= for '.*visual\.safetensors', got 'nf4'"):
         load("visual.safetensors", precision="nf4")
 
     def without_timm(*_: object, **__: object) -> None:

@@ -154,9 +154,9 @@ def test_folder_without_a_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"semantic": "some/model"}, "no semantic for a lite scorer, got 'some/model'"),
-        ({"quantization": "int8"}, "no quantization for a lite scorer, got 'int8'"),
-        ({"device_map": "auto"}, "no device_map for a lite scorer, got 'auto'"),
+        ({"semantic": "some/model"}, "no semantic= for a lite scorer, got 'some/model'"),
+        ({"quantization": "int8"}, "no quantization= for a lite scorer, got 'int8'"),
+        ({"device_map": "auto"}, "no device_map= for a lite scorer, got 'auto'"),
         ({"dtype": "float16"}, "dtype 'auto' or 'float32' for a lite scorer, got 'float16'"),
         ({"dtype": torch.bfloat16}, "got 'torch.bfloat16'"),
         ({"revision": "r2"}, "Expected revision 'r2', got 'r1'"),

@@ -61,9 +61,9 @@ def test_the_visual_expert_alone_needs_no_language_model(visual_checkpoint, nois
         expected = load_checkpoint(visual_checkpoint)(visual_pixels(noise_pictures, size=64))
     torch.testing.assert_close(scorer.score(noise_pictures), expected, rtol=0, atol=1e-5)
     assert "without a language model" in scorer.info.description
-    with pytest.raises(ValueError, match=r"no semantic for .*, got .*visual expert alone"):
+    with pytest.raises(ValueError, match=r"no semantic= for .*, got .*visual expert alone"):
         load_scorer(visual_checkpoint, semantic=owl_folder)
-    with pytest.raises(ValueError, match="no quantization for"):
+    with pytest.raises(ValueError, match="no quantization= for"):
         load_scorer(visual_checkpoint, quantization="nf4")
 
 

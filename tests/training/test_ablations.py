@@ -135,7 +135,7 @@ def test_the_scorer_of_a_silenced_model(
     assert all((a - b).abs().max() > 1e-6 for a, b in ((whole, one.score(noise_pictures)), (whole, alone)))
     plain = load_scorer(visual_checkpoint, device="cpu").score(noise_pictures)
     assert torch.equal(load_scorer(visual_checkpoint, device="cpu", semantic="none").score(noise_pictures), plain)
-    with pytest.raises(ValueError, match=r"Expected no without for a lite scorer, got \('coherence',\)"):
+    with pytest.raises(ValueError, match=r"Expected no without= for a lite scorer, got \('coherence',\)"):
         load_scorer("lite", without=["coherence"])
 
 
