@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from ...errors import MaAgiqaError
+from ...errors import MaAgiqaError, PictureError
 from ...pictures.inputs import Pictures
 from ...pictures.prompts import Prompts
 from ...scorers.scorer import Scorer, as_scores
@@ -25,7 +25,12 @@ def finite_scores(
         ValueError: Another number of scores, or one that is not finite.
     """
     name = scorer.info.name
-    scores = as_scores(scorer.score(pictures, prompts=prompts), len(names), name).tolist()
+    try:
+        scores = as_scores(scorer.score(pictures, prompts=prompts), len(names), name).tolist()
+    except PictureError as error:
+        raise MaAgiqaError(
+            f"Expected finite scores from {name!r}, got none for {names[error.index]}: {error.reason}. {advice}"
+        ) from error
     for score, picture in zip(scores, names, strict=True):
         if not math.isfinite(score):
             raise MaAgiqaError(f"Expected finite scores from {name!r}, got {score} for {picture}. {advice}")

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .cells import cell_means
+from .pooling import cell_means
 
 SCALES = 3
 BLOCK = 96  # px at full resolution, as in NIQE

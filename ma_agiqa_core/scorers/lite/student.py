@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ...errors import MaAgiqaError
 from . import statistics
-from .cells import cell_means
 from .network import CROP_FEATURES, Features, LiteNetwork
+from .pooling import cell_means
 
 THUMBNAIL = 8  # px along a side
 MOST = 4.0  # deviations; beyond what it was taught on, a linear scorer would say anything

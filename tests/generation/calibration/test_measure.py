@@ -270,7 +270,7 @@ def test_pipelines_and_schedulers_that_cannot_be_watched_are_refused(tiny_pipeli
     ("scores", "message"),
     [
         (lambda pictures, prompts: [1.0], "Expected 2 scores"),
-        (lambda pictures, prompts: [float("nan")] * len(pictures), "got nan for"),
+        (lambda pictures, prompts: [float("nan")] * len(pictures), "none for a picture of noise: odd returned nan"),
     ],
 )
 def test_scores_that_are_no_scores_are_told_before_the_first_step(pipe, monkeypatch, scores, message):

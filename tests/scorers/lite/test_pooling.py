@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ma_agiqa_core.scorers.lite.cells import cell_means, window_means
+from ma_agiqa_core.scorers.lite.pooling import cell_means, window_means
 
 SIDES = (1, 2, 3, 7, 8, 13, 95, 129, 510, 511, 1023)
 CELLS = (1, 2, 5, 8, 11)
