@@ -79,6 +79,6 @@ def test_a_bug_in_the_scorers_thread_shows_its_traceback(
     def broken(*_: object, **__: object) -> None:
         raise bug
 
-    monkeypatch.setattr("ma_agiqa_core.scorers.lite.LiteScorer.score", broken)
+    monkeypatch.setattr("ma_agiqa_core.scorers.lite.LiteScorer.outcomes", broken)
     assert cli.run([command, str(folder / "photos"), "--device", "cpu"]) == cli.BUG
     assert "Traceback" in capfd.readouterr().err
