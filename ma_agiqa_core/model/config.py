@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from ..arguments.options import first_names
 from ..errors import MaAgiqaError
@@ -111,16 +111,17 @@ class MaAgiqaConfig:
 
     def _check_types(self) -> None:
         """Refuses values of another type than the default's; lists, as JSON has them, become tuples."""
+        hints = get_type_hints(type(self))
         for field in dataclasses.fields(self):
             value, default = getattr(self, field.name), field.default
             if isinstance(default, float) and type(value) is int:
                 value = float(value)
             elif isinstance(default, tuple) and isinstance(value, list):
                 value = tuple(value)
+            kind = get_args(hints[field.name])[0] if isinstance(default, tuple) else None  # of a tuple's elements
             elements = value if isinstance(value, tuple) else ()
-            kind = str if "str" in field.type else int
             if type(value) is not type(default) or any(type(element) is not kind for element in elements):
-                expected = f"a tuple of {kind.__name__}" if isinstance(default, tuple) else type(default).__name__
+                expected = type(default).__name__ if kind is None else f"a tuple of {kind.__name__}"
                 raise MaAgiqaError(f"Expected {expected} as {field.name}, got {value!r}.")
             object.__setattr__(self, field.name, value)
 

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
+import made_up_set
 import numpy as np
 import pytest
 import torch
@@ -33,7 +33,7 @@ def labels(table: Path) -> list[object]:
     return ["--labels", table, "--images", table.with_name("pictures"), "--score-column", "mos", "--device", "cpu"]
 
 
-def test_the_tiny_preset_learns_a_made_up_set(command: RunCommand, made_up_set: ModuleType, tmp_path: Path) -> None:
+def test_the_tiny_preset_learns_a_made_up_set(command: RunCommand, tmp_path: Path) -> None:
     table = made_up_set.write(tmp_path / "set", 300)
 
     code, out, err = command("train", *labels(table), "--preset", "tiny", "--out", tmp_path / "run")
@@ -46,7 +46,7 @@ def test_the_tiny_preset_learns_a_made_up_set(command: RunCommand, made_up_set: 
     assert "Epoch 20 of 20" in err
 
 
-def test_several_tables_train_one_model(command: RunCommand, made_up_set: ModuleType, tmp_path: Path) -> None:
+def test_several_tables_train_one_model(command: RunCommand, tmp_path: Path) -> None:
     one, two = (made_up_set.write(tmp_path / name, 20, side=32, seed=seed) for name, seed in (("one", 1), ("two", 2)))
     options = [*labels(one), *labels(two)[:4], "--score-column", "authenticity=mos"]
 

@@ -93,7 +93,7 @@ def test_the_same_picture_twice_is_asked_about_once(extractor, noise_pictures, a
     assert torch.equal(vectors["coherence"][0], vectors["coherence"][2])
 
 
-def test_another_model_precision_or_question_is_another_entry(owl_folder, noise_pictures, tmp_path, asked, tiny_models):
+def test_another_model_precision_or_question_is_another_entry(owl_folder, noise_pictures, tmp_path, asked):
     cache = tmp_path / "cache"
     picture = noise_pictures[:1]
     SemanticExtractor(owl_folder, device="cpu", cache=cache, dtype="float32").extract(picture)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import tiny_models
 import torch
 from transformers import CLIPImageProcessor
 
@@ -41,7 +42,7 @@ def padded(picture: np.ndarray) -> PIL.Image.Image:
     return square
 
 
-def test_features_are_those_of_the_network_on_published_inputs(owl, owl_folder, tiny_models, noise_pictures):
+def test_features_are_those_of_the_network_on_published_inputs(owl, owl_folder, noise_pictures):
     network = MplugOwl2.from_reference(tiny_models.OWL["config"], tiny_models.owl_weights())
     processor = CLIPImageProcessor.from_pretrained(owl_folder)
     squares = [padded(picture) for picture in noise_pictures]
@@ -102,7 +103,7 @@ def test_a_device_map_gives_the_same_features(owl, owl_folder, noise_pictures):
 
 
 @pytest.mark.parametrize(("quantization", "library"), [("int8", "torchao"), ("nf4", "bitsandbytes")])
-def test_quantized_layers_are_near(tiny_models, tmp_path, noise_pictures, quantization, library):
+def test_quantized_layers_are_near(tmp_path, noise_pictures, quantization, library):
     pytest.importorskip(library, reason=f"{library} is not installed: {quantization} was not tried")
     folder = tiny_models.write_owl(tmp_path / "owl", intermediate_size=128)  # nf4 on a processor: a multiple of 32
     exact, small = (

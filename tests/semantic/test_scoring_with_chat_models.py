@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tiny_models
 import torch
 
 from ma_agiqa_core import load_scorer
@@ -10,7 +11,7 @@ from ma_agiqa_core.semantic import SemanticExtractor
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "llava_onevision"])
-def test_pictures_are_scored_end_to_end(family, chat_folder, checkpoint, noise_pictures, tmp_path, tiny_models):
+def test_pictures_are_scored_end_to_end(family, chat_folder, checkpoint, noise_pictures, tmp_path):
     folder = chat_folder(family)
     large = [picture.repeat(2, axis=0).repeat(2, axis=1) for picture in noise_pictures]
     extractor = SemanticExtractor(folder, device="cpu")

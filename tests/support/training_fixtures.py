@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import made_up_set
 import pytest
 import torch
 
@@ -37,14 +37,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def made_up_set() -> ModuleType:
-    import made_up_set
-
-    return made_up_set
-
-
-@pytest.fixture(scope="session")
-def made_up_table(made_up_set: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_up_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The labels of 40 pictures of 32 px; the pictures lie in pictures/ beside it."""
     return made_up_set.write(tmp_path_factory.mktemp("made-up") / "set", 40, side=32)
 

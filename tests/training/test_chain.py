@@ -4,8 +4,8 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
+import made_up_set
 import pytest
 
 from ma_agiqa_core import cli, load_scorer, rank
@@ -31,7 +31,6 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
 
 def test_from_vectors_to_a_student(
     run: Run,
-    made_up_set: ModuleType,
     owl_folder: Path,
     tmp_path: Path,
     one_thread: None,

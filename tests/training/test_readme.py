@@ -7,11 +7,11 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import PIL.Image
 import pytest
+import tiny_models
 import torch
 from training_fixtures import SMALL
 
@@ -45,7 +45,7 @@ def write_table(path: Path, rows: list[dict[str, object]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, owl_folder: Path, tiny_models: ModuleType) -> Iterator[Path]:
+def place(tmp_path_factory: pytest.TempPathFactory, owl_folder: Path) -> Iterator[Path]:
     """A folder with the sets, small, the language model, small, and mine.csv with renders/."""
     place = tmp_path_factory.mktemp("training")
     random = np.random.default_rng(0)

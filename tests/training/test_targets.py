@@ -4,12 +4,12 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
+import tiny_models
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -47,7 +47,7 @@ def model() -> MaAgiqa:
 
 
 @pytest.fixture(scope="module")
-def three(tiny_models: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of all targets for vectors of width 64."""
     return tiny_models.write_checkpoint(tmp_path_factory.mktemp("three") / "three.safetensors", 64, TARGETS)
 
@@ -367,7 +367,7 @@ def test_targets_that_a_model_has_not_are_named(load: Any, visual_checkpoint: Pa
 
 
 def test_the_visual_expert_alone_scores_alignment_without_prompts(
-    tiny_models: ModuleType, tmp_path: Path, noise_pictures: list[np.ndarray]
+    tmp_path: Path, noise_pictures: list[np.ndarray]
 ) -> None:
     path = tiny_models.write_checkpoint(tmp_path / "visual.safetensors", 0, TARGETS)
     scorer = load_scorer(path, target="alignment", device="cpu")
