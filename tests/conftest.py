@@ -3,7 +3,7 @@
 import importlib.util
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +18,19 @@ LoadModule = Callable[[Path], ModuleType]
 # A shell starts background jobs with Ctrl-C ignored, and children inherit that: the tests of Ctrl-C need it back.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def torch_as_it_was() -> Iterator[None]:
+    """A test that leaves gradients off, or another default dtype, fails itself and not one long after it."""
+    yield
+    if "torch" in sys.modules:
+        import torch
+
+        state = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()
+        torch.set_grad_enabled(True)
+        torch.set_default_dtype(torch.float32)
+        assert state == (True, False, torch.float32)
 
 
 @pytest.fixture(scope="session")
