@@ -1,6 +1,7 @@
 """Fixtures: pictures, a scorer that needs no weights, small random models in their published layouts."""
 
 import importlib.util
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,10 @@ import pytest
 pytest_plugins = ["generation_fixtures", "semantic_fixtures", "training_fixtures"]  # in tests/support
 
 LoadModule = Callable[[Path], ModuleType]
+
+# Workers share the cores: torch in each of them and in what it starts would otherwise take all of them.
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 # A shell starts background jobs with Ctrl-C ignored, and children inherit that: the tests of Ctrl-C need it back.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
