@@ -46,6 +46,18 @@ def _load_clip(request: Request) -> Scorer:
     return load(request)
 
 
+def _load_deqa(request: Request) -> Scorer:
+    from .judges.deqa import load
+
+    return load(request)
+
+
+def _load_qalign(request: Request) -> Scorer:
+    from .judges.qalign import load
+
+    return load(request)
+
+
 def _is_student(facts: Mapping[str, str]) -> bool:
     return facts.get("ma_agiqa.kind") == "lite" and facts.get("ma_agiqa.network") == "student"
 
@@ -100,6 +112,32 @@ FAMILIES: tuple[Family, ...] = (
         load=_load_clip,
         by_name=True,
         repository="openai/clip-vit-base-patch32",
+    ),
+    Family(
+        name="deqa",
+        model="deqa, deqa:FOLDER or deqa:OWNER/NAME",
+        scores="technical quality, 1 to 5",
+        needs_prompt=False,
+        licence="MIT",
+        size="16.4 GB",
+        detects=lambda facts: False,
+        load=_load_deqa,
+        by_name=True,
+        repository="zhiyuanyou/DeQA-Score-Mix3",
+        agreement="KonIQ: .94 (You et al. 2025)",
+    ),
+    Family(
+        name="qalign",
+        model="qalign, qalign:FOLDER or qalign:OWNER/NAME",
+        scores="quality or aesthetics (target), 0 to 1",
+        needs_prompt=False,
+        licence="see the model's page; its code: S-Lab License 1.0, non-commercial",
+        size="16.4 GB",
+        detects=lambda facts: False,
+        load=_load_qalign,
+        by_name=True,
+        repository="q-future/one-align",
+        agreement="generated pictures: SRCC .738 (Q-ReAlign's authors)",
     ),
 )
 
@@ -178,7 +216,7 @@ def load_scorer(
     )
     named = named_family(model) if isinstance(model, str) else None
     if named is not None and named.by_name:
-        scorer = named.load(replace(request, model=request.model.removeprefix(f"{named.name}:").strip()))
+        scorer = named.load(replace(request, model=request.model[len(named.name) :].removeprefix(":").strip()))
     else:
         scorer = _load_checkpoint(named, model, request)
     if target is not None and target != scorer.info.target:
