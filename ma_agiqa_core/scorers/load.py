@@ -52,6 +52,24 @@ def _load_deqa(request: Request) -> Scorer:
     return load(request)
 
 
+def _load_qrealign(request: Request) -> Scorer:
+    from .judges.qrealign import load
+
+    return load(request)
+
+
+def _load_vqascore(request: Request) -> Scorer:
+    from .judges.vqascore import load
+
+    return load(request)
+
+
+def _load_hpsv3(request: Request) -> Scorer:
+    from .judges.hpsv3 import load
+
+    return load(request)
+
+
 def _load_qalign(request: Request) -> Scorer:
     from .judges.qalign import load
 
@@ -112,6 +130,44 @@ FAMILIES: tuple[Family, ...] = (
         load=_load_clip,
         by_name=True,
         repository="openai/clip-vit-base-patch32",
+    ),
+    Family(
+        name="qrealign",
+        model="qrealign, qrealign:FOLDER or qrealign:OWNER/NAME",
+        scores="quality or aesthetics (target), 0 to 1",
+        needs_prompt=False,
+        licence="Apache-2.0",
+        size="1.7 GB (Mini) to 18 GB (Pro)",
+        detects=lambda facts: False,
+        load=_load_qrealign,
+        by_name=True,
+        repository="q-future/Q-ReAlign-Mini-0.8B",
+        agreement="generated pictures: SRCC .811 (Mini), .829 (Lite), .843 (Pro), by its authors",
+    ),
+    Family(
+        name="vqascore",
+        model="vqascore, vqascore:FOLDER or vqascore:OWNER/NAME, any image-text model",
+        scores="whether a picture shows what its prompt says: the probability of the answer Yes, 0 to 1",
+        needs_prompt=True,
+        licence="the model's",
+        size="16.6 GB (Qwen2.5-VL-7B)",
+        detects=lambda facts: False,
+        load=_load_vqascore,
+        by_name=True,
+        repository="Qwen/Qwen2.5-VL-7B-Instruct",
+    ),
+    Family(
+        name="hpsv3",
+        model="hpsv3, hpsv3:FOLDER or hpsv3:OWNER/NAME",
+        scores="which picture of a prompt people prefer; no fixed range",
+        needs_prompt=True,
+        licence="MIT",
+        size="16.5 GB",
+        detects=lambda facts: False,
+        load=_load_hpsv3,
+        by_name=True,
+        repository="MizzenAI/HPSv3",
+        agreement="preference accuracy 66.8 (ImageReward's set), 72.8 (Pick-a-Pic), 85.4 (HPDv2), 76.9 (HPDv3)",
     ),
     Family(
         name="deqa",

@@ -75,8 +75,18 @@ def load_model(
     dtype: torch.dtype,
     quantization: str | None = None,
     device_map: str | DeviceMap | None = None,
+    needs_head: bool = False,
 ) -> Any:
     """The model with its weights, in eval mode.
+
+    Args:
+        folder: Its files.
+        config: Its config.
+        device: For all of it, unless there is a `device_map`.
+        dtype: Of its weights.
+        quantization: None, or "int8" or "nf4" for the language model's linear layers.
+        device_map: None, "auto" or a dict, as accelerate takes it.
+        needs_head: The LM head must be in the files.
 
     Raises:
         ImportError: Quantization without its library.
@@ -103,7 +113,9 @@ def load_model(
         folder,
         config.model_type,
         dtype,
-        unneeded=[f"{name}.weight" for name in _names_of(empty, empty.get_output_embeddings())],
+        unneeded=[]
+        if needs_head
+        else [f"{name}.weight" for name in _names_of(empty, empty.get_output_embeddings())],
         config=config,
         trust_remote_code=False,
         use_safetensors=True,

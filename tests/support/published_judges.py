@@ -103,3 +103,44 @@ def _write_tokenizer_of_pieces(folder: Path, of: dict[str, Any]) -> None:
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def write_qwen_judge(folder: Path, of: dict[str, Any], kind: str, processor: Any, *, shards: int = 2) -> Path:
+    """A Qwen vision-language model as on the Hub: config, safetensors in shards, processor.
+
+    Args:
+        folder: Is made.
+        of: The fixture.
+        kind: "Qwen2VL", "Qwen2_5_VL" or "Qwen3_5", as transformers names its classes.
+        processor: Of transformers.
+        shards: Files of weights.
+    """
+    import transformers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = getattr(transformers, f"{kind}Config")(**of["config"])
+    config.architectures = [f"{kind}ForConditionalGeneration"]
+    config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    write_shards(folder, weights(of), pickled=False, shards=shards)
+    return folder
+
+
+def byte_tokenizer(of: dict[str, Any]) -> Any:
+    """Bytes as tokens, then the special ones, then whole words, as the fixture says."""
+    import transformers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    said = of["tokenizer"]
+    tokenizer = Tokenizer(models.BPE(vocab={letter: byte for byte, letter in bytes_to_unicode().items()}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(said["specials_from_256"]))
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in said.get("then", ())])
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>")
+
+
+def unrolled(runs: list[list[int]]) -> list[int]:
+    """Token ids of [id, repeats] pairs."""
+    return [token for token, repeats in runs for _ in range(repeats)]
