@@ -113,9 +113,7 @@ def load_model(
         folder,
         config.model_type,
         dtype,
-        unneeded=[]
-        if needs_head
-        else [f"{name}.weight" for name in _names_of(empty, empty.get_output_embeddings())],
+        unneeded=[] if needs_head else [f"{name}.weight" for name in _names_of(empty, empty.get_output_embeddings())],
         config=config,
         trust_remote_code=False,
         use_safetensors=True,
@@ -128,6 +126,12 @@ def load_model(
             f"{transformers.__version__} left as they are. Use quantization=None, or no parts on the CPU in device_map."
         )
     return model.eval()
+
+
+def first_place(model: Any) -> torch.device:
+    """Where the inputs of a model go that was loaded with a device map: to its first card."""
+    places = [torch.device(place) for place in (getattr(model, "hf_device_map", None) or {}).values()]
+    return next((place for place in places if place.type != "cpu"), torch.device("cpu"))
 
 
 def not_in_language_model(model: Any) -> list[str]:

@@ -95,7 +95,9 @@ def _write_tokenizer_of_pieces(folder: Path, of: dict[str, Any]) -> None:
         known |= dict(zip(question["prompt_pieces"], (ids[1:cut], ids[cut + 1 :]), strict=True))
     with_bos = of["level_token_ids_with_bos"]
     known |= {word: ids[1:] for word, ids in zip(of["level_words"], with_bos, strict=True)}
-    letters = {token: chr(0xE000 + place) for place, token in enumerate(sorted({i for ids in known.values() for i in ids}))}
+    letters = {
+        token: chr(0xE000 + place) for place, token in enumerate(sorted({i for ids in known.values() for i in ids}))
+    }
     vocabulary = {letter: token for token, letter in letters.items()} | {"<s>": with_bos[0][0], "<unk>": 0}
     tokenizer = Tokenizer(models.WordLevel(vocab=vocabulary, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence(
@@ -138,7 +140,9 @@ def byte_tokenizer(of: dict[str, Any]) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(said["specials_from_256"]))
     tokenizer.add_tokens([AddedToken(word, normalized=False) for word in said.get("then", ())])
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>")
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>"
+    )
 
 
 def unrolled(runs: list[list[int]]) -> list[int]:

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from ...compute.own_lock import OwnLock
 from ...errors import MaAgiqaError
-from ...semantic.chat_model_files import load_config, load_model, load_processor
+from ...semantic.chat_model_files import first_place, load_config, load_model, load_processor
+from ...semantic.kept_head import KeptHead
 from ...semantic.placement import entry_device
 from .asking import AskedPicture
 from .mrope import Part, positions
@@ -66,7 +67,7 @@ class QwenReader:
         self.prompts = QwenPrompts(processor)
         self._device, self._dtype = device, dtype
         self._resize, self._position_rule, self._until = resize, position_rule, until
-        self._head = _Head(model.get_output_embeddings())
+        self._head = KeptHead(model.get_output_embeddings())
         model.set_output_embeddings(self._head)
         parameters = inspect.signature(model.forward).parameters
         self._cache_argument = "cache" if "cache" in parameters else "past_key_values"
@@ -85,7 +86,7 @@ class QwenReader:
         dtype: torch.dtype,
         quantization: str | None = None,
         device_map: Any = None,
-        **options: Any,
+        resizes: Callable[[Any], Callable[[PIL.Image.Image], PIL.Image.Image]] | None = None,
     ) -> QwenReader:
         """Loads a model's folder as on the Hub: config.json, weights, processor. No network, no code from it.
 
@@ -96,7 +97,7 @@ class QwenReader:
             dtype: Of its weights.
             quantization: None, or "int8" or "nf4" for the language model's linear layers.
             device_map: None, "auto" or a dict, as accelerate takes it.
-            **options: As for the class.
+            resizes: Makes the class's `resize`, from the processor.
 
         Raises:
             ImportError: A library that quantization or the processor needs is not installed.
@@ -113,10 +114,9 @@ class QwenReader:
             device_map=device_map,
             needs_head=True,
         )
-        places = [torch.device(place) for place in (getattr(model, "hf_device_map", None) or {}).values()]
-        first_card = next((place for place in places if place.type != "cpu"), torch.device("cpu"))
-        place = device if device_map is None else first_card
-        return cls(model, processor, chosen, device=place, dtype=dtype, **options)
+        place = device if device_map is None else first_place(model)
+        resize = None if resizes is None else resizes(processor)
+        return cls(model, processor, chosen, device=place, dtype=dtype, resize=resize)
 
     @property
     def network(self) -> nn.Module:
@@ -148,6 +148,7 @@ class QwenReader:
                 hidden = self._whole(asked, visual)
             else:
                 hidden = self._shared(asked, visual)
+            assert self._head.inner is not None
             numbers = self._readout(hidden, self._head.inner).cpu()
         most = max(len(prepared.endings) for prepared in batch)
         found = numbers.new_full((len(batch), most, numbers.shape[1]), torch.nan)
@@ -288,24 +289,6 @@ class _State:
 
     cache: Any
     mask: Tensor
-
-
-class _Head(nn.Module):
-    """Stands where the LM head was and keeps what that would have been given; the head itself moves with it."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-        self._hidden: Tensor | None = None
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        self._hidden = hidden
-        return hidden
-
-    def take(self) -> Tensor:
-        hidden, self._hidden = self._hidden, None
-        assert hidden is not None
-        return hidden
 
 
 def _padded_positions(places: Sequence[Tensor], *, left: bool) -> Tensor:
