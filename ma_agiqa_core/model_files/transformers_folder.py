@@ -194,14 +194,18 @@ def check_shards(folder: Path) -> None:
                 zipfile.ZipFile(path).close()
 
 
-def fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path, weights: Sequence[Path] | None = None) -> str:
     """SHA-256 over all files that decide what a model answers: another fingerprint, another model.
 
     16 GB are read once and not in every run: see `file_digest`.
+
+    Args:
+        folder: Of the model.
+        weights: Its files of weights, where they lie elsewhere or have other names.
     """
     digest = hashlib.sha256()
     describing = [folder / name for name in _DESCRIBING if (folder / name).is_file()]
-    for path in [*describing, *weight_files(folder)]:
+    for path in [*describing, *(weight_files(folder) if weights is None else weights)]:
         digest.update(f"{path.name}:{file_digest(path)}\n".encode())
     return digest.hexdigest()
 

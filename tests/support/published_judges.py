@@ -86,8 +86,6 @@ def _write_tokenizer_of_pieces(folder: Path, of: dict[str, Any]) -> None:
 
     A known text becomes one private letter for each of its ids.
     """
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
-
     known: dict[str, list[int]] = {}
     for question in [*of["questions"].values(), *of.get("score_method", {}).values()]:
         ids = question["input_ids"]
@@ -95,16 +93,28 @@ def _write_tokenizer_of_pieces(folder: Path, of: dict[str, Any]) -> None:
         known |= dict(zip(question["prompt_pieces"], (ids[1:cut], ids[cut + 1 :]), strict=True))
     with_bos = of["level_token_ids_with_bos"]
     known |= {word: ids[1:] for word, ids in zip(of["level_words"], with_bos, strict=True)}
-    letters = {
-        token: chr(0xE000 + place) for place, token in enumerate(sorted({i for ids in known.values() for i in ids}))
-    }
-    vocabulary = {letter: token for token, letter in letters.items()} | {"<s>": with_bos[0][0], "<unk>": 0}
+    tokenizer = tokenizer_of_texts(known, {"<s>": with_bos[0][0], "<unk>": 0})
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def tokenizer_of_texts(known: dict[str, list[int]], others: dict[str, int]) -> Any:
+    """A tokenizer that gives certain ids for certain texts: each becomes one private letter for each of its ids.
+
+    Args:
+        known: The ids of each text.
+        others: Tokens besides, "<unk>" among them, by their ids.
+    """
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+    used = sorted({token for ids in known.values() for token in ids})
+    letters = {token: chr(0xE000 + place) for place, token in enumerate(used)}
+    vocabulary = {letter: token for token, letter in letters.items()} | others
     tokenizer = Tokenizer(models.WordLevel(vocab=vocabulary, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Replace(text, "".join(letters[token] for token in ids)) for text, ids in known.items()]
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    return tokenizer
 
 
 def write_qwen_judge(folder: Path, of: dict[str, Any], kind: str, processor: Any, *, shards: int = 2) -> Path:

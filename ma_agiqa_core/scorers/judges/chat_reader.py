@@ -1,7 +1,7 @@
 """Any image-text-to-text model of transformers as a judge: what it is about to answer about a picture.
 
-For models whose prompts are not built here (see `qwen_reader`): the processor makes every prompt, and pictures that come
-out alike, with the same question, are computed together. Nothing is shared between questions.
+For models whose prompts are not built here (see `qwen_reader`): the processor makes every prompt, and pictures that
+come out alike, with the same question, are computed together. Nothing is shared between questions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where the tokens of a prompt with pictures stand, for Qwen's M-RoPE (Wang et al. 2024, arXiv 2409.12191).
 
-Text tokens count on, on all three axes alike. A picture's tokens share the time of its first one, and have their row and
-column counted from there; the text after it goes on behind its longer side.
+Text tokens count on, on all three axes alike. A picture's tokens share the time of its first one, and have their row
+and column counted from there; the text after it goes on behind its longer side.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ def open_reader(
     *,
     is_complete: Callable[[Path], bool] | None = None,
     depends_on_transformers: bool = True,
+    lazy: Callable[..., LazyReader] = LazyReader,
 ) -> LazyReader:
     """Finds the model and checks its files and the options.
 
@@ -36,6 +37,7 @@ def open_reader(
         check: Looks at everything but the weights.
         is_complete: Whether a folder of the Hub's cache has all that is needed.
         depends_on_transformers: See `LazyReader`.
+        lazy: Another class of readers.
 
     Raises:
         FileNotFoundError: There is no such folder, or the Hub's files are not here and cannot be downloaded.
@@ -57,7 +59,7 @@ def open_reader(
             f"Expected the folder of a {family} model, or a Hub id such as {repository!r}, got {model!r}: "
             "no such folder."
         )
-    reader = LazyReader(
+    reader = lazy(
         folder,
         display_name(model),
         make,

@@ -1,10 +1,11 @@
-"""Q-ReAlign: quality and aesthetics as people rate them, by a Qwen3.5 (q-future/Q-ReAlign-Mini-0.8B, -Lite-4B, -Pro-9B).
+"""Q-ReAlign: quality and aesthetics as people rate them, by a Qwen3.5.
 
-Follows the words of the published command line (github.com/Q-Future/Q-ReAlign, qalign/scorer.py, read at f5fd748): the
-answer begins with " The quality of the image is", with a space before it, tokenized apart. The repository's README leaves
-that space out, and asks otherwise: 4 to 32 spreads of difference on made-up weights, so its numbers are not comparable
-with these. Pictures keep their own size, within the limits of the checkpoint's preprocessor_config.json, as in the README
-and in pyiqa; the command line shrinks the longer side to 448 first.
+Published as q-future/Q-ReAlign-Mini-0.8B, -Lite-4B and -Pro-9B. Follows the words of the published command line
+(github.com/Q-Future/Q-ReAlign, qalign/scorer.py, read at f5fd748): the answer begins with " The quality of the image
+is", with a space before it, tokenized apart. The repository's README leaves that space out, and asks otherwise: 4 to 32
+spreads of difference on made-up weights, so its numbers are not comparable with these. Pictures keep their own size,
+within the limits of the checkpoint's preprocessor_config.json, as in the README and in pyiqa; the command line shrinks
+the longer side to 448 first.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ class QwenReader:
 
     def _cut(self, prompt: PromptTokens) -> list[int]:
         ending = list(prompt.texts[-1])
-        return ending if self._until is None else ending[: ending.index(self._until) + 1]
+        return ending if self._until is None else ending[: len(ending) - ending[::-1].index(self._until)]
 
     def _whole(self, asked: Sequence[_Sequence], visual: dict[str, Tensor]) -> Tensor:
         """Last hidden states (N, D) of pictures with one question each."""
@@ -227,7 +227,7 @@ class QwenReader:
         return DynamicCache(config=self._model.config.get_text_config())
 
     def _forward(self, ids: Tensor, mask: Tensor, places: Tensor, cache: Any, visual: dict[str, Tensor]) -> Tensor:
-        """Last hidden states (B, L, D) of ids (B, L) at places (3, B, L); what `mask` (B, P + L) has 0 for is padding."""
+        """Last hidden states (B, L, D) of ids (B, L) at places (3, B, L); `mask` (B, P + L) has 0 for padding."""
         device = entry_device(self._model, self._device)
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": places, **visual}
         on_device = {

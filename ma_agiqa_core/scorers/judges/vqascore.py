@@ -11,7 +11,6 @@ numbers, none of which is followed here; docs/judges.md says what each costs:
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from functools import partial
@@ -29,12 +28,11 @@ from .asking import Question
 from .chat_reader import ChatReader
 from .language_judge import LanguageJudge
 from .opening import open_cache, open_reader
+from .prompt_limit import PromptLimit
 from .qwen_files import check_processor_files
 from .qwen_prompt import resized_by_pillow
 from .qwen_reader import QWEN, QwenReader
 from .readouts import LogProbability
-
-logger = logging.getLogger(__name__)
 
 REPOSITORY = "Qwen/Qwen2.5-VL-7B-Instruct"
 WORDING = "show"  # t2v_metrics 3.0's question
@@ -46,7 +44,6 @@ QUESTIONS = {
     "mllama": f"{QUESTION} Answer the question with Yes or No",
 }
 """By `model_type`, where t2v_metrics asks otherwise: without it these models answer in whole sentences."""
-LONGEST_PROMPT = 8000  # characters, about 2000 tokens; more is cut
 RESIZED_BY_PILLOW = ("qwen2_vl", "qwen2_5_vl")  # by qwen-vl-utils, before their processor sees a picture
 
 
@@ -65,23 +62,11 @@ class VqaScorer(LanguageJudge):
         if PROMPT not in template:
             raise MaAgiqaError(f"Expected {PROMPT!r} in the question, got {template!r}. Put it where the prompt goes.")
         self.template = template
-        self._cut: set[int] = set()
+        self._limit = PromptLimit()
 
     def question(self, target: str | None, prompt: str | None) -> Question:
-        """The template with the prompt in it, which is cut at 8000 characters; the log says so once."""
-        text = prompt or ""
-        if len(text) > LONGEST_PROMPT:
-            if hash(text) not in self._cut and len(self._cut) < 1000:
-                self._cut.add(hash(text))
-                logger.warning(
-                    "%s reads the first %d of the %d characters of the prompt %.200r",
-                    self.info.name,
-                    LONGEST_PROMPT,
-                    len(text),
-                    text,
-                )
-            text = text[:LONGEST_PROMPT]
-        return Question(self.template.replace(PROMPT, text))
+        """The template with the prompt in it; see `PromptLimit` for very long ones."""
+        return Question(self.template.replace(PROMPT, self._limit(prompt or "", self.info.name)))
 
     def score_of(self, numbers: Tensor) -> float:
         """From the logarithm of the probability, (1,)."""
