@@ -24,7 +24,7 @@ from ..compute.caller_state import as_loaded
 from ..compute.own_lock import OwnLock
 from ..errors import MaAgiqaError
 from .chat_model_files import first_place, load_config, load_model, load_processor
-from .kept_head import KeptHead
+from .decoder import BorrowedDecoder, Decoder, OwnDecoder
 from .placement import entry_device
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ class ChatModel:
     """Answers with features: the mean last hidden state over the whole chat, picture and text.
 
     Args:
-        model: Of transformers, in eval mode, where it is to compute; its LM head is taken off, or only passed by.
+        model: Of transformers, in eval mode, where it is to compute; its LM head is taken off, or passed by. A
+            `BorrowedDecoder` is left as it is.
         processor: Its own: tokenizer, image processor and chat template.
         device: Where its inputs go while accelerate keeps its weights elsewhere; else they follow these.
         dtype: What it computes in.
@@ -71,11 +72,10 @@ class ChatModel:
     def __init__(
         self, model: Any, processor: Any, *, device: torch.device, dtype: torch.dtype, keeps_head: bool = False
     ) -> None:
-        if (head := model.get_output_embeddings()) is None:
-            raise MaAgiqaError(f"Expected a decoder with an LM head, got {type(model).__name__}. Use a chat model.")
-        self._last = KeptHead(head if keeps_head else None)
-        model.set_output_embeddings(self._last)
-        self._model, self._processor = model, processor
+        is_borrowed = isinstance(model, BorrowedDecoder)
+        self._decoder: Decoder = model if is_borrowed else OwnDecoder(model, keeps_head=keeps_head)
+        self._model, self._processor = self._decoder.model, processor
+        model = self._model
         self._device, self._dtype = device, dtype
         config = model.config
         self._image_token: Any = next(
@@ -148,7 +148,7 @@ class ChatModel:
     @property
     def head(self) -> nn.Module | None:
         """The LM head, if it is kept."""
-        return self._last.inner
+        return self._decoder.head
 
     @as_loaded()
     def answers(self, pictures: Sequence[Tensor], question: str) -> Tensor:
@@ -288,8 +288,8 @@ class ChatModel:
             name: value.to(device, self._dtype if value.is_floating_point() else value.dtype)
             for name, value in {"input_ids": ids, **inputs}.items()
         }
-        output = self._model(**on_device, past_key_values=past_key_values, use_cache=use_cache, return_dict=True)
-        return self._last.take(), output.past_key_values
+        hidden, output = self._decoder(**on_device, past_key_values=past_key_values, use_cache=use_cache)
+        return hidden, output.past_key_values
 
 
 def _can_share_prefill(family: str) -> bool:

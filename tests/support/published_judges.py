@@ -158,3 +158,8 @@ def byte_tokenizer(of: dict[str, Any]) -> Any:
 def unrolled(runs: list[list[int]]) -> list[int]:
     """Token ids of [id, repeats] pairs."""
     return [token for token, repeats in runs for _ in range(repeats)]
+
+
+def reader_of(scorer: Any) -> Any:
+    """The reader behind a judge, loaded."""
+    return scorer.language_model.get()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 
@@ -60,4 +61,32 @@ class Reader(Protocol):
     def read(self, batch: Sequence[Any]) -> Tensor:
         """Numbers (B, Q, K) float32 on the CPU for B prepared pictures with at most Q questions; behind the last
         question of a picture NaN."""
+        ...
+
+
+class AskedModel(Protocol):
+    """A reader with what a judge must know of its model; `LazyReader` and `HeldReader` are such.
+
+    Attributes:
+        name: Of the model.
+        dtype: What it computes in.
+        quantization: None, "int8" or "nf4".
+        quantized_by: The library that did it.
+    """
+
+    name: str
+    dtype: torch.dtype
+    quantization: str | None
+    quantized_by: str | None
+
+    def answers(self, asked: Sequence[AskedPicture], batch_size: int | None) -> list[Tensor | str]:
+        """For every picture the numbers (Q, K) of its questions, or why the model does not take it."""
+        ...
+
+    def identity(self, dtype: torch.dtype) -> str:
+        """What the answers depend on besides picture and question."""
+        ...
+
+    def why_not_finite(self) -> str:
+        """What to do about an answer that is NaN or infinite."""
         ...

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from ...semantic.cache import SemanticCache
+from ...semantic.decoder import OwnDecoder
 from ..family import Request
 from ..scorer import ScorerInfo
-from .asking import Question
+from .asking import AskedModel, Question
 from .hpsv3_files import REPOSITORY, LazyHpsV3, check_hpsv3, has_hpsv3, read_network
 from .hpsv3_instruction import INSTRUCTION, PROMPT
 from .language_judge import LanguageJudge
-from .lazy_reader import LazyReader
 from .mrope import plain_positions
 from .opening import open_cache, open_reader
 from .prompt_limit import PromptLimit
@@ -41,7 +41,7 @@ WORDING = "1.0.0"  # the package's version
 class HpsV3Scorer(LanguageJudge):
     """The `Scorer` of HPSv3: no fixed range, higher is better; only differences mean something."""
 
-    def __init__(self, reader: LazyReader, info: ScorerInfo, cache: SemanticCache | None = None) -> None:
+    def __init__(self, reader: AskedModel, info: ScorerInfo, cache: SemanticCache | None = None) -> None:
         super().__init__(reader, info, cache)
         self._limit = PromptLimit()
 
@@ -103,7 +103,7 @@ def read_hpsv3(
     """A reader of (mu, sigma)."""
     loaded = read_network(folder, base, device=device, dtype=dtype, quantization=quantization, device_map=device_map)
     return QwenReader(
-        loaded.model,
+        OwnDecoder(loaded.model, keeps_head=True),
         loaded.processor,
         Reward(),
         device=loaded.device,

@@ -22,8 +22,8 @@ from ...preprocess import to_bytes
 from ...semantic.cache import SemanticCache
 from ..picture_scorer import Outcome, PictureScorer, in_groups
 from ..scorer import ScorerInfo
-from .asking import AskedPicture, Question
-from .lazy_reader import QUESTIONS_AT_ONCE, LazyReader
+from .asking import AskedModel, AskedPicture, Question
+from .batches import QUESTIONS_AT_ONCE
 
 
 class LanguageJudge(PictureScorer):
@@ -42,7 +42,7 @@ class LanguageJudge(PictureScorer):
         language_model: The model.
     """
 
-    def __init__(self, reader: LazyReader, info: ScorerInfo, cache: SemanticCache | None = None) -> None:
+    def __init__(self, reader: AskedModel, info: ScorerInfo, cache: SemanticCache | None = None) -> None:
         self.language_model, self._info, self._cache = reader, info, cache
 
     @property

@@ -7,18 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ...compute.batching import run_in_batches
-from ...compute.progress import tick
-from ...errors import first_line
 from ...model_files.hub import commit_of
 from ...semantic.lazy_network import LazyNetwork
 from .asking import AskedPicture, Reader
-
-QUESTIONS_AT_ONCE = 16
-"""About one picture: more are asked in several rounds, so that a batch of them has a size that is known."""
+from .batches import asked_in_batches
 
 
 class LazyReader(LazyNetwork[Reader]):
@@ -66,38 +60,8 @@ class LazyReader(LazyNetwork[Reader]):
         Raises:
             UnusableModelError: The model cannot be loaded, or was changed to another precision.
         """
-        reader = self.ready()
-        found: list[Tensor | str] = [""] * len(asked)
-        prepared: list[tuple[int, Any]] = []
-        for place, one in enumerate(asked):
-            try:
-                prepared.append((place, reader.prepare(one)))
-            except (ValueError, ZeroDivisionError, RuntimeError) as error:  # e.g. 1 pixel high, 5000 wide
-                height, width = one.pictures[0].shape[1:]
-                found[place] = f"its shape, {width} × {height}, is refused: {first_line(error).rstrip('.')}"
-                tick(1)
-        if not prepared:
-            return found
-        most = max(len(one.questions) for one in asked)
-        prepared.sort(key=lambda entry: reader.length(entry[1]))  # little padding
-
-        def read(batch: Sequence[tuple[int, Any]]) -> Tensor:
-            with torch.inference_mode():
-                numbers = reader.read([entry for _, entry in batch])
-            tick(len(batch))
-            nothing = numbers.new_full((len(batch), most - numbers.shape[1], numbers.shape[2]), torch.nan)
-            return torch.cat([numbers, nothing], 1)
-
-        numbers = run_in_batches(
-            prepared,
-            read,
-            device=self.device,
-            what=("judge", self.folder, self.dtype, self.quantization, most),
-            batch_size=batch_size,
-        )
-        for (place, _), row in zip(prepared, numbers, strict=True):
-            found[place] = row[: len(asked[place].questions)].clone()
-        return found
+        kind = ("judge", self.folder, self.dtype, self.quantization)
+        return asked_in_batches(self.ready(), asked, batch_size, device=self.device, kind=kind)
 
     def _read_weights(self, **placement: Any) -> Reader:
         return self._make(self.folder, **placement)

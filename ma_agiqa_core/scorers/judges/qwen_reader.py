@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from ...compute.own_lock import OwnLock
 from ...errors import MaAgiqaError
 from ...semantic.chat_model_files import first_place, load_config, load_model, load_processor
-from ...semantic.kept_head import KeptHead
-from ...semantic.placement import entry_device
+from ...semantic.decoder import Decoder, OwnDecoder, inputs_at
 from .asking import AskedPicture
 from .mrope import Part, positions
 from .qwen_prompt import PromptTokens, QwenPrompts, as_image, padded
@@ -41,7 +40,7 @@ class QwenReader:
     """Reads with a model of one of the types in `QWEN`.
 
     Args:
-        model: Of transformers, in eval mode, where it is to compute. Its LM head is wrapped.
+        decoder: The model, with its LM head, where it is to compute.
         processor: Its own.
         readout: What is read where the model is about to answer.
         device: Where its inputs go while accelerate keeps its weights elsewhere; else they follow these.
@@ -53,7 +52,7 @@ class QwenReader:
 
     def __init__(
         self,
-        model: Any,
+        decoder: Decoder,
         processor: Any,
         readout: Readout,
         *,
@@ -63,15 +62,13 @@ class QwenReader:
         position_rule: Callable[[Sequence[Part]], Tensor] = positions,
         until: int | None = None,
     ) -> None:
-        self._model, self._readout = model, readout
+        self._decoder, self._model, self._readout = decoder, decoder.model, readout
         self.prompts = QwenPrompts(processor)
         self._device, self._dtype = device, dtype
         self._resize, self._position_rule, self._until = resize, position_rule, until
-        self._head = KeptHead(model.get_output_embeddings())
-        model.set_output_embeddings(self._head)
-        parameters = inspect.signature(model.forward).parameters
+        parameters = inspect.signature(self._model.forward).parameters
         self._cache_argument = "cache" if "cache" in parameters else "past_key_values"
-        text = model.config.get_text_config()
+        text = self._model.config.get_text_config()
         self._has_recurrent_layers = "linear_attention" in (getattr(text, "layer_types", None) or ())
         self._before: tuple[Any, Any] | None = None  # the latest text before pictures, and its cache
         self._computing = OwnLock()
@@ -116,7 +113,8 @@ class QwenReader:
         )
         place = device if device_map is None else first_place(model)
         resize = None if resizes is None else resizes(processor)
-        return cls(model, processor, chosen, device=place, dtype=dtype, resize=resize)
+        decoder = OwnDecoder(model, keeps_head=True)
+        return cls(decoder, processor, chosen, device=place, dtype=dtype, resize=resize)
 
     @property
     def network(self) -> nn.Module:
@@ -148,8 +146,8 @@ class QwenReader:
                 hidden = self._whole(asked, visual)
             else:
                 hidden = self._shared(asked, visual)
-            assert self._head.inner is not None
-            numbers = self._readout(hidden, self._head.inner).cpu()
+            assert self._decoder.head is not None
+            numbers = self._readout(hidden, self._decoder.head).cpu()
         most = max(len(prepared.endings) for prepared in batch)
         found = numbers.new_full((len(batch), most, numbers.shape[1]), torch.nan)
         rows = iter(numbers)
@@ -182,7 +180,7 @@ class QwenReader:
             for number in range(len(one.endings))
         ]
         owner = torch.tensor([number for number, one in enumerate(asked) for _ in one.endings])
-        state.cache.reorder_cache(owner.to(entry_device(self._model, self._device)))
+        state.cache.reorder_cache(owner.to(inputs_at(self._model, self._device)))
         ids, mask = padded(endings, left=False)
         seen = torch.cat([state.mask[owner], torch.ones_like(mask)], 1)  # what stands behind an ending changes nothing
         hidden = self._forward(ids, seen, _padded_positions(places, left=False), state.cache, {})
@@ -211,7 +209,7 @@ class QwenReader:
     def _after(self, before: tuple[int, ...], count: int) -> Any:
         """Keys and values after the text before the picture, for so many sequences."""
         weights = next(self._model.parameters())
-        key = before, entry_device(self._model, self._device), weights.dtype, weights.data_ptr()
+        key = before, inputs_at(self._model, self._device), weights.dtype, weights.data_ptr()
         if self._before is None or self._before[0] != key:
             cache = self._new_cache()
             ids = torch.tensor([before])
@@ -228,15 +226,15 @@ class QwenReader:
 
     def _forward(self, ids: Tensor, mask: Tensor, places: Tensor, cache: Any, visual: dict[str, Tensor]) -> Tensor:
         """Last hidden states (B, L, D) of ids (B, L) at places (3, B, L); `mask` (B, P + L) has 0 for padding."""
-        device = entry_device(self._model, self._device)
+        device = inputs_at(self._model, self._device)
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": places, **visual}
         on_device = {
             name: value.to(device, self._dtype if value.is_floating_point() else value.dtype)
             for name, value in inputs.items()
         }
         on_device[self._cache_argument] = cache
-        self._model(**on_device, use_cache=cache is not None, return_dict=True)
-        return self._head.take()
+        hidden, _ = self._decoder(**on_device, use_cache=cache is not None)
+        return hidden
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,12 +26,11 @@ class TokenLogits:
         self.ids = tuple(ids)
 
     def __call__(self, hidden: Tensor, head: nn.Module) -> Tensor:
-        weight = getattr(head, "weight", None)
-        if type(head) is not nn.Linear or type(weight.data) is not Tensor or weight.is_meta:  # waits on the CPU
-            return head(hidden)[:, list(self.ids)].float()
-        rows = weight[list(self.ids)].to(hidden.device)
-        logits = nn.functional.linear(hidden, rows)
-        return logits.float() if head.bias is None else logits.float() + head.bias[list(self.ids)].float()
+        if not (isinstance(head, nn.Linear) and type(head.weight.data) is Tensor and not head.weight.is_meta):
+            return head(hidden)[:, list(self.ids)].float()  # whole: quantized, or waiting on the CPU
+        rows = list(self.ids)
+        logits = nn.functional.linear(hidden, head.weight[rows].to(hidden.device)).float()
+        return logits if head.bias is None else logits + head.bias[rows].to(logits)
 
 
 class LogProbability:

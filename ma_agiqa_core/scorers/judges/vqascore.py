@@ -22,9 +22,10 @@ from torch import Tensor
 
 from ...errors import MaAgiqaError
 from ...model_files.transformers_folder import check_shards, image_text_kind, read_json
+from ...semantic.cache import SemanticCache
 from ..family import Request
 from ..scorer import ScorerInfo
-from .asking import Question
+from .asking import AskedModel, Question
 from .chat_reader import ChatReader
 from .language_judge import LanguageJudge
 from .opening import open_cache, open_reader
@@ -57,7 +58,9 @@ class VqaScorer(LanguageJudge):
         template: The question, with "{prompt}" in it.
     """
 
-    def __init__(self, reader: Any, info: ScorerInfo, cache: Any = None, *, template: str = QUESTION) -> None:
+    def __init__(
+        self, reader: AskedModel, info: ScorerInfo, cache: SemanticCache | None = None, *, template: str = QUESTION
+    ) -> None:
         super().__init__(reader, info, cache)
         if PROMPT not in template:
             raise MaAgiqaError(f"Expected {PROMPT!r} in the question, got {template!r}. Put it where the prompt goes.")
@@ -134,8 +137,8 @@ def read_vqascore(folder: Path, **placement: Any) -> QwenReader | ChatReader:
     readout = partial(_yes, folder)
     if kind not in QWEN:
         return ChatReader.from_folder(folder, readout, **placement)
-    options = {"resizes": _pillow_first} if kind in RESIZED_BY_PILLOW else {}
-    return QwenReader.from_folder(folder, readout, **placement, **options)
+    resizes = pillow_first if kind in RESIZED_BY_PILLOW else None
+    return QwenReader.from_folder(folder, readout, **placement, resizes=resizes)
 
 
 def answer_id(tokenizer: Any, where: str, answer: str = ANSWER) -> int:
@@ -157,8 +160,12 @@ def _yes(folder: Path, tokenizer: Any) -> LogProbability:
     return LogProbability(answer_id(tokenizer, repr(str(folder))))
 
 
-def _pillow_first(processor: Any) -> Callable[[PIL.Image.Image], PIL.Image.Image]:
-    """qwen-vl-utils' resize with the limits of the processor, which then has nothing left to resize."""
+def pillow_first(processor: Any) -> Callable[[PIL.Image.Image], PIL.Image.Image]:
+    """qwen-vl-utils' resize with the limits of the processor, which then has nothing left to resize.
+
+    Args:
+        processor: Of a Qwen2-VL or Qwen2.5-VL.
+    """
     images = processor.image_processor
     size = images.size
     return partial(

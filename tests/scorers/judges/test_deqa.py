@@ -39,7 +39,7 @@ def test_deqa_gives_the_published_scores(deqa: DeqaScorer) -> None:
 
 def test_deqa_reads_the_published_tokens_and_gives_the_published_logits(deqa: DeqaScorer) -> None:
     expected = DEQA["questions"]["quality"]
-    reader = deqa.language_model.get()
+    reader = published_judges.reader_of(deqa)
     assert isinstance(reader, OwlReader)
     question = deqa.question("quality", None)
     assert reader.prompt_ids(question) == expected["input_ids"]

@@ -84,7 +84,7 @@ def test_scores_of_every_picture_with_every_prompt_are_the_published_ones(scorer
 def test_mu_and_sigma_are_the_published_ones(scorer: HpsV3Scorer) -> None:
     """Each picture with its own prompt: one padded batch."""
     pictures = [torch.from_numpy(picture).movedim(-1, 0) for picture in published_judges.pictures(FIXTURE)]
-    reader = scorer.language_model.get()
+    reader = published_judges.reader_of(scorer)
     asked = [
         AskedPicture((pixels,), (scorer.question(None, prompt),))
         for pixels, prompt in zip(pictures, FIXTURE["prompts"], strict=True)
@@ -97,7 +97,7 @@ def test_mu_and_sigma_are_the_published_ones(scorer: HpsV3Scorer) -> None:
 def test_the_instruction_and_its_tokens_are_the_published_ones(scorer: HpsV3Scorer) -> None:
     assert FIXTURE["instruction"] + FIXTURE["after_the_instruction"] == INSTRUCTION
     assert FIXTURE["min_pixels"] == FIXTURE["max_pixels"] == PIXELS
-    reader = scorer.language_model.get()
+    reader = published_judges.reader_of(scorer)
     assert isinstance(reader, QwenReader)
     for prompt, runs in zip(FIXTURE["prompts"], FIXTURE["input_ids_runs"], strict=True):
         ids = published_judges.unrolled(runs)

@@ -65,7 +65,7 @@ def test_the_questions_are_the_command_lines(scorer: QRealignScorer) -> None:
 
 
 def test_tokens_are_the_published_ones(scorer: QRealignScorer) -> None:
-    reader = scorer.language_model.get()
+    reader = published_judges.reader_of(scorer)
     assert isinstance(reader, QwenReader)
     grid = FIXTURE["image_grid_thw"]
     for target, expected in ASPECTS.items():
@@ -79,7 +79,7 @@ def test_the_readmes_words_give_the_readmes_numbers(scorer: QRealignScorer) -> N
     """The other published wording, with which numbers are not comparable: the reader would give it too."""
     expected = FIXTURE["questions"]["readme"]
     question = Question(expected["prompt"], expected["stem"])
-    reader = scorer.language_model.get()
+    reader = published_judges.reader_of(scorer)
     pictures = [torch.from_numpy(picture).movedim(-1, 0) for picture in published_judges.pictures(FIXTURE)]
     logits = reader.read([reader.prepare(AskedPicture((pixels,), (question,))) for pixels in pictures])
     assert [scorer.score_of(row[0]) for row in logits] == pytest.approx(expected["expected_scores"], abs=BAR)

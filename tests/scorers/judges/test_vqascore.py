@@ -74,7 +74,7 @@ def test_the_later_wording_gives_its_own_numbers(scorer: VqaScorer) -> None:
 
 
 def test_tokens_and_positions_are_the_published_ones(scorer: VqaScorer) -> None:
-    reader = scorer.language_model.get()
+    reader = published_judges.reader_of(scorer)
     assert isinstance(reader, QwenReader)
     for expected in FIXTURE["input_ids"]:
         _, rows, columns = FIXTURE["image_grid_thw"][expected["picture"]]
