@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from .best_of.best_of_n import BestOfN, best_of_n
     from .calibration.measure import calibrate
     from .calibration.report import CalibrationReport
+    from .pipeline_judge import pipeline_judge
     from .pipelines.schedulers import UnsupportedPipelineError
     from .pruning.callback import QualityFilterCallback
     from .pruning.modular import ModularQualityFilter
@@ -21,6 +22,7 @@ __all__ = [
     "UnsupportedPipelineError",
     "best_of_n",
     "calibrate",
+    "pipeline_judge",
 ]
 
 _MODULE_OF = {
@@ -32,6 +34,7 @@ _MODULE_OF = {
     "UnsupportedPipelineError": "pipelines.schedulers",
     "best_of_n": "best_of.best_of_n",
     "calibrate": "calibration.measure",
+    "pipeline_judge": "pipeline_judge",
 }
 
 

@@ -59,7 +59,8 @@ class Family:
         detects: Whether a model is one of this family, by what its files say: the metadata of a checkpoint, or
             {"model_type": ...} of a complete folder of transformers.
         load: Loads one; imports what it needs only then.
-        by_name: Loaded as "NAME:" with a folder or Hub id. Else its checkpoints are files.
+        by_name: Loaded as "NAME:" with a folder or Hub id, or by the name alone, which takes what it is published as.
+            Else its checkpoints are files.
         repository: Where the published weights are.
         agreement: Published agreement with people, with its source; None if there is none.
         carried: The file in the package.
@@ -80,7 +81,9 @@ class Family:
 
     def names(self, model: str) -> bool:
         """Whether a `model` for `load_scorer` names this family."""
-        return model.startswith(f"{self.name}:") if self.by_name else self.carried is not None and model == self.name
+        if self.by_name:
+            return model == self.name or model.startswith((f"{self.name}:", f"{self.name}@"))
+        return self.carried is not None and model == self.name
 
     def facts(self) -> dict[str, str | bool | None]:
         """What people and programs want to know of it, in the order to show it."""

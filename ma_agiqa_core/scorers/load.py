@@ -46,6 +46,36 @@ def _load_clip(request: Request) -> Scorer:
     return load(request)
 
 
+def _load_deqa(request: Request) -> Scorer:
+    from .judges.deqa import load
+
+    return load(request)
+
+
+def _load_qrealign(request: Request) -> Scorer:
+    from .judges.qrealign import load
+
+    return load(request)
+
+
+def _load_vqascore(request: Request) -> Scorer:
+    from .judges.vqascore import load
+
+    return load(request)
+
+
+def _load_hpsv3(request: Request) -> Scorer:
+    from .judges.hpsv3 import load
+
+    return load(request)
+
+
+def _load_qalign(request: Request) -> Scorer:
+    from .judges.qalign import load
+
+    return load(request)
+
+
 def _is_student(facts: Mapping[str, str]) -> bool:
     return facts.get("ma_agiqa.kind") == "lite" and facts.get("ma_agiqa.network") == "student"
 
@@ -100,6 +130,70 @@ FAMILIES: tuple[Family, ...] = (
         load=_load_clip,
         by_name=True,
         repository="openai/clip-vit-base-patch32",
+    ),
+    Family(
+        name="qrealign",
+        model="qrealign, qrealign:FOLDER or qrealign:OWNER/NAME",
+        scores="quality or aesthetics (target), 0 to 1",
+        needs_prompt=False,
+        licence="Apache-2.0",
+        size="1.7 GB (Mini) to 18 GB (Pro)",
+        detects=lambda facts: False,
+        load=_load_qrealign,
+        by_name=True,
+        repository="q-future/Q-ReAlign-Mini-0.8B",
+        agreement="generated pictures: SRCC .811 (Mini), .829 (Lite), .843 (Pro), by its authors",
+    ),
+    Family(
+        name="vqascore",
+        model="vqascore, vqascore:FOLDER or vqascore:OWNER/NAME, any image-text model",
+        scores="whether a picture shows what its prompt says: the probability of the answer Yes, 0 to 1",
+        needs_prompt=True,
+        licence="the model's",
+        size="16.6 GB (Qwen2.5-VL-7B)",
+        detects=lambda facts: False,
+        load=_load_vqascore,
+        by_name=True,
+        repository="Qwen/Qwen2.5-VL-7B-Instruct",
+    ),
+    Family(
+        name="hpsv3",
+        model="hpsv3, hpsv3:FOLDER or hpsv3:OWNER/NAME",
+        scores="which picture of a prompt people prefer; no fixed range",
+        needs_prompt=True,
+        licence="MIT",
+        size="16.5 GB",
+        detects=lambda facts: False,
+        load=_load_hpsv3,
+        by_name=True,
+        repository="MizzenAI/HPSv3",
+        agreement="preference accuracy 66.8 (ImageReward's set), 72.8 (Pick-a-Pic), 85.4 (HPDv2), 76.9 (HPDv3)",
+    ),
+    Family(
+        name="deqa",
+        model="deqa, deqa:FOLDER or deqa:OWNER/NAME",
+        scores="technical quality, 1 to 5",
+        needs_prompt=False,
+        licence="MIT",
+        size="16.4 GB",
+        detects=lambda facts: False,
+        load=_load_deqa,
+        by_name=True,
+        repository="zhiyuanyou/DeQA-Score-Mix3",
+        agreement="KonIQ: .94 (You et al. 2025)",
+    ),
+    Family(
+        name="qalign",
+        model="qalign, qalign:FOLDER or qalign:OWNER/NAME",
+        scores="quality or aesthetics (target), 0 to 1",
+        needs_prompt=False,
+        licence="see the model's page; its code: S-Lab License 1.0, non-commercial",
+        size="16.4 GB",
+        detects=lambda facts: False,
+        load=_load_qalign,
+        by_name=True,
+        repository="q-future/one-align",
+        agreement="generated pictures: SRCC .738 (Q-ReAlign's authors)",
     ),
 )
 
@@ -178,7 +272,7 @@ def load_scorer(
     )
     named = named_family(model) if isinstance(model, str) else None
     if named is not None and named.by_name:
-        scorer = named.load(replace(request, model=request.model.removeprefix(f"{named.name}:").strip()))
+        scorer = named.load(replace(request, model=request.model[len(named.name) :].removeprefix(":").strip()))
     else:
         scorer = _load_checkpoint(named, model, request)
     if target is not None and target != scorer.info.target:

@@ -1,0 +1,1 @@
+"""Judges that people use, each as the figure of its paper, one module each."""
