@@ -46,6 +46,30 @@ def _load_clip(request: Request) -> Scorer:
     return load(request)
 
 
+def _load_imagereward(request: Request) -> Scorer:
+    from .judges.imagereward import load
+
+    return load(request)
+
+
+def _load_hpsv2(request: Request) -> Scorer:
+    from .judges.hpsv2 import load
+
+    return load(request)
+
+
+def _load_laion_aesthetic(request: Request) -> Scorer:
+    from .judges.laion_aesthetic import load
+
+    return load(request)
+
+
+def _load_aesthetic_v2_5(request: Request) -> Scorer:
+    from .judges.aesthetic_v2_5 import load
+
+    return load(request)
+
+
 def _is_student(facts: Mapping[str, str]) -> bool:
     return facts.get("ma_agiqa.kind") == "lite" and facts.get("ma_agiqa.network") == "student"
 
@@ -102,6 +126,66 @@ FAMILIES: tuple[Family, ...] = (
         load=_load_clip,
         by_name=True,
         repository="openai/clip-vit-base-patch32",
+        memory="1 to 5 GB",
+    ),
+    Family(
+        name="imagereward",
+        model="imagereward, imagereward:FOLDER, :FILE or :OWNER/NAME",
+        scores="what people like, and whether it fits its prompt",
+        needs_prompt=True,
+        licence="Apache-2.0",
+        size="1.8 GB",
+        detects=lambda facts: facts.get("ma_agiqa.kind") == "imagereward",
+        load=_load_imagereward,
+        by_name=True,
+        repository="THUDM/ImageReward",
+        agreement="preference accuracy 65.1 on ImageReward's set, 61.1 on Pick-a-Pic, 74.0 on HPDv2 (Ma et al. 2025, "
+        "HPSv3)",
+        memory="2.5 GB",
+        files=("ImageReward.pt", "ImageReward.safetensors"),
+    ),
+    Family(
+        name="hpsv2",
+        model="hpsv2, hpsv2:FOLDER, :FILE or :OWNER/NAME",
+        scores="which picture of a prompt people prefer: HPSv2.1, and HPSv2.0",
+        needs_prompt=True,
+        licence="Apache-2.0",
+        size="2.0 GB",
+        detects=lambda facts: facts.get("ma_agiqa.kind") == "hpsv2",
+        load=_load_hpsv2,
+        by_name=True,
+        repository="xswu/HPSv2",
+        agreement="preference accuracy 65.7 on ImageReward's set, 63.8 on Pick-a-Pic, 83.3 on HPDv2 (Ma et al. 2025, "
+        "HPSv3)",
+        memory="5 GB",
+        files=("HPS_v2.1_compressed.pt", "HPS_v2.1_compressed.safetensors", "HPS_v2_compressed.pt"),
+    ),
+    Family(
+        name="laion-aesthetic",
+        model="laion-aesthetic, laion-aesthetic:FOLDER, :FILE or :OWNER/NAME",
+        scores="how much people like a picture, whatever it shows",
+        needs_prompt=False,
+        licence="Apache-2.0 (the head's repository), MIT (CLIP)",
+        size="3.7 MB, and 1.7 GB of CLIP ViT-L/14",
+        detects=lambda facts: facts.get("ma_agiqa.kind") == "laion-aesthetic",
+        load=_load_laion_aesthetic,
+        by_name=True,
+        repository="trl-lib/ddpo-aesthetic-predictor",
+        memory="2 GB",
+        files=("sac+logos+ava1-l14-linearMSE.pth", "sac+logos+ava1-l14-linearMSE.safetensors", "aesthetic-model.pth"),
+    ),
+    Family(
+        name="aesthetic-v2.5",
+        model="aesthetic-v2.5:FILE or :FOLDER, a file that you bring",
+        scores="how much people like a picture, whatever it shows",
+        needs_prompt=False,
+        licence="AGPL-3.0 (head: never shipped or fetched), Apache-2.0 (SigLIP)",
+        size="a few MB, and 3.5 GB of SigLIP so400m",
+        detects=lambda facts: facts.get("ma_agiqa.kind") == "aesthetic-v2.5",
+        load=_load_aesthetic_v2_5,
+        by_name=True,
+        memory="3 GB",
+        files=("aesthetic_predictor_v2_5.pth", "aesthetic_predictor_v2_5.safetensors"),
     ),
 )
 
@@ -109,6 +193,20 @@ FAMILIES: tuple[Family, ...] = (
 def family_of(facts: Mapping[str, str]) -> Family | None:
     """The family of a model, by what its files say: see `Family.detects`."""
     return next((family for family in FAMILIES if family.detects(facts)), None)
+
+
+def family_of_folder(folder: Path) -> Family | None:
+    """The family whose model a folder is: by its files' names, by its config.json, or by the name of the folder that
+    it is in, as in imagereward/MINE; None for a folder of anything else."""
+    from ..model_files.transformers_folder import complete_kind
+
+    by_files = (family for family in FAMILIES if any((folder / name).is_file() for name in family.files))
+    if (family := next(by_files, None)) is not None:
+        return family
+    if (kind := complete_kind(folder)) is None:
+        return None
+    by_place = (family for family in FAMILIES if family.by_name and family.name == folder.parent.name)
+    return family_of({"model_type": kind}) or next(by_place, None)
 
 
 @as_loaded()
