@@ -16,7 +16,7 @@ from ...compute.caller_state import as_loaded
 from ...compute.devices import precision_setting
 from ...compute.progress import tick
 from ...errors import MaAgiqaError, PictureError
-from ...pictures.inputs import Picture, Pictures, as_picture_list, path_text
+from ...pictures.inputs import Picture, Pictures, as_picture_list, path_of
 from ...pictures.prompts import Prompts, check_score_options, prompt_fault, resolve_prompts
 from ...preprocess import to_bytes
 from ...semantic.cache import SemanticCache
@@ -117,7 +117,7 @@ class LanguageJudge(PictureScorer):
         for index, row in enumerate(rows):
             for outcome in row:
                 if isinstance(outcome, str) and on_error == "raise":
-                    raise PictureError(index, path_text(inputs[index]), outcome)
+                    raise PictureError(index, path_of(inputs[index]), outcome)
         columns = [
             [math.nan if isinstance(row[place], str) else row[place] for row in rows] for place in range(len(asked))
         ]
