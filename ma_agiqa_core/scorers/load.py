@@ -40,12 +40,6 @@ def _load_ma_agiqa(request: Request) -> Scorer:
     return load(request)
 
 
-def _load_clip(request: Request) -> Scorer:
-    from .clip import load
-
-    return load(request)
-
-
 def _load_deqa(request: Request) -> Scorer:
     from .judges.deqa import load
 
@@ -72,6 +66,12 @@ def _load_hpsv3(request: Request) -> Scorer:
 
 def _load_qalign(request: Request) -> Scorer:
     from .judges.qalign import load
+
+    return load(request)
+
+
+def _load_clip(request: Request) -> Scorer:
+    from .clip import load
 
     return load(request)
 
@@ -118,18 +118,6 @@ FAMILIES: tuple[Family, ...] = (
         detects=lambda facts: facts.get("ma_agiqa.kind") == "ma-agiqa",
         load=_load_ma_agiqa,
         agreement="AGIQA-3K: SRCC .8939, PLCC .9273 (Wang et al. 2024)",
-    ),
-    Family(
-        name="clip",
-        model="clip:FOLDER or clip:OWNER/NAME",
-        scores="how well a picture fits its prompt: CLIPScore, PickScore, SigLIP",
-        needs_prompt=True,
-        licence="see the model's page",
-        size="0.6 GB (CLIP ViT-B/32) to 3.9 GB (PickScore)",
-        detects=_is_clip,
-        load=_load_clip,
-        by_name=True,
-        repository="openai/clip-vit-base-patch32",
     ),
     Family(
         name="qrealign",
@@ -194,6 +182,18 @@ FAMILIES: tuple[Family, ...] = (
         by_name=True,
         repository="q-future/one-align",
         agreement="generated pictures: SRCC .738 (Q-ReAlign's authors)",
+    ),
+    Family(
+        name="clip",
+        model="clip:FOLDER or clip:OWNER/NAME",
+        scores="how well a picture fits its prompt: CLIPScore, PickScore, SigLIP",
+        needs_prompt=True,
+        licence="see the model's page",
+        size="0.6 GB (CLIP ViT-B/32) to 3.9 GB (PickScore)",
+        detects=_is_clip,
+        load=_load_clip,
+        by_name=True,
+        repository="openai/clip-vit-base-patch32",
     ),
 )
 
@@ -272,7 +272,7 @@ def load_scorer(
     )
     named = named_family(model) if isinstance(model, str) else None
     if named is not None and named.by_name:
-        scorer = named.load(replace(request, model=request.model[len(named.name) :].removeprefix(":").strip()))
+        scorer = named.load(_of_named(named.named(request.model), request))
     else:
         scorer = _load_checkpoint(named, model, request)
     if target is not None and target != scorer.info.target:
@@ -296,6 +296,22 @@ def _check_weights_have_a_place() -> None:
 def named_family(model: str) -> Family | None:
     """The family that a `model` for `load_scorer` names; None for files and Hub ids."""
     return next((family for family in FAMILIES if family.names(model)), None)
+
+
+def _of_named(model: str, request: Request) -> Request:
+    """What a family is to load: also of a folder or file the revision may stand behind an @.
+
+    Raises:
+        ValueError: Two revisions that contradict each other.
+    """
+    from ..model_files.hub import is_hub_id
+
+    path, at, pinned = model.rpartition("@")
+    if not at or is_hub_id(model) or os.path.lexists(model) or not os.path.lexists(path):
+        return replace(request, model=model)
+    if request.revision not in (None, pinned):
+        raise MaAgiqaError(f"Expected one revision of {path!r}, got {pinned!r} and {request.revision!r}.")
+    return replace(request, model=path, revision=pinned)
 
 
 def _as_named(model: Any) -> str | Path:

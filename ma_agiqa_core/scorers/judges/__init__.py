@@ -1,1 +1,1 @@
-"""Judges that people use, each as the figure of its paper, one module each."""
+"""Judges that people publish: one module each, as the figure of its paper, on transformers' classes where they fit."""
