@@ -24,6 +24,7 @@ from ..picture_scorer import Outcome, PictureScorer, in_groups
 from ..scorer import ScorerInfo
 from .asking import AskedModel, AskedPicture, Question
 from .batches import QUESTIONS_AT_ONCE
+from .prompt_limit import placeholder_fault
 
 
 class LanguageJudge(PictureScorer):
@@ -145,7 +146,8 @@ class LanguageJudge(PictureScorer):
         keys: list[list[str]] = []
         for row, picture in enumerate(pictures):
             prompt = prompts[row] if prompts is not None and self.info.needs_prompt else None
-            errors.append(picture.error or (prompt_fault(prompt) if prompt is not None else None))
+            fault = None if prompt is None else prompt_fault(prompt) or placeholder_fault(prompt)
+            errors.append(picture.error or fault)
             seen = () if picture.pixels is None or errors[-1] else self.pictures_of(picture)
             keys.append(lookup.add(seen, [self.question(target, prompt) for target in targets]) if seen else [])
         pending = lookup.pending()
