@@ -41,10 +41,11 @@ class LanguageJudge(PictureScorer):
 
     Attributes:
         language_model: The model.
+        cache: Of answers to pictures already seen, or None.
     """
 
     def __init__(self, reader: AskedModel, info: ScorerInfo, cache: SemanticCache | None = None) -> None:
-        self.language_model, self._info, self._cache = reader, info, cache
+        self.language_model, self._info, self.cache = reader, info, cache
 
     @property
     def info(self) -> ScorerInfo:
@@ -137,9 +138,9 @@ class LanguageJudge(PictureScorer):
     ) -> list[list[Outcome]]:
         """For every picture the outcome of each target."""
         lookup = _Lookup(
-            self._cache,
+            self.cache,
             f"{type(self).__name__} {self.language_model.identity(self.language_model.dtype)}"
-            if self._cache is not None
+            if self.cache is not None
             else "",
         )
         errors: list[str | None] = []
@@ -153,8 +154,8 @@ class LanguageJudge(PictureScorer):
         pending = lookup.pending()
         tick(len(pictures) - len(pending))
         if pending:
-            if self._cache is not None:
-                self._cache.check_writable()  # before the model is loaded
+            if self.cache is not None:
+                self.cache.check_writable()  # before the model is loaded
             for place, answer in enumerate(self.language_model.answers(pending, batch_size)):
                 lookup.put(place, answer)
         found: list[list[Outcome]] = []
