@@ -1,7 +1,7 @@
 """Edits, judged on source, result and instruction, by any judge whose model takes two pictures.
 
-The score is the probability of "Yes" to a question about both pictures, read as for VQAScore. The question is ours: there
-is no published one, nor an agreement with people.
+The score is the probability of "Yes" to a question about both pictures, read as for VQAScore. The question is ours:
+there is no published one, nor an agreement with people.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .asking import AskedModel
 from .vqascore import VqaScorer
 
 QUESTION = (
-    'The second picture is an edit of the first one, made by this instruction: "{prompt}". Was the instruction followed, '
-    "with everything else left as it was?"
+    'The second picture is an edit of the first one, made by this instruction: "{prompt}". Was the instruction '
+    "followed, with everything else left as it was?"
 )
 
 
