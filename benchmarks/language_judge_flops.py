@@ -28,12 +28,14 @@ class Sizes:
         token: FLOPs of a token in all language layers, attention apart.
         attention: FLOPs of one query looking at one key, in all layers.
         head: FLOPs of the whole head at one position.
+        last: FLOPs of a token in what ours leaves out of the last layer, wherever nothing is read.
     """
 
     vision: float
     token: float
     attention: float
     head: float
+    last: float = 0.0
 
     def tokens(self, count: int, before: int = 0) -> float:
         """FLOPs of so many tokens behind `before` others."""
@@ -74,8 +76,8 @@ def flops_table(batch: int) -> str:
     judges: list[tuple[str, Sizes, Prompt, bool, int]] = [
         ("DeQA-Score, Q-Align", owl, Prompt(15, 65, 0, 12), True, 5),
         ("Q-ReAlign-Mini", _qwen_sizes("qwen3_5", 1024), Prompt(4, 1024, 0, 24), False, 5),
-        ("VQAScore by Qwen2.5-VL-7B", _qwen_sizes("qwen2_5_vl", 1036), Prompt(15, 1369, 5, 25), True, 0),
-        ("HPSv3", _qwen_sizes("qwen2_vl", 448, head=False), Prompt(15, 256, 505, 45, 11), True, 0),
+        ("VQAScore by Qwen2.5-VL-7B", _qwen_sizes("qwen2_5_vl", 1036), Prompt(15, 1369, 5, 25), False, 0),
+        ("HPSv3", _qwen_sizes("qwen2_vl", 448, head=False), Prompt(15, 256, 505, 45, 11), False, 0),
     ]
     for name, sizes, prompt, keeps_before, rows in judges:
         for questions in (1, 2):
@@ -97,7 +99,8 @@ def _ours(sizes: Sizes, prompt: Prompt, questions: int, keeps_before: bool, rows
     own = prompt.own + (prompt.shared if questions == 1 else 0)
     head = sizes.head if rows == 0 else sizes.head * rows / 248320
     shared = sizes.vision + sizes.tokens(together, start)
-    return shared / questions + sizes.tokens(own, start + together) + head
+    left_out = sizes.last * (together / questions + own - 1)
+    return shared / questions + sizes.tokens(own, start + together) - left_out + head
 
 
 def _owl(sizes: Sizes, prompt: Prompt, questions: int) -> tuple[float, float]:
@@ -143,7 +146,8 @@ def _qwen_sizes(kind: str, side: int, *, head: bool = True) -> Sizes:
     full = len(getattr(seen, "fullatt_block_indexes", None) or range(seen.depth))
     keys = full * patches + (seen.depth - full) * window**2
     flops = 2 * patches * blocks + 2 * patches / 4 * merger + 4 * patches * keys * vision_width
-    return Sizes(flops, token, 4 * width * attending, 2 * text.vocab_size * text.hidden_size if head else 0.0)
+    last = 2 * sum(layer.weight.numel() for _, layer in _linears(language.layers[-1].mlp))
+    return Sizes(flops, token, 4 * width * attending, 2 * text.vocab_size * text.hidden_size if head else 0.0, last)
 
 
 def _linears(module: nn.Module) -> list[tuple[str, nn.Linear]]:
