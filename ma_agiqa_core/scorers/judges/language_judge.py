@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -171,7 +172,7 @@ class LanguageJudge(PictureScorer):
     def _outcome(self, answer: Tensor | str) -> Outcome:
         if isinstance(answer, str):
             return answer
-        score = self.score_of(answer)
+        score = float(np.float32(self.score_of(answer)))  # as `score` gives it
         return score if math.isfinite(score) else f"its score is {score}: {self.language_model.why_not_finite()}"
 
     @property
