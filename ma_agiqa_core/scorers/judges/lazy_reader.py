@@ -47,7 +47,8 @@ class LazyReader(LazyNetwork[Reader]):
         **options: Any,
     ) -> None:
         self._asked_dtype = asked_dtype
-        self._make, self._check, self._depends_on_transformers = make, check, depends_on_transformers
+        self._make, self._depends_on_transformers = make, depends_on_transformers
+        check(folder)
         super().__init__(folder, name, **options)
 
     @cached_property
@@ -84,4 +85,4 @@ class LazyReader(LazyNetwork[Reader]):
         return self._make(self.folder, **placement)
 
     def _check_files(self) -> None:
-        self._check(self.folder)
+        """Done before config.json is read: `check` says more of what is wrong."""

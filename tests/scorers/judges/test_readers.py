@@ -1,12 +1,12 @@
 """Sharing and padding change nothing: every answer is that of a plain call of transformers, one picture at a time."""
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
+import published_judges
 import pytest
 import tiny_chat_models
 import tiny_judges
@@ -115,24 +115,21 @@ def test_further_prompts_cost_only_their_own_ends(
     scorer.score([pictures[0]] * 3, prompts)
     _, (one, _), (rows, most) = tokens.calls
     assert (one, rows) == (1, 3)
-    reader: Any = scorer.language_model.get()  # type: ignore[attr-defined]
+    reader: Any = published_judges.reader_of(scorer)
     endings = [len(reader.prompts.tokens(scorer.question(None, prompt)).texts[-1]) for prompt in prompts]
     shared = len(scorer.template.partition("{prompt}")[0].encode())
     assert most < max(endings) - shared + 1
 
 
 def test_a_moved_model_reads_its_beginning_again(counted: tuple[VqaScorer, Tokens], pictures: list[np.ndarray]) -> None:
-    scorer, _ = counted
-    before = scorer.score(pictures, "a cat")
-    network = scorer.language_model.get().network  # type: ignore[attr-defined]
-    with torch.no_grad():
-        moved = copy.deepcopy(network.get_input_embeddings().weight) + 0.3
-    network.get_input_embeddings().weight = torch.nn.Parameter(moved, requires_grad=False)
-    after = scorer.score(pictures, "a cat")
-    fresh_reader = scorer.language_model.get()  # type: ignore[attr-defined]
-    fresh_reader._before = None
-    assert not torch.allclose(before, after)
-    torch.testing.assert_close(scorer.score(pictures, "a cat"), after, atol=1e-6, rtol=1e-4)
+    scorer, tokens = counted
+    expected = scorer.score(pictures, "a cat", batch_size=3)
+    (one, before), _ = tokens.calls
+    network = published_judges.reader_of(scorer).network
+    network._apply(torch.clone)  # as to another device and back
+    tokens.calls.clear()
+    torch.testing.assert_close(scorer.score(pictures, "a cat", batch_size=3), expected)
+    assert tokens.calls[0] == (one, before)
 
 
 @pytest.mark.parametrize(
