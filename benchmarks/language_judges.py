@@ -41,7 +41,6 @@ from ma_agiqa_core.semantic.published_mplug_owl2 import PublishedMplugOwl2
 
 from .plain_mplug_owl2 import PlainOwl
 from .random_qwen import SYSTEM, processor, random_qwen, word_tokenizer
-from .semantic import REDUCED as REDUCED_OWL
 from .semantic import _config as owl_config
 from .semantic import random_owl
 
@@ -51,8 +50,9 @@ PROMPTS = [
     "a red bicycle leaning against a brick wall, golden hour, detailed",
     "an old fisherman with a white beard in a yellow coat, portrait, sharp focus",
 ]
+REDUCED_OWL = owl_config(vision=(128, 6, 4), abstractor=(4, 352), language=(512, 8, 8, 1376, 2400))
 FIXTURE_OWL = owl_config(vision=(32, 2, 4), abstractor=(4, 48), language=(64, 3, 4, 112, 32000))
-SIDES = {"fixture": 224, "reduced": 448}  # of a picture
+SIDES = {"fixture": 224, "reduced": 336}  # of a picture
 
 
 @dataclass

@@ -12,6 +12,7 @@ import tiny_chat_models
 import tiny_judges
 import torch
 import transformers
+from safetensors import safe_open
 
 from ma_agiqa_core import load_scorer
 from ma_agiqa_core.scorers.judges.qwen_reader import QwenReader
@@ -74,6 +75,21 @@ def test_every_answer_is_that_of_a_plain_call(kind: str, root: Path, pictures: l
     assert scorer.score(rows, texts).tolist() == pytest.approx(expected, rel=2e-3, abs=1e-7)
     own = scorer.score(pictures, PROMPTS).tolist()  # a question each: no picture is shared
     assert own == pytest.approx([expected[0], expected[4], expected[8]], rel=2e-3, abs=1e-7)
+
+
+def test_a_head_that_is_tied_to_the_embeddings_is_not_in_the_files(root: Path, pictures: list[np.ndarray]) -> None:
+    """As Q-ReAlign-Mini and Qwen2.5-VL-3B are published."""
+    folder = root / "tied"
+    tiny_judges.write_vqascore(folder)
+    model: Any = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
+    model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(folder)
+    with safe_open(folder / "model.safetensors", framework="pt") as weights:
+        assert "lm_head.weight" not in weights.keys()  # noqa: SIM118 - not a dict
+    scorer: Any = load_scorer(f"vqascore:{folder}", device="cpu")
+    expected = plain_score(folder, pictures[0], scorer.question(None, PROMPTS[0]).text)
+    assert scorer.score(pictures[0], PROMPTS[0]).tolist() == pytest.approx([expected], rel=2e-3)
 
 
 class Tokens:
