@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..scorers.judges.edit import edit_judge
     from .best_of.best_of_n import BestOfN, best_of_n
     from .calibration.measure import calibrate
     from .calibration.report import CalibrationReport
@@ -22,6 +23,7 @@ __all__ = [
     "UnsupportedPipelineError",
     "best_of_n",
     "calibrate",
+    "edit_judge",
     "pipeline_judge",
 ]
 
@@ -34,6 +36,7 @@ _MODULE_OF = {
     "UnsupportedPipelineError": "pipelines.schedulers",
     "best_of_n": "best_of.best_of_n",
     "calibrate": "calibration.measure",
+    "edit_judge": ".scorers.judges.edit",
     "pipeline_judge": "pipeline_judge",
 }
 

@@ -33,7 +33,7 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in order of preference;
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 """One of them is in the folder of any model that reads text."""
 
-_DESCRIBING = (  # the small files that, with the weights, decide what a model answers
+DESCRIBING = (  # the small files that, with the weights, decide what a model answers
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
@@ -204,7 +204,7 @@ def fingerprint(folder: Path, weights: Sequence[Path] | None = None) -> str:
         weights: Its files of weights, where they lie elsewhere or have other names.
     """
     digest = hashlib.sha256()
-    describing = [folder / name for name in _DESCRIBING if (folder / name).is_file()]
+    describing = [folder / name for name in DESCRIBING if (folder / name).is_file()]
     for path in [*describing, *(weight_files(folder) if weights is None else weights)]:
         digest.update(f"{path.name}:{file_digest(path)}\n".encode())
     return digest.hexdigest()

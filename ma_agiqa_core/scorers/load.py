@@ -167,6 +167,7 @@ FAMILIES: tuple[Family, ...] = (
         by_name=True,
         repository="q-future/Q-ReAlign-Mini-0.8B",
         agreement="generated pictures: SRCC .811 (Mini), .829 (Lite), .843 (Pro), by its authors",
+        memory="2.3 GB (Mini, bfloat16) to 19 GB (Pro)",
     ),
     Family(
         name="vqascore",
@@ -179,6 +180,7 @@ FAMILIES: tuple[Family, ...] = (
         load=_module(".judges.vqascore"),
         by_name=True,
         repository="Qwen/Qwen2.5-VL-7B-Instruct",
+        memory="17 GB in bfloat16, 7 GB in nf4 (Qwen2.5-VL-7B); nothing more by `pipeline_judge`",
     ),
     Family(
         name="hpsv3",
@@ -192,6 +194,8 @@ FAMILIES: tuple[Family, ...] = (
         by_name=True,
         repository="MizzenAI/HPSv3",
         agreement="preference accuracy 66.8 (ImageReward's set), 72.8 (Pick-a-Pic), 85.4 (HPDv2), 76.9 (HPDv3)",
+        memory="17 GB in bfloat16, 7 GB in nf4",
+        files=("HPSv3.safetensors",),
     ),
     Family(
         name="deqa",
@@ -205,6 +209,7 @@ FAMILIES: tuple[Family, ...] = (
         by_name=True,
         repository="zhiyuanyou/DeQA-Score-Mix3",
         agreement="KonIQ: .94 (You et al. 2025)",
+        memory="16.1 GB in bfloat16, 4.9 GB in nf4",
     ),
     Family(
         name="qalign",
@@ -218,6 +223,7 @@ FAMILIES: tuple[Family, ...] = (
         by_name=True,
         repository="q-future/one-align",
         agreement="generated pictures: SRCC .738 (Q-ReAlign's authors)",
+        memory="16.1 GB in bfloat16, 4.9 GB in nf4",
     ),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
@@ -28,6 +29,10 @@ class Decoder(Protocol):
         """Last hidden states (B, L, D) after the last norm, and the model's output."""
         ...
 
+    def at_ends(self, ends: Tensor | None) -> contextlib.AbstractContextManager[None]:
+        """Inside, hidden states are read at `ends` (B,), the place of one token in each sequence; None is nowhere."""
+        ...
+
 
 class OwnDecoder:
     """A model that nobody else uses: its LM head is taken out of the way for good.
@@ -35,16 +40,31 @@ class OwnDecoder:
     Args:
         model: Of transformers, in eval mode.
         keeps_head: It stays with the model, for `head`.
+        ends_only: What comes out is read where `at_ends` says, and only there: the last layer's MLP, most of that
+            layer, computes nothing else. Keys and values of all tokens do not depend on it.
 
     Raises:
         ValueError: The model has no LM head.
     """
 
-    def __init__(self, model: Any, *, keeps_head: bool = False) -> None:
+    def __init__(self, model: Any, *, keeps_head: bool = False, ends_only: bool = False) -> None:
         if (head := model.get_output_embeddings()) is None:
             raise MaAgiqaError(f"Expected a decoder with an LM head, got {type(model).__name__}. Use a chat model.")
         self.model, self._last = model, _KeptHead(head if keeps_head else None)
         model.set_output_embeddings(self._last)
+        self._last_mlp = _MlpAtEnds.of(model) if ends_only else None
+
+    @contextlib.contextmanager
+    def at_ends(self, ends: Tensor | None) -> Iterator[None]:
+        """Inside, hidden states are right at `ends` (B,), the place of one token in each sequence; None is nowhere."""
+        if self._last_mlp is None:
+            yield
+            return
+        self._last_mlp.ends = torch.empty(0, dtype=torch.long) if ends is None else ends
+        try:
+            yield
+        finally:
+            self._last_mlp.ends = None
 
     @property
     def head(self) -> nn.Module | None:
@@ -79,6 +99,10 @@ class BorrowedDecoder:
             )
         self.head: nn.Module = _TiedHead(model.get_input_embeddings()) if head is None else head
 
+    def at_ends(self, ends: Tensor | None) -> contextlib.AbstractContextManager[None]:
+        """Changes nothing: all is computed."""
+        return contextlib.nullcontext()
+
     def __call__(self, **inputs: Any) -> tuple[Tensor, Any]:
         if self._base is None:
             output = self.model(**inputs, return_dict=True)
@@ -109,6 +133,38 @@ class _KeptHead(nn.Module):
         hidden, self._hidden = self._hidden, None
         assert hidden is not None
         return hidden
+
+
+class _MlpAtEnds(nn.Module):
+    """The last layer's MLP, which works token by token: where its output is not read, it gives zeros.
+
+    Args:
+        inner: The MLP.
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.ends: Tensor | None = None
+
+    @classmethod
+    def of(cls, model: Any) -> _MlpAtEnds | None:
+        """Put into a model with ordinary layers; None for others."""
+        layers = getattr(model.get_decoder(), "layers", None)
+        if layers is None or not isinstance(getattr(layers[-1], "mlp", None), nn.Module):
+            return None
+        layers[-1].mlp = made = cls(layers[-1].mlp)
+        return made
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.ends is None:
+            return self.inner(x)
+        found = torch.zeros_like(x)
+        if len(self.ends):
+            rows = torch.arange(len(x), device=x.device)
+            ends = self.ends.to(x.device)
+            found[rows, ends] = self.inner(x[rows, ends])
+        return found
 
 
 class _TiedHead(nn.Module):

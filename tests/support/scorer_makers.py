@@ -96,9 +96,7 @@ MAKERS: dict[str, Callable[[Small], Scorer]] = {
     "clip": lambda small: _clip(small, "clip"),
     "siglip": lambda small: _clip(small, "siglip"),
     "deqa": lambda small: _judge(small, "deqa", tiny_judges.write_owl),
-    "qalign's aesthetics": lambda small: _judge(small, "qalign", tiny_judges.write_owl, target="aesthetics"),
     "qrealign": lambda small: _judge(small, "qrealign", tiny_judges.write_qrealign),
-    "vqascore": lambda small: _judge(small, "vqascore", tiny_judges.write_vqascore),
     "vqascore with a cache": lambda small: _judge(
         small, "vqascore", tiny_judges.write_vqascore, cache=small.folder / "answers"
     ),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...compute.batching import run_in_batches
 from ...compute.progress import tick
-from ...errors import first_line
+from ...errors import MaAgiqaError, first_line
 from .asking import AskedPicture, Reader
 
 QUESTIONS_AT_ONCE = 16
@@ -34,6 +34,9 @@ def asked_in_batches(
     for place, one in enumerate(asked):
         try:
             prepared.append((place, reader.prepare(one)))
+        except MaAgiqaError as error:
+            found[place] = first_line(error).rstrip(".")
+            tick(1)
         except (ValueError, ZeroDivisionError, RuntimeError) as error:  # e.g. 1 pixel high, 5000 wide
             height, width = one.pictures[0].shape[1:]
             found[place] = f"its shape, {width} × {height}, is refused: {first_line(error).rstrip('.')}"

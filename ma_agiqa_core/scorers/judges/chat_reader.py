@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import MaAgiqaError
 from ...semantic.chat_model import ChatModel
 from .asking import AskedPicture
 from .readouts import Readout
@@ -46,6 +47,11 @@ class ChatReader:
         return self._chat.network
 
     def prepare(self, asked: AskedPicture) -> AskedPicture:
+        """As it is; see `Reader.prepare`."""
+        if len(asked.pictures) > 1:
+            raise MaAgiqaError(
+                f"Expected one picture a question, got {len(asked.pictures)}. Use a Qwen vision-language model."
+            )
         return asked
 
     def length(self, prepared: AskedPicture) -> int:

@@ -103,7 +103,7 @@ def read_hpsv3(
     """A reader of (mu, sigma)."""
     loaded = read_network(folder, base, device=device, dtype=dtype, quantization=quantization, device_map=device_map)
     return QwenReader(
-        OwnDecoder(loaded.model, keeps_head=True),
+        OwnDecoder(loaded.model, keeps_head=True, ends_only=True),
         loaded.processor,
         Reward(),
         device=loaded.device,

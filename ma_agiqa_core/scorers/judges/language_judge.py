@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from ..picture_scorer import Outcome, PictureScorer, in_groups
 from ..scorer import ScorerInfo
 from .asking import AskedModel, AskedPicture, Question
 from .batches import QUESTIONS_AT_ONCE
+from .prompt_limit import placeholder_fault
 
 
 class LanguageJudge(PictureScorer):
@@ -40,10 +42,11 @@ class LanguageJudge(PictureScorer):
 
     Attributes:
         language_model: The model.
+        cache: Of answers to pictures already seen, or None.
     """
 
     def __init__(self, reader: AskedModel, info: ScorerInfo, cache: SemanticCache | None = None) -> None:
-        self.language_model, self._info, self._cache = reader, info, cache
+        self.language_model, self._info, self.cache = reader, info, cache
 
     @property
     def info(self) -> ScorerInfo:
@@ -136,23 +139,24 @@ class LanguageJudge(PictureScorer):
     ) -> list[list[Outcome]]:
         """For every picture the outcome of each target."""
         lookup = _Lookup(
-            self._cache,
+            self.cache,
             f"{type(self).__name__} {self.language_model.identity(self.language_model.dtype)}"
-            if self._cache is not None
+            if self.cache is not None
             else "",
         )
         errors: list[str | None] = []
         keys: list[list[str]] = []
         for row, picture in enumerate(pictures):
             prompt = prompts[row] if prompts is not None and self.info.needs_prompt else None
-            errors.append(picture.error or (prompt_fault(prompt) if prompt is not None else None))
+            fault = None if prompt is None else prompt_fault(prompt) or placeholder_fault(prompt)
+            errors.append(picture.error or fault)
             seen = () if picture.pixels is None or errors[-1] else self.pictures_of(picture)
             keys.append(lookup.add(seen, [self.question(target, prompt) for target in targets]) if seen else [])
         pending = lookup.pending()
         tick(len(pictures) - len(pending))
         if pending:
-            if self._cache is not None:
-                self._cache.check_writable()  # before the model is loaded
+            if self.cache is not None:
+                self.cache.check_writable()  # before the model is loaded
             for place, answer in enumerate(self.language_model.answers(pending, batch_size)):
                 lookup.put(place, answer)
         found: list[list[Outcome]] = []
@@ -168,7 +172,7 @@ class LanguageJudge(PictureScorer):
     def _outcome(self, answer: Tensor | str) -> Outcome:
         if isinstance(answer, str):
             return answer
-        score = self.score_of(answer)
+        score = float(np.float32(self.score_of(answer)))  # as `score` gives it
         return score if math.isfinite(score) else f"its score is {score}: {self.language_model.why_not_finite()}"
 
     @property

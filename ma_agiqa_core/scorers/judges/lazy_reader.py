@@ -7,10 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ...compute.devices import resolve_dtype
+from ...errors import MaAgiqaError
 from ...model_files.hub import commit_of
-from ...semantic.lazy_network import LazyNetwork
+from ...semantic.lazy_network import DeviceManager, LazyNetwork
 from .asking import AskedPicture, Reader
 from .batches import asked_in_batches
 
@@ -24,6 +27,7 @@ class LazyReader(LazyNetwork[Reader]):
         make: Loads the reader: `make(folder, device=, dtype=, quantization=, device_map=)`.
         check: Looks at everything but the weights, cheaply, and says what is wrong.
         depends_on_transformers: The library's major version changes how pictures are resized.
+        asked_dtype: What the precision follows from where somebody else decides on the device: see `hand_over`.
         options: device, dtype, quantization, device_map.
 
     Raises:
@@ -39,9 +43,12 @@ class LazyReader(LazyNetwork[Reader]):
         check: Callable[[Path], object],
         *,
         depends_on_transformers: bool,
+        asked_dtype: str | torch.dtype = "auto",
         **options: Any,
     ) -> None:
-        self._make, self._check, self._depends_on_transformers = make, check, depends_on_transformers
+        self._asked_dtype = asked_dtype
+        self._make, self._depends_on_transformers = make, depends_on_transformers
+        check(folder)
         super().__init__(folder, name, **options)
 
     @cached_property
@@ -53,6 +60,17 @@ class LazyReader(LazyNetwork[Reader]):
     def revision(self) -> str:
         """The Hub's commit where it is known, else the fingerprint of the files: 12 digits."""
         return (commit_of(self.folder) or self.fingerprint)[:12]
+
+    def hand_over(self, manager: DeviceManager) -> None:
+        """Lets `manager` decide where the model is; to be called before the first picture.
+
+        Raises:
+            ValueError: There is a `device_map`, which is another way to say the same.
+        """
+        if self.device_map is not None:
+            raise MaAgiqaError(f"Expected no device_map, got {self.device_map!r}. The device is shared with others.")
+        self.manager, self.device = manager, manager.device
+        self.dtype = resolve_dtype(self._asked_dtype, manager.device)
 
     def answers(self, asked: Sequence[AskedPicture], batch_size: int | None) -> list[Tensor | str]:
         """For every picture the numbers (Q, K) of its questions, or why the model does not take it.
@@ -67,4 +85,4 @@ class LazyReader(LazyNetwork[Reader]):
         return self._make(self.folder, **placement)
 
     def _check_files(self) -> None:
-        self._check(self.folder)
+        """Done before config.json is read: `check` says more of what is wrong."""

@@ -69,6 +69,7 @@ def open_reader(
         dtype=resolve_dtype(request.dtype, place),
         quantization=request.quantization,
         device_map=request.device_map,
+        asked_dtype=request.dtype,
     )
     if revision is not None and not is_remote and not reader.fingerprint.startswith(revision):
         raise MaAgiqaError(f"Expected revision {revision!r}, got {reader.fingerprint[:12]!r} in {str(folder)!r}.")

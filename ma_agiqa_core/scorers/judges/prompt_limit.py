@@ -1,13 +1,15 @@
-"""How much of a prompt a vision-language judge reads."""
+"""What of a prompt a vision-language judge reads, and which prompts it cannot be asked with."""
 
 from __future__ import annotations
 
 import logging
+import re
 
 logger = logging.getLogger(__name__)
 
 LONGEST_PROMPT = 8000
 """Characters, about 2000 tokens: far above any prompt of a generator, far below what the models read."""
+_PLACEHOLDER = re.compile(r"<\|?(?:image_pad|video_pad|vision_start|vision_end|image|video|IMG|IMG_CONTEXT)\|?>")
 _MOST_REMEMBERED = 1000  # prompts whose cut was told
 
 
@@ -31,3 +33,10 @@ class PromptLimit:
                 prompt,
             )
         return prompt[:LONGEST_PROMPT]
+
+
+def placeholder_fault(prompt: str) -> str | None:
+    """Why a prompt cannot be asked: it holds what stands for a picture in a chat; None if there is nothing wrong."""
+    if (found := _PLACEHOLDER.search(prompt)) is None:
+        return None
+    return f"its prompt has {found[0]!r} in it, which stands for a picture in the model's chat: leave it out"

@@ -1,10 +1,12 @@
 """Qwen's vision-language models of transformers as judges: what they are about to answer about pictures.
 
 What costs nothing to leave out is left out, exactly:
-- The text before the picture is computed once per run and continued from its keys and values.
+- The text before the picture is computed once per run and continued from its keys and values, where it is more than
+  a few tokens in a hundred.
 - A picture that several questions are about is computed once, with as much of the text after it as they share.
 - Pictures of unlike sizes go through the network as one batch, padded on the left; endings are padded on the right.
-- The LM head sees one position of each question, and of the head only the rows that are read are computed.
+- The LM head and the last layer's MLP see one position of each question, and of the head only the rows that are read
+  are computed.
 
 Some of these models have layers with a recurrent state (Qwen3.5's gated delta rule) in place of attention. Padding must
 not stand between tokens there, so for them the text before the picture, which is four tokens, is not shared.
@@ -34,6 +36,9 @@ from .readouts import Readout
 
 QWEN = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5")
 """By `model_type`: those whose prompts and positions are built here."""
+
+WORTH_SHARING = 32
+"""The text before a picture is shared if it is at least one token in so many."""
 
 
 class QwenReader:
@@ -113,7 +118,7 @@ class QwenReader:
         )
         place = device if device_map is None else first_place(model)
         resize = None if resizes is None else resizes(processor)
-        decoder = OwnDecoder(model, keeps_head=True)
+        decoder = OwnDecoder(model, keeps_head=True, ends_only=True)
         return cls(decoder, processor, chosen, device=place, dtype=dtype, resize=resize)
 
     @property
@@ -183,27 +188,40 @@ class QwenReader:
         state.cache.reorder_cache(owner.to(inputs_at(self._model, self._device)))
         ids, mask = padded(endings, left=False)
         seen = torch.cat([state.mask[owner], torch.ones_like(mask)], 1)  # what stands behind an ending changes nothing
-        hidden = self._forward(ids, seen, _padded_positions(places, left=False), state.cache, {})
-        return hidden[torch.arange(len(endings)), mask.sum(1).to(hidden.device) - 1]
+        ends = mask.sum(1) - 1
+        hidden = self._forward(ids, seen, _padded_positions(places, left=False), state.cache, {}, ends)
+        return hidden[torch.arange(len(endings)), ends.to(hidden.device)]
 
     def _first_stage(
         self, rows: list[list[int]], places: list[Tensor], visual: dict[str, Tensor], *, keeps: bool
     ) -> tuple[Tensor, _State]:
-        """Hidden states (B, L, D), padded on the left, of prompts up to some place, and what goes on from there."""
+        """Hidden states (B, L, D), padded on the left, of which the last is right unless `keeps`, and the state there.
+
+        Args:
+            rows: Token ids of prompts up to some place.
+            places: Their positions.
+            visual: The pictures' inputs.
+            keeps: More is to come: the state is read, and no hidden state.
+        """
         before = self._common_start(rows)
         cache = self._after(before, len(rows)) if before else self._new_cache() if keeps else None
         ids, mask = padded([row[len(before) :] for row in rows], left=True)
         mask = torch.cat([torch.ones(len(rows), len(before), dtype=torch.long), mask], 1)
-        hidden = self._forward(
-            ids, mask, _padded_positions([place[:, len(before) :] for place in places], left=True), cache, visual
-        )
+        ends = None if keeps else torch.full((len(rows),), ids.shape[1] - 1)
+        left = _padded_positions([place[:, len(before) :] for place in places], left=True)
+        hidden = self._forward(ids, mask, left, cache, visual, ends)
         return hidden, _State(cache, mask)
 
     def _common_start(self, rows: list[list[int]]) -> tuple[int, ...]:
-        """The text before the first picture, which is the same in every prompt; () where it is not shared."""
+        """The text before the first picture, which is the same in every prompt; () where it is not shared.
+
+        Behind it attention needs a mask, and with one it takes about twice as long: not for a few tokens in a hundred.
+        """
         if self._has_recurrent_layers:
             return ()
         start = tuple(rows[0][: rows[0].index(self.prompts.image_token_id)])
+        if len(start) * WORTH_SHARING < min(map(len, rows)):
+            return ()
         return start if all(tuple(row[: len(start)]) == start for row in rows) else ()
 
     def _after(self, before: tuple[int, ...], count: int) -> Any:
@@ -224,8 +242,19 @@ class QwenReader:
 
         return DynamicCache(config=self._model.config.get_text_config())
 
-    def _forward(self, ids: Tensor, mask: Tensor, places: Tensor, cache: Any, visual: dict[str, Tensor]) -> Tensor:
-        """Last hidden states (B, L, D) of ids (B, L) at places (3, B, L); `mask` (B, P + L) has 0 for padding."""
+    def _forward(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        places: Tensor,
+        cache: Any,
+        visual: dict[str, Tensor],
+        ends: Tensor | None = None,
+    ) -> Tensor:
+        """Last hidden states (B, L, D), right at `ends` (B,), of ids (B, L) at places (3, B, L).
+
+        `mask` (B, P + L) has 0 for padding.
+        """
         device = inputs_at(self._model, self._device)
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": places, **visual}
         on_device = {
@@ -233,7 +262,8 @@ class QwenReader:
             for name, value in inputs.items()
         }
         on_device[self._cache_argument] = cache
-        hidden, _ = self._decoder(**on_device, use_cache=cache is not None)
+        with self._decoder.at_ends(ends):
+            hidden, _ = self._decoder(**on_device, use_cache=cache is not None)
         return hidden
 
 
