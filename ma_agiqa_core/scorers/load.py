@@ -15,7 +15,7 @@ import torch
 from ..arguments.options import check_paths, expanded, shown
 from ..compute.caller_state import as_loaded
 from ..errors import MaAgiqaError, MissingFileError
-from .family import Family, Request
+from .family import OF_SEMANTIC_MODELS, Family, Request
 from .scorer import Scorer
 
 _PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
@@ -91,6 +91,7 @@ FAMILIES: tuple[Family, ...] = (
         detects=lambda facts: facts.get("ma_agiqa.kind") == "lite" and not _is_student(facts),
         load=_load_lite,
         carried=_lite_weights,
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="student",
@@ -127,6 +128,7 @@ FAMILIES: tuple[Family, ...] = (
         by_name=True,
         repository="openai/clip-vit-base-patch32",
         memory="1 to 5 GB",
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="imagereward",
@@ -143,6 +145,7 @@ FAMILIES: tuple[Family, ...] = (
         "HPSv3)",
         memory="2.5 GB",
         files=("ImageReward.pt", "ImageReward.safetensors"),
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="hpsv2",
@@ -159,6 +162,7 @@ FAMILIES: tuple[Family, ...] = (
         "HPSv3)",
         memory="5 GB",
         files=("HPS_v2.1_compressed.pt", "HPS_v2.1_compressed.safetensors", "HPS_v2_compressed.pt"),
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="laion-aesthetic",
@@ -173,6 +177,7 @@ FAMILIES: tuple[Family, ...] = (
         repository="trl-lib/ddpo-aesthetic-predictor",
         memory="2 GB",
         files=("sac+logos+ava1-l14-linearMSE.pth", "sac+logos+ava1-l14-linearMSE.safetensors", "aesthetic-model.pth"),
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="aesthetic-v2.5",
@@ -186,6 +191,7 @@ FAMILIES: tuple[Family, ...] = (
         by_name=True,
         memory="3 GB",
         files=("aesthetic_predictor_v2_5.pth", "aesthetic_predictor_v2_5.safetensors"),
+        refuses=OF_SEMANTIC_MODELS,
     ),
 )
 
@@ -223,6 +229,7 @@ def load_scorer(
     local_files_only: bool = False,
     target: str | None = None,
     without: Collection[str] = (),
+    percentiles: str | os.PathLike[str] | None = None,
 ) -> Scorer:
     """Loads a scorer. Files are data: pickles are refused, nothing in a checkpoint is executed.
 
@@ -246,6 +253,7 @@ def load_scorer(
             None takes the first.
         without: Experts of an MA-AGIQA checkpoint to silence, to measure what they are for: "coherence",
             "semantic_content", "alignment", "visual".
+        percentiles: A file that `ma-agiqa percentiles` wrote for this scorer: a scale for scorers without one.
 
     Raises:
         FileNotFoundError: There is no such file or folder, or a Hub model is not here and cannot be downloaded.
@@ -262,7 +270,7 @@ def load_scorer(
     """
     model = _as_named(model)
     without = (without,) if isinstance(without, str) else tuple(without)
-    check_paths(semantic=semantic, cache=cache)
+    check_paths(semantic=semantic, cache=cache, percentiles=percentiles)
     _check_weights_have_a_place()
     request = Request(
         str(model),
@@ -286,7 +294,11 @@ def load_scorer(
         raise MaAgiqaError(
             f"Expected a target of {scorer.info.name}, {', '.join(scorer.info.targets)}, got {target!r}."
         )
-    return scorer
+    if percentiles is None:
+        return scorer
+    from .percentiles import ScaledScorer, read_percentiles
+
+    return ScaledScorer(scorer, read_percentiles(percentiles))
 
 
 def _check_weights_have_a_place() -> None:

@@ -106,7 +106,9 @@ def load_predictor(
         head = AffineHead.of_layers(as_float32(layers), prefix)
     with checkpoint_of(config, f"{judge}'s tower"):
         own = tower.config(read_json(config))
-    network = filled(_maker(tower, own), _tower_weights(shards, tower), shards[0], f"{judge}'s tower", prefix="vision_model.")
+    network = filled(
+        _maker(tower, own), _tower_weights(shards, tower), shards[0], f"{judge}'s tower", prefix="vision_model."
+    )
     width = int(getattr(own, "projection_dim" if tower.embedding == "image_embeds" else "hidden_size"))
     if head.width != width:
         raise MaAgiqaError(

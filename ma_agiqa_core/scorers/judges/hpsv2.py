@@ -174,7 +174,9 @@ def own_weights(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
             new = new.replace(theirs, ours)
         if _JOINT in new:
             layer, kind = new.split(_JOINT)
-            own |= {f"{layer}.self_attn.{part}.{kind}": rows for part, rows in zip(_PARTS, tensor.chunk(3), strict=True)}
+            own |= {
+                f"{layer}.self_attn.{part}.{kind}": rows for part, rows in zip(_PARTS, tensor.chunk(3), strict=True)
+            }
         else:
             own[new] = tensor.T.contiguous() if name in _TRANSPOSED else tensor
     return own

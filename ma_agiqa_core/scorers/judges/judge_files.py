@@ -71,9 +71,7 @@ def find_weights(request: Request, family: str, names: Sequence[str]) -> JudgeFi
     if path.is_file():
         return JudgeFiles(path, path.parent, path.name, request.revision)
     if not path.is_dir():
-        raise MissingFileError(
-            f"Expected a file, folder or Hub id of {family}, got {model!r}: no such file or folder."
-        )
+        raise MissingFileError(f"Expected a file, folder or Hub id of {family}, got {model!r}: no such file or folder.")
     found = next((path / name for name in names if (path / name).is_file()), None)
     if found is None:
         raise MaAgiqaError(

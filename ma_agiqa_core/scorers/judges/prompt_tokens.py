@@ -48,7 +48,12 @@ class PromptTokens:
 
 
 def load_tokenizer(
-    class_name: str, folders: Sequence[Path], files: Sequence[tuple[str, ...]], repository: str, *, local_files_only: bool
+    class_name: str,
+    folders: Sequence[Path],
+    files: Sequence[tuple[str, ...]],
+    repository: str,
+    *,
+    local_files_only: bool,
 ) -> Any:
     """The tokenizer in one of the folders; if there is none, the one that the judge was published to be used with.
 

@@ -77,7 +77,9 @@ def test_pixels_are_the_published_ones(name: str, judges: dict[str, Scorer]) -> 
 
 
 @pytest.mark.parametrize("name", ["imagereward", "hpsv2"])
-def test_token_ids_are_the_published_ones(name: str, judges: dict[str, Scorer], caplog: pytest.LogCaptureFixture) -> None:
+def test_token_ids_are_the_published_ones(
+    name: str, judges: dict[str, Scorer], caplog: pytest.LogCaptureFixture
+) -> None:
     judge = published(name)
     tokens = judges[name].tokens  # type: ignore[attr-defined]
     texts = judge["prompts"] if name == "imagereward" else [cleaned(prompt) for prompt in judge["prompts"]]
