@@ -167,7 +167,7 @@ def rank(
     check_report(report)
     sources, all_listed = list_pictures(paths, leave_out=copy_best)
 
-    from .scoring_run import ScoringOptions, prepare_several
+    from .scoring_run import ScoringOptions, prepare_several, watch_lines
     from .tables import ranking_json, ranking_table
     from .terminal import rank_with_progress
 
@@ -189,8 +189,11 @@ def rank(
         there = f", {len(copies & before)} of which were already there" if copies & before else ""
         others = f"; {len(before - copies)} other files were already there" if before - copies else ""
         click.echo(f"Copied to {copy_best}: {len(ranking.kept)}{there}{others}", err=True)
+    watched = watch_lines(scoring, records)
+    for line in watched:
+        click.echo(line, err=True)
     if report is not None:
-        _write_report(report, scoring, ranking if is_selection else records, threshold=min_score)
+        _write_report(report, scoring, ranking if is_selection else records, threshold=min_score, notes=watched)
     return SOME_FAILED if not all_listed or not all(record.is_whole for record in records) else 0
 
 

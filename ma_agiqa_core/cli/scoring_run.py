@@ -6,6 +6,7 @@ a record with its error. Any other exception is a bug: it ends the run with its 
 
 import hashlib
 import json
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from ..scorers.load import load_scorer, named_family
 from ..scorers.outcomes import outcomes_of, runs_callers_code
 from ..scorers.picture_scorer import Outcome
 from ..scorers.scorer import Scorer
+from ..scorers.watching import watched
 from .work_groups import work_in_groups
 
 READERS = 2  # threads that read files to tell them from others of the same name
@@ -129,7 +131,8 @@ def prepare_several(models: Sequence[str], options: ScoringOptions, percentiles:
         percentiles: Files of `ma-agiqa percentiles`, for any of them.
 
     Raises:
-        ValueError: An option is wrong, a file of percentiles is of none of them, or one needs prompts and there are none.
+        ValueError: An option is wrong, a file of percentiles is of none of them, or one needs prompts and there are
+            none.
         OSError: A file cannot be read.
     """
     from ..scorers.percentiles import with_percentiles
@@ -191,6 +194,26 @@ def score_pictures(run: ScoringRun, paths: Iterable[Path]) -> Iterator[list[Reco
         size=run.batch_size,
         is_one_group=any(scorer.info.relative for scorer in run.scorers),  # it compares the pictures
     )
+
+
+def watch_lines(run: ScoringRun, records: Sequence[Record]) -> list[str]:
+    """What each judge but the first says of choosing by the first: of the pictures of one prompt, or of all."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.prompt or "", []).append(record)
+    chooser, *watchers = run.names or ("",)
+    return [
+        str(watched(chooser, watcher, [_both_scores(group, place) for group in groups.values()]))
+        for place, watcher in enumerate(watchers, start=1)
+    ]
+
+
+def _both_scores(records: Sequence[Record], place: int) -> tuple[list[float], list[float]]:
+    pairs = [(record.judges[0].score, record.judges[place].score) for record in records]
+    chooser, watcher = (
+        [math.nan if pair[side] is None else float(pair[side] or 0) for pair in pairs] for side in (0, 1)
+    )
+    return chooser, watcher
 
 
 def _sighted(paths: Iterable[Path]) -> Iterator[_Sighted]:

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
@@ -71,6 +71,7 @@ def write_report(
     title: str = "Pictures ranked by quality",
     max_pictures: int = 2000,
     judges: "Mapping[str, ScorerInfo] | None" = None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write one self-contained HTML file, replacing `out` only when it is complete.
 
@@ -85,6 +86,7 @@ def write_report(
             and of the failed ones the first so many.
         judges: Where several scorers judged the pictures, each by its name in the records: every card shows what all
             say, and the page sorts by any. `model` is the first.
+        notes: Further lines for the page's top.
 
     Raises:
         ValueError: `max_pictures` is below 2.
@@ -120,6 +122,7 @@ def write_report(
         "histogram": make_histogram(group.scores, group.rejected, threshold, 0.1 * _model_span(facts))
         if group.scores
         else None,
+        "notes": [readable(note) for note in notes],
         "cards": _cards(group, folder, out.parent, decimals, _decimals_of_judges(judges or {}, group)),
         "judges": [
             {"name": readable(name), "description": readable(info.description)} for name, info in (judges or {}).items()

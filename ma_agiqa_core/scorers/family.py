@@ -95,7 +95,7 @@ class Family:
         return self.carried is not None and model == self.name
 
     def named(self, model: str) -> str:
-        """What a `model` that `names` this family says of it: folder, file or Hub id; by the name alone `repository`."""
+        """What a `model` that `names` this family says: folder, file or Hub id; by the name alone `repository`."""
         rest = model.removeprefix(self.name)
         return rest[1:].strip() if rest.startswith(":") else f"{self.repository or ''}{rest}"
 

@@ -1,4 +1,4 @@
-"""The judges of tests/fixtures/judges that read pictures with CLIP, BLIP or SigLIP, in the layouts they are published in.
+"""The judges of tests/fixtures/judges that see with CLIP, BLIP or SigLIP, in the layouts they are published in.
 
 Every number comes from the fixture: a file of another seed may stand in its place. The weights are made up. The
 vocabularies are those that the judges were published with, BERT's (Apache-2.0) and CLIP's merges (MIT).

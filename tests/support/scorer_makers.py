@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import clip_judges
 import numpy as np
 import tiny_models
 import torch
@@ -74,6 +75,13 @@ def _student(small: Small) -> Scorer:
     return load_scorer(path, device="cpu")
 
 
+def _judge(small: Small, family: str, write: Callable[[Path], Path]) -> Scorer:
+    folder = small.folder / family
+    if not folder.exists():
+        write(folder)
+    return load_scorer(f"{family}:{folder}", device="cpu")
+
+
 def _ensemble(small: Small, combine: str) -> Scorer:
     members = [load_scorer("lite", device="cpu"), load_scorer(small.visual_checkpoint, device="cpu")]
     if combine != "calibrated":
@@ -90,6 +98,10 @@ MAKERS: dict[str, Callable[[Small], Scorer]] = {
     "ma-agiqa's alignment": _alignment,
     "clip": lambda small: _clip(small, "clip"),
     "siglip": lambda small: _clip(small, "siglip"),
+    "imagereward": lambda small: _judge(small, "imagereward", clip_judges.write_imagereward),
+    "hpsv2": lambda small: _judge(small, "hpsv2", clip_judges.write_hpsv2),
+    "laion-aesthetic": lambda small: _judge(small, "laion-aesthetic", clip_judges.write_laion),
+    "aesthetic-v2.5": lambda small: _judge(small, "aesthetic-v2.5", clip_judges.write_aesthetic_v2_5),
     "function": lambda small: CallableScorer(brightness, name="brightness"),
     "relative function": lambda small: CallableScorer(places, name="places", relative=True),
     "function of prompts": lambda small: CallableScorer(brightness, name="brightness", needs_prompt=True),

@@ -1,4 +1,4 @@
-"""What the judges of one picture have in common: it is made ready, its prompt read once, and both are judged in batches."""
+"""What the judges of one picture have in common: it is made ready, its prompt is read once, both go in batches."""
 
 from __future__ import annotations
 
