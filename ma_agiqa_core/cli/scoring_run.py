@@ -209,11 +209,12 @@ def watch_lines(run: ScoringRun, records: Sequence[Record]) -> list[str]:
 
 
 def _both_scores(records: Sequence[Record], place: int) -> tuple[list[float], list[float]]:
-    pairs = [(record.judges[0].score, record.judges[place].score) for record in records]
-    chooser, watcher = (
-        [math.nan if pair[side] is None else float(pair[side] or 0) for pair in pairs] for side in (0, 1)
-    )
-    return chooser, watcher
+    chooser, watcher = ([record.judges[judge].score for record in records] for judge in (0, place))
+    return [_or_nan(score) for score in chooser], [_or_nan(score) for score in watcher]
+
+
+def _or_nan(score: float | None) -> float:
+    return math.nan if score is None else score
 
 
 def _sighted(paths: Iterable[Path]) -> Iterator[_Sighted]:
