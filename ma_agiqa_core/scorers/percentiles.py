@@ -53,8 +53,11 @@ class Percentiles:
 
     def differs_from(self, info: ScorerInfo) -> str | None:
         """What is another than in a scorer's `info`, in words; None if they are the same."""
-        parts = {"scorer": (self.scorer, info.name), "revision": (self.revision, info.revision)}
-        parts["target"] = (self.target, info.target)
+        parts: dict[str, tuple[str | None, str | None]] = {
+            "scorer": (self.scorer, info.name),
+            "revision": (self.revision, info.revision),
+            "target": (self.target, info.target),
+        }
         return next((f"{name} {ours!r}" for name, (ours, its) in parts.items() if ours != its), None)
 
 

@@ -23,6 +23,7 @@ INTERVAL = (2.5, 97.5)
 FEWEST_PROMPTS = 5  # with fewer, candidates are resampled within each prompt in place of prompts
 _SEED = 0
 
+Scores = Sequence[float] | np.ndarray
 Group = tuple[np.ndarray, np.ndarray]
 """The scores (n,) of one prompt's candidates: by the scorer that chooses, by the one that watches."""
 
@@ -81,7 +82,7 @@ class Watch:
         return {name: getattr(self, name) for name in names}
 
 
-def watched(chooser: str, watcher: str, groups: Iterable[tuple[Sequence[float], Sequence[float]]]) -> Watch:
+def watched(chooser: str, watcher: str, groups: Iterable[tuple[Scores, Scores]]) -> Watch:
     """What choosing by one scorer brings by another.
 
     Args:
@@ -90,7 +91,7 @@ def watched(chooser: str, watcher: str, groups: Iterable[tuple[Sequence[float], 
         groups: For each prompt the scores (n,) of its candidates by both. Candidates without both scores, and prompts
             with fewer than two, are left out.
     """
-    arrays = (tuple(np.asarray(scores, dtype=np.float64) for scores in group) for group in groups)
+    arrays: list[Group] = [(np.asarray(ours, np.float64), np.asarray(its, np.float64)) for ours, its in groups]
     kept = [(ours[known], its[known]) for ours, its in arrays for known in [np.isfinite(ours) & np.isfinite(its)]]
     pairs = tuple(pair for pair in kept if len(pair[0]) > 1)
     gains = np.array([_gains(*pair) for pair in pairs]).reshape(-1, 2)
@@ -99,7 +100,10 @@ def watched(chooser: str, watcher: str, groups: Iterable[tuple[Sequence[float], 
         return Watch(chooser, watcher, gain, own, math.nan, None, pairs)
     shares = _over_prompts(gains) if len(pairs) >= FEWEST_PROMPTS else _over_candidates(pairs)
     finite = shares[np.isfinite(shares)]
-    interval = tuple(np.percentile(finite, INTERVAL).tolist()) if len(finite) >= RESAMPLES // 2 else None
+    interval = None
+    if len(finite) >= RESAMPLES // 2:
+        low, high = np.percentile(finite, INTERVAL).tolist()
+        interval = (low, high)
     return Watch(chooser, watcher, gain, own, gain / own, interval, pairs)
 
 
