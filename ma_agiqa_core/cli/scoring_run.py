@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
 from ..compute.batching import is_out_of_memory
 from ..errors import MaAgiqaError, UnusableModelError
@@ -154,7 +155,8 @@ def prepare_several(models: Sequence[str], options: ScoringOptions, percentiles:
 def _taken_by(model: str, options: ScoringOptions) -> ScoringOptions:
     """Of several scorers' options those that one's family does not refuse."""
     refused = () if (family := named_family(model)) is None else family.refuses
-    return replace(options, **{name: () if name == "without" else None for name in refused})
+    nothing: dict[str, Any] = {name: () if name == "without" else None for name in refused}
+    return replace(options, **nothing)
 
 
 def prepare(options: ScoringOptions, known_prompts: Mapping[str, str] | None = None) -> ScoringRun:

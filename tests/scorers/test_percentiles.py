@@ -3,20 +3,33 @@
 import copy
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import clip_judges
 import numpy as np
 import pytest
 import torch
 
-from ma_agiqa_core import CallableScorer, EnsembleScorer, MaAgiqaError, load_scorer
+from ma_agiqa_core import CallableScorer, EnsembleScorer, MaAgiqaError, Scorer, load_scorer
 from ma_agiqa_core.scorers.identity import scorer_identity
 from ma_agiqa_core.scorers.percentiles import ScaledScorer, quantiles_of, read_percentiles, write_percentiles
 
 
-def bright(revision: str = "1", **info: object) -> CallableScorer:
-    return CallableScorer(lambda images, prompts: [1.0] * len(images), name="bright", revision=revision, **info)
+def bright(revision: str = "1", *, relative: bool = False) -> CallableScorer:
+    return CallableScorer(
+        lambda images, prompts: [1.0] * len(images), name="bright", revision=revision, relative=relative
+    )
+
+
+class OfTarget:
+    """As `bright`, but of a target."""
+
+    info = replace(bright().info, targets=("quality",), target="quality")
+
+    def score(self, images: Any, prompts: Any = None, batch_size: Any = None, on_error: Any = "raise") -> torch.Tensor:
+        return torch.ones(len(images))
 
 
 def test_quantiles_are_numpys() -> None:
@@ -57,11 +70,11 @@ def test_a_judge_gets_its_scale_and_keeps_its_scores(tmp_path: Path) -> None:
     ("other", "what"),
     [
         (bright("2"), "revision '1'"),
-        (bright(target="quality", targets=("quality",)), "target None"),
+        (OfTarget(), "target None"),
         (CallableScorer(lambda images, prompts: [], name="dark"), "scorer 'bright'"),
     ],
 )
-def test_percentiles_of_another_scorer_are_refused(other: CallableScorer, what: str, tmp_path: Path) -> None:
+def test_percentiles_of_another_scorer_are_refused(other: Scorer, what: str, tmp_path: Path) -> None:
     write_percentiles(bright(), [1.0, 2.0], tmp_path / "p.json")
     with pytest.raises(MaAgiqaError, match=f"got those of {what}.*Make them anew"):
         ScaledScorer(other, read_percentiles(tmp_path / "p.json"))

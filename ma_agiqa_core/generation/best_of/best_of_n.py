@@ -206,9 +206,7 @@ def best_of_n(
     results = []
     for number, request in enumerate(requests):
         try:
-            result = _choose(request, options, limit, observers, processes)
-            if isinstance(observe, Scorer) and result.observed is not None:
-                result = replace(result, observed=result.observed[0])
+            result = _choose(request, options, limit, observers, processes, is_list=isinstance(observe, list | tuple))
             _check_reached(result, options, request.prompt)
             if folder is not None and processes.index == 0:
                 prefix = f"prompt{number:03d}-" if in_list else ""
@@ -222,7 +220,13 @@ def best_of_n(
 
 
 def _choose(
-    request: Request, options: Options, limit: BatchLimit, observers: Sequence[Scorer], processes: Processes
+    request: Request,
+    options: Options,
+    limit: BatchLimit,
+    observers: Sequence[Scorer],
+    processes: Processes,
+    *,
+    is_list: bool,
 ) -> BestOfN:
     generate = generate_sequentially if options.strategy == "sequential" else generate_in_batches
     scores: dict[int, float] = {}
@@ -255,9 +259,17 @@ def _choose(
         history=tuple(history),
         network_evaluations=evaluations,
         met_min_score=options.min_score is None or scores[chosen[-1]] >= options.min_score,
-        observed=tuple(tuple(found[number] for number in chosen) for found in seen) if seen else None,
+        observed=_observed(seen, chosen, is_list=is_list),
         watch=tuple(watch),
     )
+
+
+def _observed(
+    seen: Sequence[Mapping[int, float]], chosen: Sequence[int], *, is_list: bool
+) -> tuple[float, ...] | tuple[tuple[float, ...], ...] | None:
+    """What the observers say of the chosen, in the form that `observe` was given in."""
+    scores = tuple(tuple(found[number] for number in chosen) for found in seen)
+    return scores if is_list else scores[0] if scores else None
 
 
 def _tell_watches(watches: Sequence[tuple[Watch, ...]]) -> None:

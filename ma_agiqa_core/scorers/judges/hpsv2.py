@@ -76,10 +76,10 @@ class HPSv2(PictureJudge):
     def pixels(self, picture: PIL.Image.Image) -> Tensor:
         return padded(picture, self.size)
 
-    def read(self, prompts: list[str], batch_size: int | None) -> Tensor:
-        """The prompts' embeddings (N, D), float32 on the CPU."""
+    def read(self, prompts: list[str], batch_size: int | None) -> list[Tensor]:
+        """The prompts' embeddings (D,), float32 on the CPU."""
         what = ("hpsv2 prompts", self._dtype)
-        return run_in_batches(prompts, self._embedded, device=self._device, what=what, batch_size=batch_size)
+        return list(run_in_batches(prompts, self._embedded, device=self._device, what=what, batch_size=batch_size))
 
     def judge(self, pixels: Tensor, prompts: Sequence[Tensor]) -> Tensor:
         pictures = _unit_length(self.network.get_image_features(pixel_values=pixels))  # type: ignore[operator]

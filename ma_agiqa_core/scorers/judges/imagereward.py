@@ -187,9 +187,7 @@ def make_network(
 
     def make() -> ImageRewardNetwork:
         eyes = BlipVisionModel(BlipVisionConfig(**vision))
-        reader = BlipTextModel(
-            BlipTextConfig(**text, is_decoder=True, attn_implementation="eager"), add_pooling_layer=False
-        )
+        reader = BlipTextModel(BlipTextConfig(**text, is_decoder=True), add_pooling_layer=False)
         return ImageRewardNetwork(eyes, reader, head)
 
     return filled(make, {**weights, "head.weight": head.weight, "head.bias": head.bias}, source, "ImageReward")
