@@ -98,12 +98,23 @@ def record_of(row: Mapping[str, Any]) -> Record:
         ValueError: Columns that are none of its.
     """
     own = {name: value for name, value in row.items() if name in COLUMNS}
-    further = [name for name in row if name not in COLUMNS]
-    names = list(dict.fromkeys(name.rpartition(" ")[0] for name in further))
-    if sorted(columns_of(names)[len(COLUMNS) :]) != sorted(further):
-        raise MaAgiqaError(f"a column {further[0]!r} that it does not write")
+    names = judges_in(row)
     judges = tuple(Judged(name, *(row[f"{name} {part}"] for part in JUDGE_COLUMNS)) for name in names)
     return Record(**own, judges=judges)
+
+
+def judges_in(columns: Iterable[str]) -> list[str]:
+    """The names of the scorers that `columns_of` made these columns of.
+
+    Raises:
+        ValueError: A column that it does not make, or one of a scorer's that is missing.
+    """
+    further = [name for name in columns if name not in COLUMNS]
+    names = list(dict.fromkeys(name.rpartition(" ")[0] for name in further))
+    expected = columns_of(names)[len(COLUMNS) :]
+    if wrong := [name for name in further if name not in expected] or [c for c in expected if c not in further]:
+        raise MaAgiqaError(f"another set of columns, by {wrong[0]!r}")
+    return names
 
 
 def path_text(path: str | os.PathLike[str]) -> str:
@@ -178,6 +189,7 @@ def _read_csv(out: Path) -> Iterator[Record]:
     rows = csv.reader(watched_lines(), strict=True)
     header = [cell_text(name) for name in next(rows, list(COLUMNS))]
     is_old = len(header) < len(COLUMNS)
+    judges_in(header)
     try:
         for row in rows:
             cells = dict(zip(header, row if is_old else map(cell_text, row), strict=True))

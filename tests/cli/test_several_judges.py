@@ -137,7 +137,9 @@ def test_percentiles_make_a_scale(folder: Path, run: Run) -> None:
     assert read_percentiles("mine.json").pictures == 3
     models = ("--model", "lite", "--model", "relativeless", "--percentiles", "mine.json")
     records = json.loads(run("score", "photos", *models, "--json")[1])["records"]
-    assert [record["relativeless percentile"] for record in records] == [0.0, 100.0, None, 50.0]
+    found = [record["relativeless percentile"] for record in records]
+    assert found.pop(2) is None
+    assert found == pytest.approx([0, 100, 50], abs=1e-4)
     assert [record["lite percentile"] for record in records] == [20.0, 80.0, None, 40.0]
     for model, message in (("other", "Expected percentiles of other@1, got those of scorer 'relativeless'"),):
         code, _, err = run("score", "photos", "--model", model, "--percentiles", "mine.json")
@@ -151,5 +153,5 @@ def test_a_record_is_its_row() -> None:
     judges = (Judged("a b", 1.0, None, None), Judged("=c, d", None, None, "why"))
     record = Record("p", 1.0, None, 1, 2, "m", None, judges=judges)
     assert record_of(as_row(record)) == record
-    with pytest.raises(ValueError, match="a column 'x y' that it does not write"):
+    with pytest.raises(ValueError, match="another set of columns, by 'x y'"):
         record_of({**as_row(record), "x y": 1})

@@ -49,7 +49,7 @@ def convert_judge(published: Path, out: Path) -> str | None:
 
     if out.suffix.lower() != ".safetensors":
         raise MaAgiqaError(f"Expected a path that ends in .safetensors, got {str(out)!r}.")
-    weights = read_weights(published, inside="state_dict")
+    weights = read_weights(published)
     if (family := judge_of(weights)) is None:
         return None
     configs = {}

@@ -34,7 +34,6 @@ from .published_weights import as_float32, checkpoint_of, filled, read_weights
 
 FILES = ("HPS_v2.1_compressed.pt", "HPS_v2.1_compressed.safetensors", "HPS_v2_compressed.pt", "model.safetensors")
 CONFIG = "open_clip_config.json"  # as open_clip publishes its models; HPSv2 itself has none
-INSIDE = "state_dict"  # where the pickle keeps its table
 _TOKENIZER = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 _TOKENIZER_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 _HEAD_WIDTH = {"vision": 80, "text": 64}  # of ViT-H-14
@@ -109,7 +108,7 @@ def load(request: Request) -> HPSv2:
     files = find_weights(request, "hpsv2", FILES)
     config = files.config(CONFIG)
     revision = checked_revision(files)
-    network = make_network(read_weights(files.weights, inside=INSIDE), files.weights, config.get("model_cfg", config))
+    network = make_network(read_weights(files.weights), files.weights, config.get("model_cfg", config))
     tokenizer = load_tokenizer(
         "CLIPTokenizerFast", (files.folder,), _TOKENIZER_FILES, _TOKENIZER, local_files_only=request.local_files_only
     )

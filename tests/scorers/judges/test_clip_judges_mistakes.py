@@ -59,7 +59,8 @@ def test_another_familys_checkpoint_is_refused(name: str, folders: Folders, copy
     ("content", "message"),
     [
         ({"weights": Path("a")}, "it needs pathlib"),
-        ({"state_dict": {"a": torch.ones(1), "b": 3}}, "got dict under 'state_dict'|got int under 'b'"),
+        ({"state_dict": {"a": torch.ones(1), "b": 3}}, "got int under 'b'"),
+        ({"a": torch.ones(1), "notes": {"b": 3}}, "got dict under 'notes'"),
         (torch.ones(3), "got Tensor"),
     ],
 )
@@ -117,7 +118,7 @@ def test_a_long_prompt_is_cut_and_the_log_says_so_once(
         cut = scorer.score([picture, picture], "cat " * 100)
         longer = scorer.score(picture, "cat " * 200)
         scorer.score(picture, "cat " * 100)
-    assert cut[0] == cut[1]
+    torch.testing.assert_close(cut[0], cut[1])
     torch.testing.assert_close(longer[0], cut[0])
     first, second = (record.getMessage() for record in caplog.records)
     assert f"reads the first {limit} of the 102 tokens" in first
