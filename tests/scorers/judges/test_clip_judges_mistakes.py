@@ -15,6 +15,7 @@ from ma_agiqa_core import MaAgiqaError, PictureError, load_scorer
 from ma_agiqa_core.scorers.judges import prompt_tokens
 from ma_agiqa_core.scorers.judges.convert import convert_judge, judge_of
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 Folders = dict[str, Path]
 WRITERS = {
     "imagereward": clip_judges.write_imagereward,
@@ -200,6 +201,46 @@ def test_the_revision_of_a_folder_is_its_fingerprint(name: str, folders: Folders
 def test_without_a_network_it_says_what_to_download(model: str, message: str) -> None:
     with pytest.raises(FileNotFoundError, match=message):
         load_scorer(model, device="cpu", local_files_only=True)
+
+
+def in_hub_cache(cache: Path, repository: str, source: Path, names: tuple[str, ...]) -> None:
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    snapshot = folder / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(COMMIT)
+    for name in names:
+        shutil.copy(source / name, snapshot)
+
+
+def test_published_repositories_in_the_hubs_cache(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    clip = ("vocab.json", "merges.txt")
+    for repository, family, names in (
+        ("THUDM/ImageReward", "imagereward", ("ImageReward.pt", "med_config.json", "config.json")),
+        ("google-bert/bert-base-uncased", "imagereward", ("vocab.txt",)),
+        ("xswu/HPSv2", "hpsv2", ("HPS_v2.1_compressed.pt", "open_clip_config.json")),
+        ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "hpsv2", clip),
+        ("openai/clip-vit-large-patch14", "laion-aesthetic", ("config.json", "model.safetensors")),
+        ("trl-lib/ddpo-aesthetic-predictor", "laion-aesthetic", (FILES["laion-aesthetic"],)),
+        ("google/siglip-so400m-patch14-384", "aesthetic-v2.5", ("config.json", "model.safetensors")),
+    ):
+        in_hub_cache(tmp_path, repository, folders[family], names)
+    head = shutil.copy(folders["aesthetic-v2.5"] / FILES["aesthetic-v2.5"], tmp_path)
+    picture = clip_judges.waves(3, 60, 50)
+    for family, model in [*((name, name) for name in WRITERS if name != "aesthetic-v2.5"), ("aesthetic-v2.5", head)]:
+        local = load_scorer(f"{family}:{folders[family]}", device="cpu")
+        named = model if model == family else f"{family}:{model}"
+        published = load_scorer(named, device="cpu", local_files_only=True)
+        prompt = "a cat" if local.info.needs_prompt else None
+        assert published.info == local.info
+        assert published.score(picture, prompt) == local.score(picture, prompt)
+        if model == family:
+            assert load_scorer(f"{family}@{COMMIT}", device="cpu", local_files_only=True).info == local.info
 
 
 @pytest.mark.parametrize("model", ["aesthetic-v2.5", "aesthetic-v2.5:owner/mine", "aesthetic-v2.5:"])
