@@ -124,8 +124,29 @@ model_options = together(
     click.option("--model", default="lite", show_default=True, metavar="MODEL", help=f"Scorer: {SCORERS}."),
     behind_model_options,
 )
-# What `score`, `rank` and `evaluate` share.
+# What `evaluate` takes.
 scoring_options = together(prompts_option, model_options)
+# What `score` and `rank` share: several scorers of the same pictures.
+judging_options = together(
+    prompts_option,
+    click.option(
+        "--model",
+        "models",
+        multiple=True,
+        default=["lite"],
+        show_default="lite",
+        metavar="MODEL",
+        help=f"Scorer: {SCORERS}. Repeat for more scorers: pictures are decoded once.",
+    ),
+    click.option(
+        "--percentiles",
+        multiple=True,
+        type=PATH,
+        metavar="F.json",
+        help="Percentiles among your own pictures, made by `ma-agiqa percentiles`. Repeat for more scorers.",
+    ),
+    behind_model_options,
+)
 
 
 def list_pictures(paths: Sequence[Path], leave_out: Path | None = None) -> tuple[list[Path], bool]:

@@ -16,7 +16,7 @@ import torch
 from ..arguments.options import check_paths, expanded, shown
 from ..compute.caller_state import as_loaded
 from ..errors import MaAgiqaError, MissingFileError
-from .family import Family, Request
+from .family import OF_SEMANTIC_MODELS, Family, Request
 from .scorer import Scorer
 
 _PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
@@ -59,6 +59,7 @@ FAMILIES: tuple[Family, ...] = (
         detects=lambda facts: facts.get("ma_agiqa.kind") == "lite" and not _is_student(facts),
         load=_module(".lite"),
         carried=_lite_weights,
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="student",
@@ -95,6 +96,7 @@ FAMILIES: tuple[Family, ...] = (
         by_name=True,
         repository="openai/clip-vit-base-patch32",
         memory="1 to 5 GB",
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="imagereward",
@@ -111,6 +113,7 @@ FAMILIES: tuple[Family, ...] = (
         "HPSv3)",
         memory="2.5 GB",
         files=("ImageReward.pt", "ImageReward.safetensors"),
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="hpsv2",
@@ -127,6 +130,7 @@ FAMILIES: tuple[Family, ...] = (
         "HPSv3)",
         memory="5 GB",
         files=("HPS_v2.1_compressed.pt", "HPS_v2.1_compressed.safetensors", "HPS_v2_compressed.pt"),
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="laion-aesthetic",
@@ -141,6 +145,7 @@ FAMILIES: tuple[Family, ...] = (
         repository="trl-lib/ddpo-aesthetic-predictor",
         memory="2 GB",
         files=("sac+logos+ava1-l14-linearMSE.pth", "sac+logos+ava1-l14-linearMSE.safetensors", "aesthetic-model.pth"),
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="aesthetic-v2.5",
@@ -154,6 +159,7 @@ FAMILIES: tuple[Family, ...] = (
         by_name=True,
         memory="3 GB",
         files=("aesthetic_predictor_v2_5.pth", "aesthetic_predictor_v2_5.safetensors"),
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="qrealign",
@@ -261,6 +267,7 @@ def load_scorer(
     local_files_only: bool = False,
     target: str | None = None,
     without: Collection[str] = (),
+    percentiles: str | os.PathLike[str] | None = None,
 ) -> Scorer:
     """Loads a scorer. Files are data: pickles are refused, nothing in a checkpoint is executed.
 
@@ -284,6 +291,7 @@ def load_scorer(
             None takes the first.
         without: Experts of an MA-AGIQA checkpoint to silence, to measure what they are for: "coherence",
             "semantic_content", "alignment", "visual".
+        percentiles: A file that `ma-agiqa percentiles` wrote for this scorer: a scale for scorers without one.
 
     Raises:
         FileNotFoundError: There is no such file or folder, or a Hub model is not here and cannot be downloaded.
@@ -300,7 +308,7 @@ def load_scorer(
     """
     model = _as_named(model)
     without = (without,) if isinstance(without, str) else tuple(without)
-    check_paths(semantic=semantic, cache=cache)
+    check_paths(semantic=semantic, cache=cache, percentiles=percentiles)
     _check_weights_have_a_place()
     request = Request(
         str(model),
@@ -324,7 +332,11 @@ def load_scorer(
         raise MaAgiqaError(
             f"Expected a target of {scorer.info.name}, {', '.join(scorer.info.targets)}, got {target!r}."
         )
-    return scorer
+    if percentiles is None:
+        return scorer
+    from .percentiles import ScaledScorer, read_percentiles
+
+    return ScaledScorer(scorer, read_percentiles(percentiles))
 
 
 def _check_weights_have_a_place() -> None:

@@ -13,6 +13,7 @@ from ...arguments.numbers import plain
 from ...errors import MaAgiqaError
 from ...records.png_metadata import PictureMetadata, save_picture
 from ...scorers.scorer import Scorer
+from ...scorers.watching import Watch, all_of, as_observers, watched
 from ..pipelines.rows_of_a_call import pictures_per_row, rows_argument
 from ..pruning.rule import PruningStep
 from ..pruning.schedule import PruneSchedule
@@ -46,8 +47,10 @@ class BestOfN:
         network_evaluations: Rows times calls of the denoising network, in all processes; a row with guidance
             counts 2. Batches that ran out of memory are not counted.
         met_min_score: Whether all of these reach `min_score`; True without one.
-        observed: The scores of `observe` for these pictures; None without it.
+        observed: The scores of `observe` for these pictures; a tuple for each scorer where it is a list; None without.
         paths: The files written; empty without `save_dir`, and in all processes but the first.
+        watch: What each of `observe` says of choosing by the scorer, among the finished candidates: its share of its
+            own gain.
     """
 
     images: tuple[Any, ...]
@@ -56,8 +59,9 @@ class BestOfN:
     history: tuple[PruningStep, ...]
     network_evaluations: int
     met_min_score: bool
-    observed: tuple[float, ...] | None = None
+    observed: tuple[float, ...] | tuple[tuple[float, ...], ...] | None = None
     paths: tuple[Path, ...] = ()
+    watch: tuple[Watch, ...] = ()
 
 
 class NoneGoodEnoughError(MaAgiqaError, RuntimeError):
@@ -89,7 +93,7 @@ def best_of_n(
     min_score: float | None = None,
     max_rounds: int = 1,
     on_none: str = "best",
-    observe: Scorer | None = None,
+    observe: Scorer | Sequence[Scorer] | None = None,
     preview: Any = "auto",
     strategy: str = "batch",
     save_dir: str | Path | None = None,
@@ -118,7 +122,8 @@ def best_of_n(
             at most this often.
         on_none: If none reaches `min_score`: "best" returns the best all the same, with `met_min_score` False;
             "raise" raises.
-        observe: A second scorer, whose scores are only reported.
+        observe: A second scorer, or several, that only watch: they score all finished candidates, and the result says
+            how much of its own gain each gets. The log warns where choosing costs one of them.
         preview: How previews are made, as in `QualityFilterCallback`.
         strategy: "batch", or "sequential": one candidate at a time, stopped when it cannot be among the best.
         save_dir: Folder for the best, as PNGs that carry score, seed and settings.
@@ -191,7 +196,8 @@ def best_of_n(
         for text, call in zip(prompts, calls, strict=True)
     ]
     check_scale(scorer, options)
-    check_scorers(scorer, observe, prompts)
+    observers = as_observers(observe)
+    check_scorers(scorer, observers, prompts)
     folder = None if save_dir is None else Path(save_dir)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,7 +206,7 @@ def best_of_n(
     results = []
     for number, request in enumerate(requests):
         try:
-            result = _choose(request, options, limit, observe, processes)
+            result = _choose(request, options, limit, observers, processes, is_list=isinstance(observe, list | tuple))
             _check_reached(result, options, request.prompt)
             if folder is not None and processes.index == 0:
                 prefix = f"prompt{number:03d}-" if in_list else ""
@@ -209,16 +215,24 @@ def best_of_n(
             processes.tell_failure(error)
             raise
         results.append(result)
+    _tell_watches([result.watch for result in results])
     return results if in_list else results[0]
 
 
 def _choose(
-    request: Request, options: Options, limit: BatchLimit, observe: Scorer | None, processes: Processes
+    request: Request,
+    options: Options,
+    limit: BatchLimit,
+    observers: Sequence[Scorer],
+    processes: Processes,
+    *,
+    is_list: bool,
 ) -> BestOfN:
     generate = generate_sequentially if options.strategy == "sequential" else generate_in_batches
     scores: dict[int, float] = {}
     pictures: dict[int, Any] = {}  # this process's, of those that are ahead so far
     history: list[PruningStep] = []
+    seen: list[dict[int, float]] = [{} for _ in observers]
     evaluations = 0
     for start in range(0, options.n * options.max_rounds, options.n):
         made = generate(request, range(start, start + options.n), limit, processes)
@@ -226,15 +240,17 @@ def _choose(
         evaluations += made.evaluations
         finished = {number: as_pil(picture) for number, picture in made.pictures.items()}
         scores |= group_scores(request, request.scorer, finished, "the finished picture", processes)
+        for observer, found in zip(observers, seen, strict=True):
+            found |= group_scores(request, observer, finished, "the finished picture", processes)
         ahead = best(scores, options.keep)
         pictures = {number: picture for number, picture in (pictures | made.pictures).items() if number in ahead}
         if options.min_score is None or min(scores[number] for number in ahead) >= options.min_score:
             break
     chosen = sorted(ahead, key=lambda number: (-scores[number], number))
-    observed = {}
-    if observe is not None:
-        seen = {number: as_pil(picture) for number, picture in pictures.items()}
-        observed = group_scores(request, observe, seen, "the finished picture", processes)
+    watch = (
+        watched(request.scorer.info.name, observer.info.name, [(list(scores.values()), [found[n] for n in scores])])
+        for observer, found in zip(observers, seen, strict=True)
+    )
     everyones = {number: picture for part in processes.exchange(pictures) for number, picture in part.items()}
     return BestOfN(
         images=tuple(everyones[number] for number in chosen),
@@ -243,8 +259,24 @@ def _choose(
         history=tuple(history),
         network_evaluations=evaluations,
         met_min_score=options.min_score is None or scores[chosen[-1]] >= options.min_score,
-        observed=None if observe is None else tuple(observed[number] for number in chosen),
+        observed=_observed(seen, chosen, is_list=is_list),
+        watch=tuple(watch),
     )
+
+
+def _observed(
+    seen: Sequence[Mapping[int, float]], chosen: Sequence[int], *, is_list: bool
+) -> tuple[float, ...] | tuple[tuple[float, ...], ...] | None:
+    """What the observers say of the chosen, in the form that `observe` was given in."""
+    scores = tuple(tuple(found[number] for number in chosen) for found in seen)
+    return scores if is_list else scores[0] if scores else None
+
+
+def _tell_watches(watches: Sequence[tuple[Watch, ...]]) -> None:
+    """Over all prompts, a line for each scorer that watched, and a warning where choosing costs it."""
+    for of_one in zip(*watches, strict=True):
+        watch = all_of(of_one)
+        logger.log(logging.WARNING if watch.costs else logging.INFO, "%s", watch)
 
 
 def _check_reached(result: BestOfN, options: Options, prompt: str | None) -> None:

@@ -91,26 +91,23 @@ def checked_seed(given: Any, candidates: int) -> int:
     return seed
 
 
-def check_scorers(scorer: Scorer, observe: Scorer | None, prompts: Sequence[str | None]) -> None:
+def check_scorers(scorer: Scorer, observers: Sequence[Scorer], prompts: Sequence[str | None]) -> None:
     """Refuses scorers that cannot do what they are needed for; each is tried on two pictures of noise.
 
     Raises:
         ValueError: Prompts are needed and missing, or the scores are not one finite number for each picture.
     """
-    for name, one in (("scorer", scorer), ("observe", observe)):
-        if one is None and name == "observe":
-            continue
+    for one in (scorer, *observers):
         if not isinstance(one, Scorer):
             raise MaAgiqaError(
-                f"Expected {name} with .info and .score, got {one!r}. Use load_scorer or CallableScorer."
+                f"Expected scorer with .info and .score, got {one!r}. Use load_scorer or CallableScorer."
             )
         if one.info.needs_prompt and None in prompts:
             raise MaAgiqaError(f"Expected a prompt for {one.info.name}, which compares pictures with it, got None.")
-    if observe is not None:
-        observe.info.require_scale("to observe")
-    for one in (scorer, observe):
-        if one is not None:
-            _try(one, prompts[0])
+    for one in observers:
+        one.info.require_scale("to observe")
+    for one in (scorer, *observers):
+        _try(one, prompts[0])
 
 
 def check_scale(scorer: Scorer, options: Options) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...scorers.watching import Watch
 from .replay import Measured
 
 Interval = tuple[float, float] | None
@@ -121,6 +122,7 @@ class CalibrationFigures:
         network_evaluations: Of one prompt, all candidates finished.
         preview_cost: How many network evaluations one preview and its score take as long as.
         measured: All scores.
+        watch: What each scorer that only watches says of choosing by the other: its share of its own gain.
     """
 
     setting: Setting
@@ -134,3 +136,4 @@ class CalibrationFigures:
     network_evaluations: float
     preview_cost: float
     measured: Measured
+    watch: tuple[Watch, ...] = ()

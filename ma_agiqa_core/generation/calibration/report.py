@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...atomic_write import atomic_write
+from ...scorers.watching import Watch
 from .figures import CalibrationFigures, FractionResult, Recommendation, Setting
 from .plot import draw
 from .replay import LEAST_PROMPTS, Choice, Measured, Schedule, bootstrap_mean, choose
@@ -46,6 +47,7 @@ class CalibrationReport(CalibrationFigures):
                 "recommended": asdict(self.recommended),
                 "table": [asdict(row) for row in self.table],
                 **facts,
+                "watch": [watch.to_dict() for watch in self.watch],
                 "scores": scores,
             }
         )
@@ -69,6 +71,7 @@ def make_report(
     measured: Measured,
     observed: np.ndarray | None,
     preview_cost: float,
+    watch: tuple[Watch, ...] = (),
 ) -> CalibrationReport:
     """Puts the report together.
 
@@ -78,6 +81,7 @@ def make_report(
         measured: All scores.
         observed: (P, n) final scores of the second scorer, or None.
         preview_cost: Of one preview and its score, in network evaluations.
+        watch: Of each scorer that only watches.
     """
     rows = tuple(
         _fraction_result(measured, index, fraction, step, observed)
@@ -96,6 +100,7 @@ def make_report(
         network_evaluations=measured.total,
         preview_cost=preview_cost,
         measured=measured,
+        watch=watch,
     )
 
 

@@ -29,7 +29,7 @@ def _heading(figures: CalibrationFigures) -> list[str]:
             f"{s.observer}, only reported: {figures.observed_random:.4g} and {figures.observed_best:.4g} "
             f"({figures.observed_best - figures.observed_random:+.3g})."
         )
-    return lines
+    return [*lines, *map(str, figures.watch)]
 
 
 def _table(figures: CalibrationFigures) -> list[str]:
