@@ -275,4 +275,4 @@ def _one_class(evidence: Evidence, found: Found, described: _Described) -> str:
             f"Expected likes and dislikes, got {len(evidence.marked)} {kind} and no {other}.{also} A taste is learned "
             f"from both: mark some pictures with {'d' if kind == 'likes' else 'l'}, too."
         )
-    return f"Expected picks of pictures that can be read, got none.{also} Say where they are (on the command line --images)."
+    return f"Expected picks of pictures that can be read, got none.{also} Say where they are (--images)."
