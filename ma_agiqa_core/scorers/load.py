@@ -38,6 +38,12 @@ def _module(name: str) -> Callable[[Request], Scorer]:
     return load
 
 
+def _load_learned(request: Request) -> Scorer:
+    from .learned import load
+
+    return load(request)
+
+
 def _is_student(facts: Mapping[str, str]) -> bool:
     return facts.get("ma_agiqa.kind") == "lite" and facts.get("ma_agiqa.network") == "student"
 
@@ -70,6 +76,16 @@ FAMILIES: tuple[Family, ...] = (
         size="3.3 MB",
         detects=_is_student,
         load=_module(".lite"),
+    ),
+    Family(
+        name="learned",
+        model="FILE.safetensors, made by `ma-agiqa learn`",
+        scores="how well a picture fits the taste of whoever made the picks",
+        needs_prompt=False,
+        licence="yours",
+        size="9 kB, and the folder of its features, if they are a model's",
+        detects=lambda facts: facts.get("ma_agiqa.kind") == "learned",
+        load=_load_learned,
     ),
     Family(
         name="ma-agiqa",
