@@ -101,6 +101,7 @@ def comfy_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     base = tmp_path_factory.mktemp("comfyui")
     root = Path(os.environ["COMFYUI_PATH"]) if IS_REAL else FAKES
     sys.path.insert(0, str(root))
+    sys.modules.pop("comfy", None)  # pytest's name for this project, where its folder is called so
     try:
         if IS_REAL:
             _import_comfyui(base)

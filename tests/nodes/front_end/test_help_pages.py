@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-DOCS = Path(__file__).parents[2] / "web" / "docs"
+DOCS = Path(__file__).parents[3] / "web" / "docs"
 PICTURE = re.compile(r"!\[(.+?)\]\(([^)]+)\)")
 LIMIT = 100_000  # bytes of a picture
 

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from ma_agiqa_core import load_scorer
 
-WORKFLOWS = sorted(Path(__file__).parents[2].joinpath("example_workflows").glob("*.json"))
+WORKFLOWS = sorted(Path(__file__).parents[3].joinpath("example_workflows").glob("*.json"))
 NEEDS_COMFYUI = pytest.mark.skipif("COMFYUI_PATH" not in os.environ, reason="COMFYUI_PATH names no checkout of ComfyUI")
 SMALLER = {
     "CheckpointLoaderSimple": {"ckpt_name": "tiny.safetensors"},
