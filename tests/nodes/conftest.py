@@ -179,10 +179,12 @@ def tiny_diffusion(comfy_modules: str) -> ModuleType:
 
 
 @pytest.fixture
-def progress(comfy_modules: str) -> Iterator[list[tuple[float, float, Any]]]:
+def progress(comfy_modules: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[float, float, Any]]]:
     """What progress bars show while the test runs: (value, total, node id)."""
     import comfy.utils
 
+    for throttle in ("PROGRESS_THROTTLE_MIN_INTERVAL", "PROGRESS_THROTTLE_MIN_PERCENT"):  # of newer versions
+        monkeypatch.setattr(comfy.utils, throttle, 0, raising=False)
     shown: list[tuple[float, float, Any]] = []
     before = comfy.utils.PROGRESS_BAR_HOOK
     comfy.utils.set_progress_bar_global_hook(
