@@ -24,7 +24,9 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...ma_agiqa_core.comfyui.conditioning import conditioning_rows
+from ..out_of_memory import is_out_of_memory
 from .brownian_noise import BrownianNoise
+from .model_patches import check_patches
 from .segment import Segment
 
 RATIO = "downscale_ratio_"  # begins what newer versions of ComfyUI write on an empty latent: how large it was made
@@ -79,7 +81,7 @@ class SegmentedSampling:
         self.calls_of_one = 0.0
         self._settings, self._positive, self._negative = settings, positive, negative
         self._on_step, self._calls, self._brownian = on_step, _Calls(), BrownianNoise(settings.sampler_name)
-        self._model = model.clone()
+        self._patched, self._model = model, model.clone()
         self._model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self._calls)
         fit = comfy.sample.fix_empty_latent_channels  # newer ones also make it as small as models like Flux.2 want it
         known = inspect.signature(fit).parameters
@@ -108,7 +110,7 @@ class SegmentedSampling:
         """Checks that candidates can be made independently of each other.
 
         Raises:
-            ValueError: The sampler or the conditioning does not allow it.
+            ValueError: The sampler, a patch on the model or the conditioning does not allow it.
         """
         name = self._settings.sampler_name
         sampler = comfy.samplers.sampler_object(name)
@@ -117,6 +119,7 @@ class SegmentedSampling:
                 f"Expected a sampler that makes each candidate independently, got {name!r}, whose steps depend on all "
                 "of them. Choose another sampler, or empty prune_at and set batch_limit to 0."
             )
+        check_patches(self._patched, min(self._limit, len(self._latents)))
         for conditioning in (self._positive, self._negative):
             conditioning_rows(conditioning, [0], len(self._latents))
 
@@ -155,24 +158,31 @@ class SegmentedSampling:
             group = rest[: self._limit]
             try:
                 parts.append(self._run_together(group, until))
-            except memory.OOM_EXCEPTION:
-                if len(group) == 1 or self._settings.sampler_name == _COUPLED:
+            except Exception as error:
+                if is_out_of_memory(error):
+                    if len(group) == 1 or not self._can_be_divided():
+                        raise
+                    self._limit = len(group) // 2
+                elif not is_first and isinstance(error, RuntimeError) and _OTHER_SIZE in str(error):
+                    raise RuntimeError(
+                        "Expected a model that takes each step independently, got a patch on it that remembers earlier "
+                        "steps: it fails when candidates are dropped. Bypass the patch, or empty prune_at."
+                    ) from error
+                else:
                     raise
-                self._limit = len(group) // 2
-            except RuntimeError as error:
-                if is_first or _OTHER_SIZE not in str(error):
-                    raise
-                raise RuntimeError(
-                    "Expected a model that takes each step independently, got a patch on it that remembers earlier "
-                    "steps, such as APG with momentum or a feature cache: it fails when candidates are dropped. "
-                    "Bypass the patch, or empty prune_at."
-                ) from error
             else:
                 rest = rest[len(group) :]
                 continue
             memory.soft_empty_cache()  # out here: the error, and with it the tensors of its frames, is gone
         self.calls_of_one += (self.calls - before) / len(rows)
         return torch.cat(parts)
+
+    def _can_be_divided(self) -> bool:
+        try:
+            self.check_divisible()
+        except ValueError:
+            return False
+        return True
 
     def _run_together(self, rows: list[int], until: int | None) -> Tensor:
         settings, count = self._settings, len(self._latents)

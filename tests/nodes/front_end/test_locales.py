@@ -44,7 +44,7 @@ def test_english_file_is_what_the_schemas_say(schemas):
 
 
 def test_sockets_leave_their_labels_to_the_language(schemas):
-    """A display name becomes a label that wins over every locale; of widgets it is what other languages fall back to."""
+    """A display name becomes a label that wins over every locale; of widgets other languages fall back to it."""
     for schema in schemas:
         for part in schema.inputs:
             has_widget = hasattr(part, "widget_type") and not part.force_input

@@ -224,15 +224,20 @@ def test_an_interrupt_ends_it(case: Any) -> None:
     assert sampling.calls == 2 * 4
 
 
-def test_memory_running_out_halves_the_group(case: Any) -> None:
-    import comfy.model_management as memory
+def _errors_of_memory() -> list[Exception]:
+    """As CUDA says it at once, and later, from a kernel that had been queued."""
+    late = getattr(torch, "AcceleratorError", RuntimeError)
+    return [torch.cuda.OutOfMemoryError("CUDA out of memory"), late("CUDA error: out of memory")]
 
+
+@pytest.mark.parametrize("error", _errors_of_memory(), ids=lambda error: type(error).__name__)
+def test_memory_running_out_halves_the_group(case: Any, error: Exception) -> None:
     seen: list[int] = []
 
     def run_out_once(rows: int, x0: torch.Tensor) -> None:
         seen.append(rows)
         if len(seen) == 3:
-            raise memory.OOM_EXCEPTION("CUDA out of memory")
+            raise error
 
     one = case("euler_ancestral")
     finished, _ = one.pruned(on_step=run_out_once)
