@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .errors import MaAgiqaError, PictureError
+    from .learning.learn import learn
     from .ranking import RankedPicture, Ranking, rank
     from .scorers.callable import CallableScorer
     from .scorers.ensemble import EnsembleScorer
@@ -23,6 +24,7 @@ __all__ = [
     "Scorer",
     "ScorerInfo",
     "__version__",
+    "learn",
     "load_scorer",
     "rank",
 ]
@@ -36,6 +38,7 @@ _MODULE_OF = {
     "Ranking": "ranking",
     "Scorer": "scorers.scorer",
     "ScorerInfo": "scorers.scorer",
+    "learn": "learning.learn",
     "load_scorer": "scorers.load",
     "rank": "ranking",
 }

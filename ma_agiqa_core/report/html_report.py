@@ -7,6 +7,7 @@ and allows pictures only as data: URIs, so a browser fetches nothing and runs no
 
 import base64
 import hashlib
+import json
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ from markupsafe import Markup
 
 from ..atomic_write import atomic_write
 from ..errors import MaAgiqaError
-from ..records.formats import Record, path_from_text
+from ..records.formats import Record, path_from_text, path_text
 from .histogram import make_histogram
 from .names import better_than, decimals_for, file_link, name_within, readable, shared_folder
 from .thumbnails import Thumbnail, make_thumbnails
@@ -48,6 +49,8 @@ class Card:
     width: int
     height: int
     thumbnail: Thumbnail
+    key: str
+    pick: str
 
 
 def write_report(
@@ -218,7 +221,15 @@ def _cards(group: _Group, folder: str, report_folder: Path, decimals: int) -> It
             width=record.width or 0,
             height=record.height or 0,
             thumbnail=thumbnail,
+            key=record.digest or hashlib.sha256(record.path.encode()).hexdigest(),
+            pick=_pick(record, path),
         )
+
+
+def _pick(record: Record, path: str) -> str:
+    """What picks.json says of the picture, as JSON: where it is, what it is, and what it was made from."""
+    entry = {"path": path_text(Path(path).absolute()), "digest": record.digest, "prompt": record.prompt}
+    return json.dumps({name: value for name, value in entry.items() if value})
 
 
 def _render(context: Mapping[str, Any]) -> Iterator[str]:

@@ -46,6 +46,12 @@ def _load_clip(request: Request) -> Scorer:
     return load(request)
 
 
+def _load_learned(request: Request) -> Scorer:
+    from .learned import load
+
+    return load(request)
+
+
 def _is_student(facts: Mapping[str, str]) -> bool:
     return facts.get("ma_agiqa.kind") == "lite" and facts.get("ma_agiqa.network") == "student"
 
@@ -77,6 +83,16 @@ FAMILIES: tuple[Family, ...] = (
         size="3.3 MB",
         detects=_is_student,
         load=_load_lite,
+    ),
+    Family(
+        name="learned",
+        model="FILE.safetensors, made by `ma-agiqa learn`",
+        scores="how well a picture fits the taste of whoever made the picks",
+        needs_prompt=False,
+        licence="yours",
+        size="9 kB, and the folder of its features, if they are a model's",
+        detects=lambda facts: facts.get("ma_agiqa.kind") == "learned",
+        load=_load_learned,
     ),
     Family(
         name="ma-agiqa",
