@@ -9,7 +9,7 @@ from .sampling.candidates import SampledCandidates
 from .sampling.decoding import PREVIEWS
 from .sampling.segmented_sampling import SamplerSettings
 from .schema import CATEGORY, Scorer, schema
-from .sockets.scores import one_scorer
+from .sockets.scores import Origin, ScoreOf, one_scorer
 
 _MOST = 64  # as many latents as ComfyUI's own nodes repeat and pick
 
@@ -80,7 +80,10 @@ class BestOfNSampler(io.ComfyNode):
         return io.NodeOutput(
             candidates.latent_of(chosen.rows),
             candidates.images_of(chosen.rows),
-            list(chosen.scores),
+            [
+                ScoreOf.of(score, Origin(row, settings.seed))
+                for row, score in zip(chosen.rows, chosen.scores, strict=True)
+            ],
             ",".join(map(str, chosen.rows)),
             candidates.log(chosen, scorer.info.name),
         )

@@ -18,6 +18,7 @@ _ONE_ONLY = frozenset({"RenormCFG", "TemporalScoreRescaling"})
 _CACHE = "cache"  # in the name of every patch that answers from memory, of the core and of other packs
 _MOMENTUM = "APG"  # remembers the guidance of earlier steps, unless its momentum is 0
 _BATCH_DIMENSION = 0
+_NODE = "Node"
 
 
 class _Patch(NamedTuple):
@@ -100,7 +101,8 @@ def _node_of(function: Any, key: str) -> str:
     if not first.islower():  # a method, or a function in one
         return first
     beside = getattr(written, "__globals__", {})  # a function of its own: the node beside it that has its key's name
-    return next((name for name in beside if name.lower() == key.lower()), key or first)
+    nodes = (name.removesuffix(_NODE) for name in beside if name.endswith(_NODE))
+    return next((name for name in nodes if name.lower() == key.lower()), key or first)
 
 
 def _file_of(written: Any) -> Path:
