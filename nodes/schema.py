@@ -12,7 +12,7 @@ Scorer = io.Custom("SCORER")
 CATEGORY = "MA-AGIQA"
 
 TEXTS = Path(__file__).parents[1] / "locales" / "en" / "nodeDefs.json"
-_NEWER = frozenset({"search_aliases"})  # since ComfyUI 0.12; a TypeError before
+_NEWER = frozenset({"search_aliases", "essentials_category"})  # since ComfyUI 0.12 and later; a TypeError before
 
 
 def schema(**fields: Any) -> io.Schema:

@@ -35,13 +35,13 @@ def patches(comfy_modules: str) -> Any:
 
 @pytest.fixture
 def sampling_of(pack_module: Callable[[str], Any], tiny_diffusion: Any) -> Callable[..., Any]:
-    module = pack_module("nodes.sampling.segmented_sampling")
+    module, runs = pack_module("nodes.sampling.segmented_sampling"), pack_module("nodes.sampling.sampler_runs")
 
     def make(model: Any, limit: int = 0) -> Any:
-        settings = module.SamplerSettings("euler", "normal", STEPS, 3.0, 1.0, SEED)
+        settings = runs.SamplerSettings("euler", "normal", STEPS, 3.0, 1.0, SEED)
         latent = {"samples": torch.zeros(N, 4, 16, 16), "batch_index": list(range(N))}
         text, other = tiny_diffusion.conditioning(1), tiny_diffusion.conditioning(2)
-        return module.SegmentedSampling(model, settings, text, other, latent, limit)
+        return module.SegmentedSampling(runs.KSamplerRun(model, settings, text, other, latent), limit)
 
     return make
 

@@ -45,7 +45,8 @@ class Case:
         self.module = pack_module("nodes.sampling.segmented_sampling")
         self.model = tiny_diffusion.tiny_model(flow=flow)
         self.positive, self.negative = tiny_diffusion.conditioning(1, texts), tiny_diffusion.conditioning(2)
-        self.settings = self.module.SamplerSettings(sampler, scheduler, steps, CFG, denoise, SEED)
+        self.runs = pack_module("nodes.sampling.sampler_runs")
+        self.settings = self.runs.SamplerSettings(sampler, scheduler, steps, CFG, denoise, SEED)
         numbers = torch.Generator().manual_seed(3)
         self.latent: dict[str, Any] = {"samples": torch.zeros(N, 4, 8, 8), "batch_index": [0, 1, 2, 3]}
         if masked or denoise < 1:
@@ -79,9 +80,8 @@ class Case:
             )
 
     def ours(self, **options: Any) -> Any:
-        return self.module.SegmentedSampling(
-            self.model, self.settings, self.positive, self.negative, self.latent, **options
-        )
+        run = self.runs.KSamplerRun(self.model, self.settings, self.positive, self.negative, self.latent)
+        return self.module.SegmentedSampling(run, **options)
 
     def pruned(self, **options: Any) -> tuple[torch.Tensor, Any]:
         """Rows 1 and 3, after two stops."""
