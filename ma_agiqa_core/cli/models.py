@@ -30,8 +30,15 @@ from .options import (
 def convert(published: Path, out: Path, trained_on: str | None) -> None:
     """Convert the authors' published checkpoint to .safetensors.
 
-    The pickle file is read as data only; no code in it is executed.
+    The pickle file is read as data only; no code in it is executed. A folder of pickled shards, as DeQA-Score is
+    published, becomes the folder OUT with the same model.
     """
+    if published.is_dir():
+        from ..model_files.shards_converted import convert_shards
+
+        written = convert_shards(published, out)
+        click.echo(f"Model: {out} ({len(written)} {'file' if len(written) == 1 else 'files'} of weights)")
+        return
     from ..atomic_write import check_can_write
 
     check_can_write(out)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
+from ..compute.progress import watching
 from ..ranking import Ranking, order_by_score
 from ..records.formats import Record
 from ..report.names import readable
@@ -124,12 +125,11 @@ def _save_calibration(calibration: "Calibration", out: Path | None, plot: Path |
     return f" Written: {', '.join(written)}" if written else ""
 
 
-def going_through(paths: Sequence[Path]) -> Iterator[Path]:
-    """The paths one by one, with progress as they are taken."""
-    with _progress_bar(len(paths)) as bar:
-        for path in paths:
-            yield path
-            bar.update()
+@contextmanager
+def progress_over(pictures: int) -> Iterator[None]:
+    """A progress bar that goes on with every picture that a network has seen."""
+    with _progress_bar(pictures) as bar, watching(bar.update):
+        yield
 
 
 def rank_with_progress(

@@ -4,9 +4,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..scorers.judges.edit import edit_judge
     from .best_of.best_of_n import BestOfN, best_of_n
     from .calibration.measure import calibrate
     from .calibration.report import CalibrationReport
+    from .pipeline_judge import pipeline_judge
     from .pipelines.schedulers import UnsupportedPipelineError
     from .pruning.callback import QualityFilterCallback
     from .pruning.modular import ModularQualityFilter
@@ -21,6 +23,8 @@ __all__ = [
     "UnsupportedPipelineError",
     "best_of_n",
     "calibrate",
+    "edit_judge",
+    "pipeline_judge",
 ]
 
 _MODULE_OF = {
@@ -32,6 +36,8 @@ _MODULE_OF = {
     "UnsupportedPipelineError": "pipelines.schedulers",
     "best_of_n": "best_of.best_of_n",
     "calibrate": "calibration.measure",
+    "edit_judge": ".scorers.judges.edit",
+    "pipeline_judge": "pipeline_judge",
 }
 
 

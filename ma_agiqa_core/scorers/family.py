@@ -59,8 +59,11 @@ class Family:
         detects: Whether a model is one of this family, by what its files say: the metadata of a checkpoint, or
             {"model_type": ...} of a complete folder of transformers.
         load: Loads one; imports what it needs only then.
-        by_name: Loaded as "NAME:" with a folder or Hub id. Else its checkpoints are files.
+        by_name: Loaded as "NAME:" with a folder or Hub id, and as "NAME" from `repository`. Else its checkpoints are
+            files.
         repository: Where the published weights are.
+        memory: What it takes to score with it, for people; the same as its `size` if it is not said.
+        files: Names of files that only a folder of this family has.
         agreement: Published agreement with people, with its source; None if there is none.
         carried: The file in the package.
     """
@@ -77,10 +80,19 @@ class Family:
     repository: str | None = None
     agreement: str | None = None
     carried: Callable[[], Path] | None = None
+    memory: str | None = None
+    files: tuple[str, ...] = ()
 
     def names(self, model: str) -> bool:
         """Whether a `model` for `load_scorer` names this family."""
-        return model.startswith(f"{self.name}:") if self.by_name else self.carried is not None and model == self.name
+        if self.by_name:
+            return model == self.name or model.startswith((f"{self.name}:", f"{self.name}@"))
+        return self.carried is not None and model == self.name
+
+    def named(self, model: str) -> str:
+        """What a `model` that `names` this family says of it: folder, file or Hub id; else `repository`."""
+        rest = model.removeprefix(self.name)
+        return rest[1:].strip() if rest.startswith(":") else f"{self.repository or ''}{rest}"
 
     def facts(self) -> dict[str, str | bool | None]:
         """What people and programs want to know of it, in the order to show it."""
@@ -92,5 +104,6 @@ class Family:
             "repository": self.repository,
             "licence": self.licence,
             "size": self.size,
+            "memory": self.memory or self.size,
             "agreement": self.agreement,
         }

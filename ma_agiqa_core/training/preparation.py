@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ..compute.devices import resolve_device
+from ..compute.progress import watching
 from ..errors import MaAgiqaError
 from ..labels.labelled_set import LabelledSet
 from ..labels.splits import Split
@@ -101,19 +102,19 @@ def training_data(
         progress.preparing(
             "semantic vectors", len(range(accelerator.process_index, len(labelled), accelerator.num_processes))
         )
-        share = semantic_vectors(
-            extractor,
-            labelled.pictures,
-            process=accelerator.process_index,
-            processes=accelerator.num_processes,
-            progress=progress.prepared,
-        )
+        with watching(progress.prepared):
+            share = semantic_vectors(
+                extractor,
+                labelled.pictures,
+                process=accelerator.process_index,
+                processes=accelerator.num_processes,
+            )
         vectors = {name: _summed(values, accelerator) for name, values in share.items()}
     if picture_cache is not None:
         try:
-            with accelerator.local_main_process_first():
+            with accelerator.local_main_process_first(), watching(progress.prepared):
                 progress.preparing("pictures", len(labelled))
-                pixels.keep_in(picture_cache, progress.prepared)
+                pixels.keep_in(picture_cache)
         except PictureError as error:
             raise MaAgiqaError(
                 f"Expected a picture that can be read, got {error.path!r}: {error.reason}. Fix it."

@@ -47,6 +47,9 @@ class ManagedScorer:
         if (extractor := getattr(scorer, "extractor", None)) is not None:
             extractor.hand_over(LanguageModelMemory(self._networks, extractor.drop_model))
             self.passes += 1
+        judge = getattr(scorer, "language_model", None)  # of a judge: the only network that sees its pictures
+        if judge is not None and hasattr(judge, "hand_over"):
+            judge.hand_over(LanguageModelMemory(self._networks, judge.drop))
 
     def score(self, images: Any, prompts: Any = None, batch_size: int | None = None, on_error: str = "raise") -> Tensor:
         """Scores pictures; see the core's `Scorer.score`. Pictures scored before (with their prompts) are known."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tiny_judges
 import tiny_models
 import torch
 
@@ -74,6 +75,10 @@ def _student(small: Small) -> Scorer:
     return load_scorer(path, device="cpu")
 
 
+def _judge(small: Small, family: str, write: Callable[[Path], Path], **options: Any) -> Scorer:
+    return load_scorer(f"{family}:{write(small.folder / f'{write.__name__} judge')}", device="cpu", **options)
+
+
 def _ensemble(small: Small, combine: str) -> Scorer:
     members = [load_scorer("lite", device="cpu"), load_scorer(small.visual_checkpoint, device="cpu")]
     if combine != "calibrated":
@@ -90,6 +95,12 @@ MAKERS: dict[str, Callable[[Small], Scorer]] = {
     "ma-agiqa's alignment": _alignment,
     "clip": lambda small: _clip(small, "clip"),
     "siglip": lambda small: _clip(small, "siglip"),
+    "deqa": lambda small: _judge(small, "deqa", tiny_judges.write_owl),
+    "qrealign": lambda small: _judge(small, "qrealign", tiny_judges.write_qrealign),
+    "vqascore with a cache": lambda small: _judge(
+        small, "vqascore", tiny_judges.write_vqascore, cache=small.folder / "answers"
+    ),
+    "hpsv3": lambda small: _judge(small, "hpsv3", tiny_judges.write_hpsv3),
     "function": lambda small: CallableScorer(brightness, name="brightness"),
     "relative function": lambda small: CallableScorer(places, name="places", relative=True),
     "function of prompts": lambda small: CallableScorer(brightness, name="brightness", needs_prompt=True),
