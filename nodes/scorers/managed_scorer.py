@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...ma_agiqa_core.compute.batching import is_out_of_memory
 from ...ma_agiqa_core.compute.caller_state import as_loaded
 from ...ma_agiqa_core.compute.progress import tick
 from ...ma_agiqa_core.errors import PictureError
 from ...ma_agiqa_core.pictures.inputs import as_picture_list
 from ...ma_agiqa_core.pictures.prompts import check_score_options, resolve_prompts
 from ...ma_agiqa_core.scorers.scorer import Scorer
+from ..out_of_memory import is_out_of_memory
 from .memory import LanguageModelMemory, ManagedNetworks
 from .score_cache import ScoreCache, picture_key
 

@@ -300,6 +300,35 @@ def test_best_of_n_finds_the_best_and_an_ordinary_sampler_makes_it_again(comfyui
     assert taesd.ending == "execution_success"
 
 
+def test_a_file_of_a_winner_names_its_candidate_and_seed(comfyui: Any) -> None:
+    prompt = changed(
+        SAMPLED,
+        save=node("MaAgiqaSaveScored", images=["best", 1], scores=["best", 2], filename_prefix="winners/best"),
+        again=select(images=["best", 1], scores=["best", 2]),
+        save_one=node("MaAgiqaSaveScored", images=["again", 0], scores=["again", 3], filename_prefix="winners/one"),
+    )
+    run = comfyui.run(prompt)
+    candidates = [int(row) for row in run.text("indexes").split(",")]
+    assert candidates != [0, 1]
+    said = []
+    for path in (*run.picture_files("save"), *run.picture_files("save_one")):
+        with PIL.Image.open(path) as picture:
+            said.append(json.loads(picture.info["ma_agiqa"]))
+    assert [entry["index"] for entry in said] == [*candidates, candidates[0]]
+    assert {entry["seed"] for entry in said} == {3}
+
+
+def test_score_images_ends_a_workflow_and_shows_its_strip_again(comfyui: Any) -> None:
+    """People put it last; and where nothing has changed the front end is told once more what it showed."""
+    alone = {name: SCORED[name] for name in ("scorer", "pictures", "score")}
+    first = comfyui.run(changed(alone, pictures=pictures(side=88)))
+    second = comfyui.run(changed(alone, pictures=pictures(side=88)))
+    assert first.ending == second.ending == "execution_success"
+    assert "score" in second.cached
+    assert second.outputs["score"] == first.outputs["score"]
+    assert len(second.pictures("score")) == 4
+
+
 def test_a_gate_blocks_its_empty_side_only(comfyui: Any) -> None:
     prompt = changed(
         {name: SCORED[name] for name in ("scorer", "pictures")},

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-LOCALES = Path(__file__).parents[2] / "locales"
+LOCALES = Path(__file__).parents[3] / "locales"
 CHINESE = re.compile("[\u4e00-\u9fff]")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
@@ -40,12 +40,19 @@ def test_every_input_and_output_has_a_label_and_a_tooltip(schemas):
 
 
 def test_english_file_is_what_the_schemas_say(schemas):
-    english = json.loads((LOCALES / "en" / "nodeDefs.json").read_text("utf-8"))
-    assert english == {schema.node_id: _texts(schema) for schema in schemas}
+    assert _english() == {schema.node_id: _texts(schema) for schema in schemas}
 
 
-def test_chinese_says_all_that_english_says(schemas, chinese):
-    english = dict(_leaves({schema.node_id: _texts(schema) for schema in schemas}))
+def test_sockets_leave_their_labels_to_the_language(schemas):
+    """A display name becomes a label that wins over every locale; of widgets other languages fall back to it."""
+    for schema in schemas:
+        for part in schema.inputs:
+            has_widget = hasattr(part, "widget_type") and not part.force_input
+            assert bool(part.display_name) == has_widget, (schema.node_id, part.id)
+
+
+def test_chinese_says_all_that_english_says(chinese):
+    english = dict(_leaves(_english()))
     translated = dict(_leaves(chinese))
     assert translated.keys() == english.keys()
     for key, text in translated.items():
@@ -81,16 +88,26 @@ def test_search_aliases_are_set_where_comfyui_knows_them(pack_module, monkeypatc
 
 def _texts(schema: Any) -> dict[str, Any]:
     """A node's entry in nodeDefs.json."""
+    english = _english()[schema.node_id]
     return {
         "display_name": schema.display_name,
         "description": schema.description,
-        "inputs": {part.id: _label(part) for part in schema.inputs},
-        "outputs": {str(number): _label(part) for number, part in enumerate(schema.outputs or [])},
+        "inputs": {
+            part.id: {
+                "name": part.display_name or english["inputs"][part.id]["name"],  # of sockets only the file has one
+                "tooltip": part.tooltip,
+            }
+            for part in schema.inputs
+        },
+        "outputs": {
+            str(number): {"name": part.display_name, "tooltip": part.tooltip}
+            for number, part in enumerate(schema.outputs or [])
+        },
     }
 
 
-def _label(part: Any) -> dict[str, str]:
-    return {"name": part.display_name or part.id, "tooltip": part.tooltip}
+def _english() -> dict[str, Any]:
+    return json.loads((LOCALES / "en" / "nodeDefs.json").read_text("utf-8"))
 
 
 def _leaves(tree: dict[str, Any], key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:

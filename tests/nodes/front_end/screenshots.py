@@ -1,6 +1,6 @@
 """Makes the pictures of the help pages, of docs/comfyui and of the example workflows, in the real front end.
 
-    COMFYUI_PATH=... python tests/nodes/screenshots.py
+    COMFYUI_PATH=... python tests/nodes/front_end/screenshots.py
 
 They show what the nodes do with the demo's photographs: `photograph_generator.py` stands in for a diffusion model.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SUPPORT = ROOT / "tests" / "support"
 HELP = ROOT / "web" / "docs" / "pictures"
 DOCS = ROOT / "docs" / "comfyui"

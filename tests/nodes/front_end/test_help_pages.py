@@ -1,12 +1,14 @@
 """The help panel's pages: one for each node, with a picture that is there and small, naming every input and output."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-DOCS = Path(__file__).parents[2] / "web" / "docs"
+DOCS = Path(__file__).parents[3] / "web" / "docs"
+LOCALES = Path(__file__).parents[3] / "locales"
 PICTURE = re.compile(r"!\[(.+?)\]\(([^)]+)\)")
 LIMIT = 100_000  # bytes of a picture
 
@@ -22,9 +24,11 @@ def test_every_node_has_a_page_and_every_page_a_node(schemas, pack):
 
 
 def test_pages_name_every_input_and_output(schemas):
-    for node_id, schema in schemas.items():
+    texts = json.loads((LOCALES / "en" / "nodeDefs.json").read_text("utf-8"))
+    for node_id in schemas:
         text = (DOCS / f"{node_id}.md").read_text("utf-8")
-        labels = {part.display_name or part.id for part in (*schema.inputs, *(schema.outputs or []))}
+        shown = texts[node_id]
+        labels = {part["name"] for part in (*shown["inputs"].values(), *shown["outputs"].values())}
         numbered = {re.sub(r" [23]$", " 1", label) for label in labels}  # "scorer 1 ... scorer 4" stands for all
         assert [label for label in numbered if label not in text] == [], node_id
 

@@ -45,7 +45,8 @@ class Case:
         self.module = pack_module("nodes.sampling.segmented_sampling")
         self.model = tiny_diffusion.tiny_model(flow=flow)
         self.positive, self.negative = tiny_diffusion.conditioning(1, texts), tiny_diffusion.conditioning(2)
-        self.settings = self.module.SamplerSettings(sampler, scheduler, steps, CFG, denoise, SEED)
+        self.runs = pack_module("nodes.sampling.sampler_runs")
+        self.settings = self.runs.SamplerSettings(sampler, scheduler, steps, CFG, denoise, SEED)
         numbers = torch.Generator().manual_seed(3)
         self.latent: dict[str, Any] = {"samples": torch.zeros(N, 4, 8, 8), "batch_index": [0, 1, 2, 3]}
         if masked or denoise < 1:
@@ -79,9 +80,8 @@ class Case:
             )
 
     def ours(self, **options: Any) -> Any:
-        return self.module.SegmentedSampling(
-            self.model, self.settings, self.positive, self.negative, self.latent, **options
-        )
+        run = self.runs.KSamplerRun(self.model, self.settings, self.positive, self.negative, self.latent)
+        return self.module.SegmentedSampling(run, **options)
 
     def pruned(self, **options: Any) -> tuple[torch.Tensor, Any]:
         """Rows 1 and 3, after two stops."""
@@ -224,15 +224,20 @@ def test_an_interrupt_ends_it(case: Any) -> None:
     assert sampling.calls == 2 * 4
 
 
-def test_memory_running_out_halves_the_group(case: Any) -> None:
-    import comfy.model_management as memory
+def _errors_of_memory() -> list[Exception]:
+    """As CUDA says it at once, and later, from a kernel that had been queued."""
+    late = getattr(torch, "AcceleratorError", RuntimeError)
+    return [torch.cuda.OutOfMemoryError("CUDA out of memory"), late("CUDA error: out of memory")]
 
+
+@pytest.mark.parametrize("error", _errors_of_memory(), ids=lambda error: type(error).__name__)
+def test_memory_running_out_halves_the_group(case: Any, error: Exception) -> None:
     seen: list[int] = []
 
     def run_out_once(rows: int, x0: torch.Tensor) -> None:
         seen.append(rows)
         if len(seen) == 3:
-            raise memory.OOM_EXCEPTION("CUDA out of memory")
+            raise error
 
     one = case("euler_ancestral")
     finished, _ = one.pruned(on_step=run_out_once)
