@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .errors import MaAgiqaError, PictureError
     from .ranking import RankedPicture, Ranking, rank
+    from .scale.actor import ScoreActor
+    from .scale.dataset import score_dataset
     from .scorers.callable import CallableScorer
     from .scorers.ensemble import EnsembleScorer
     from .scorers.load import load_scorer
@@ -20,11 +22,13 @@ __all__ = [
     "PictureError",
     "RankedPicture",
     "Ranking",
+    "ScoreActor",
     "Scorer",
     "ScorerInfo",
     "__version__",
     "load_scorer",
     "rank",
+    "score_dataset",
 ]
 
 _MODULE_OF = {
@@ -34,10 +38,12 @@ _MODULE_OF = {
     "PictureError": "errors",
     "RankedPicture": "ranking",
     "Ranking": "ranking",
+    "ScoreActor": "scale.actor",
     "Scorer": "scorers.scorer",
     "ScorerInfo": "scorers.scorer",
     "load_scorer": "scorers.load",
     "rank": "ranking",
+    "score_dataset": "scale.dataset",
 }
 
 
