@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from ..errors import MaAgiqaError, MissingPackageError, UnreadablePictureError, first_line
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 STORES = frozenset(
     ["abfs", "abfss", "adl", "az", "gcs", "gs", "hf", "http", "https", "memory", "oss", "r2", "s3", "s3a"]
 )
 """What a row of a source may name: neither local files nor chains of file systems, which fsspec would follow."""
-
-
-def is_url(place: str) -> bool:
-    """Whether this is a URL, and no path of this machine."""
-    return _URL.match(place) is not None
 
 
 def read_url(url: str, most: int) -> bytes:

@@ -15,7 +15,8 @@ from ..errors import UnreadablePictureError
 from ..pictures.inputs import Picture, decode, decode_bytes
 from ..pictures.reading import pixel_count_of_bytes
 from ..records.picture_state import DIGITS
-from .places import is_url, read_url
+from .places import read_url
+from .sources.names import is_url
 
 MOST_BYTES = 2**29  # of one picture's file
 ATTEMPTS = 2  # at a file that changes while it is read

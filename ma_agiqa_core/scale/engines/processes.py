@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 from ...errors import MaAgiqaError
 from ..rows import Row
 from ..run import EngineRun
-from ..sources.shard import Shard
+from ..sources.shard import Shard, rows_of
 from .work import Worker
 
 
@@ -162,7 +162,7 @@ class _Conversation:
             self._say("want")
 
     def _of(self, shard: Shard, skip: frozenset[str]) -> Iterator[Row]:
-        return (row for row in shard.rows() if row.key not in skip and row.key not in self._worker.done)
+        return (row for row in rows_of(shard) if row.key not in skip and row.key not in self._worker.done)
 
     def _finished(self) -> list[int]:
         finished = [number for number in self._is_read if not self._left[number]]

@@ -10,7 +10,7 @@ from ..rows import Row
 from ..run import EngineRun
 from ..scoring import ScoredRow, score_rows
 from ..seen_keys import SeenKeys
-from ..sources.shard import Shard
+from ..sources.shard import Shard, rows_of
 
 MOST_THREADS = 4
 
@@ -37,7 +37,7 @@ class Worker:
 
     def score_shards(self, shards: Iterable[Shard]) -> Iterator[list[ScoredRow]]:
         """Scores what is not done yet, in order."""
-        return self.score(row for shard in shards for row in shard.rows() if row.key not in self.done)
+        return self.score(row for shard in shards for row in rows_of(shard) if row.key not in self.done)
 
     def score(self, rows: Iterable[Row]) -> Iterator[list[ScoredRow]]:
         """Scores rows in order."""

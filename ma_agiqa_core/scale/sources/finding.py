@@ -11,13 +11,12 @@ from typing import Any
 
 from ...errors import MaAgiqaError, MissingFileError
 from ...pictures.folders import PICTURE_SUFFIXES, find_pictures
-from ..places import found_at, is_url
+from ..places import found_at
+from .names import TABLES, is_pattern, is_tar, is_url
 from .objects import IterableShard, hugging_face_shards, is_daft, is_hugging_face, is_ray
 from .shard import PATHS_AT_ONCE, Columns, PathShard, Shard, in_shards
 from .tables import lance_shards, parquet_shards
-from .tars import TarShard, is_tar
-
-_TABLES = (".parquet", ".lance")
+from .tars import TarShard
 
 
 def find_shards(
@@ -56,20 +55,12 @@ def find_shards(
     return chain([first], found)
 
 
-def is_for_engines(place: str) -> bool:
-    """Whether only `score_dataset` can read this: a URL, pattern, archive or table, by its name."""
-    name = place.lower().rstrip("/")
-    return (
-        is_url(place) or is_tar(name) or name.endswith(_TABLES) or (_is_pattern(place) and not os.path.lexists(place))
-    )
-
-
 def _of_place(place: str, columns: Columns, on_error: Callable[[OSError], None]) -> Iterator[Shard]:
     if is_url(place):
         yield from _of_url(place, columns)
         return
     if not os.path.lexists(place):
-        if not _is_pattern(place):
+        if not is_pattern(place):
             raise MissingFileError(f"Expected a picture, folder or data set, got {place}, which does not exist.")
         matches = sorted(glob.glob(place, recursive=True))  # noqa: PTH207 - an absolute pattern
         if not matches:
@@ -114,7 +105,7 @@ def _of_url(url: str, columns: Columns) -> Iterator[Shard]:
     if url.lower().rstrip("/").endswith(".lance"):
         yield from lance_shards(url, columns)
         return
-    if url.lower().startswith(("http://", "https://")) and not _is_pattern(url):
+    if url.lower().startswith(("http://", "https://")) and not is_pattern(url):
         yield from _of_files([url], columns)
         return
     yield from _of_files((name for name in found_at(url) if _is_of_data(name)), columns)
@@ -125,12 +116,8 @@ def _of_paths(paths: Iterator[str]) -> Iterator[Shard]:
 
 
 def _is_of_data(name: str) -> bool:
-    return Path(name).suffix.lower() in PICTURE_SUFFIXES or is_tar(name) or name.lower().endswith(_TABLES)
+    return Path(name).suffix.lower() in PICTURE_SUFFIXES or is_tar(name) or name.lower().endswith(TABLES)
 
 
 def _is_data_set(path: Path) -> bool:
-    return path.name[:1] not in "._" and (is_tar(path.name) or path.suffix.lower() in _TABLES)
-
-
-def _is_pattern(place: str) -> bool:
-    return any(sign in place for sign in "*?[")
+    return path.name[:1] not in "._" and (is_tar(path.name) or path.suffix.lower() in TABLES)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
+from ...errors import MaAgiqaError, MissingPackageError, first_line
 from ..rows import Row
 
 PATHS_AT_ONCE = 512
@@ -45,10 +46,23 @@ class PathShard:
 
     def rows(self) -> Iterator[Row]:
         from ...records.formats import path_key
-        from ..places import is_url
+        from .names import is_url
 
         for place in self.places:
             yield Row(place if is_url(place) else path_key(place), place)
+
+
+def rows_of(shard: Shard) -> Iterator[Row]:
+    """The rows of a shard; where it is damaged, what is whole, and a last row that says so."""
+    try:
+        yield from shard.rows()
+    except MissingPackageError:
+        raise
+    except (MaAgiqaError, OSError) as error:
+        place = getattr(shard, "place", None)
+        if place is None:
+            raise
+        yield Row(f"{place}::", None, error=first_line(error))
 
 
 def in_shards(items: Iterator[Item], size: int) -> Iterator[Sequence[Item]]:

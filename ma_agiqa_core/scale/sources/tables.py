@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...errors import MaAgiqaError, MissingPackageError
 from ...records.tables import PICTURE_COLUMNS
 from ..parts import import_pyarrow
-from ..places import is_url, opened_store
+from ..places import opened_store
 from ..rows import Row
+from .names import is_url
 from .shard import Columns, text_of
 
 ROWS_AT_ONCE = 256
@@ -71,6 +75,15 @@ def row_of(values: Mapping[str, Any], columns: TableColumns, place: str, folder:
     return Row(place if key is None else key, picture, prompt, error)
 
 
+def key_of_content(values: Mapping[str, Any]) -> str:
+    """A key for a row of a data set without an order: of what is in it."""
+    content = next((value for value in values.values() if isinstance(value, bytes)), None)
+    if content is None:
+        arrays = [value.tobytes() for value in values.values() if isinstance(value, np.ndarray)]
+        content = b"".join(arrays) or repr(sorted(values.items())).encode("utf-8", "backslashreplace")
+    return f"sha256:{hashlib.sha256(content).hexdigest()[:32]}"
+
+
 def _locator(value: Any, folder: str | None) -> tuple[Any, str | None]:
     if isinstance(value, Mapping):  # as the datasets library stores pictures
         value = value.get("bytes") or value.get("path")
@@ -80,6 +93,8 @@ def _locator(value: Any, folder: str | None) -> tuple[Any, str | None]:
         return bytes(value), None
     if not isinstance(value, str) or is_url(value):
         return value, None
+    if "\0" in value:
+        return None, "its path has a NUL character"
     if folder is None or os.path.isabs(value):  # noqa: PTH117
         return value, None
     if is_url(folder):

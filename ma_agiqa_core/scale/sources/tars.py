@@ -16,10 +16,10 @@ from typing import IO, Any
 
 from ...errors import MaAgiqaError, MissingFileError, first_line
 from ...pictures.folders import PICTURE_SUFFIXES
-from ..places import is_url, opened_store
+from ..places import opened_store
 from ..rows import MOST_BYTES, Row
+from .names import is_url
 
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 MOST_TEXT = 2**20  # bytes of a prompt
 _TEXTS = ("txt", "caption", "prompt")
 
@@ -69,11 +69,6 @@ class TarShard:
         from ...records.formats import path_key
 
         return f"{self.place if is_url(self.place) else path_key(self.place)}::{name}"
-
-
-def is_tar(place: str) -> bool:
-    """Whether a place is named like a tar file."""
-    return place.lower().endswith(TAR_SUFFIXES)
 
 
 def _split(name: str) -> tuple[str, str]:
