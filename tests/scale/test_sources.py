@@ -5,7 +5,6 @@ import os
 import tarfile
 from pathlib import Path
 
-import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -245,15 +244,8 @@ def test_pipes_and_folders_named_in_a_table_are_no_pictures(tmp_path):
     table = pyarrow.table({"path": [str(tmp_path / "pipe.png"), str(tmp_path / "folder.png"), "a\0b.png"]})
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
     score_dataset(tmp_path / "t.parquet", judge(), out=tmp_path / "out")
-    assert [row["error"] for row in rows_of(tmp_path / "out")][:2] == ["not a regular file", "is a folder, not a picture"]
+    assert [row["error"] for row in rows_of(tmp_path / "out")][:2] == [
+        "not a regular file",
+        "is a folder, not a picture",
+    ]
     assert all(row["error"] for row in rows_of(tmp_path / "out"))
-
-
-def test_arrays_are_pictures_too(tmp_path):
-    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
-    arrays = np.stack([np.full((8, 8, 3), 10 * number, np.uint8) for number in range(3)])
-    features = datasets.Features({"image": datasets.Array3D((8, 8, 3), "uint8"), "id": datasets.Value("int64")})
-    made = datasets.Dataset.from_dict({"image": arrays, "id": [0, 1, 2]}, features=features).with_format("numpy")
-    score_dataset(made, judge(), id="id", out=tmp_path / "out")
-    assert not [row["error"] for row in rows_of(tmp_path / "out") if row["error"]]
-    assert keys_and_shades(tmp_path / "out") == {"0": 0, "1": 10, "2": 20}

@@ -48,7 +48,7 @@ def run_on_ray(source: Source, run: EngineRun) -> Results:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         ray.data.DataContext.get_current().enable_progress_bars = False
-    workers, resources = _workers(ray, run)
+    workers, resources = _workers(ray, run, cores_left=1 if is_ray(source) else 0)
     actor: type[_Actor] = _RowActor
     size = ROWS_AT_ONCE
     if is_ray(source):
@@ -77,15 +77,19 @@ def _results(
     del told
 
 
-def _workers(ray: Any, run: EngineRun) -> tuple[int, dict[str, float]]:
-    """How many, and what each of them gets: one graphics card where there are any, else a group of cores."""
+def _workers(ray: Any, run: EngineRun, cores_left: int) -> tuple[int, dict[str, float]]:
+    """How many, and what each of them gets: one graphics card where there are any, else a group of cores.
+
+    The tasks that read a `ray.data.Dataset` need a core, too: where the actors hold them all, nothing is ever read.
+    """
     there = ray.cluster_resources()
-    cards, cores = int(there.get("GPU", 0)), int(there.get("CPU", 1))
+    cards, cores = int(there.get("GPU", 0)), max(0.5, there.get("CPU", 1) - cores_left)
     gpus = run.gpus if run.gpus is not None else float(min(1, cards))
     if gpus:
         return run.workers or max(1, int(cards / gpus)), {"num_gpus": gpus}
-    workers = run.workers or max(1, cores // CORES_OF_A_WORKER)
-    return workers, {"num_cpus": max(1.0, min(float(CORES_OF_A_WORKER), cores // workers))}
+    workers = run.workers or max(1, int(cores // CORES_OF_A_WORKER))
+    share = min(float(CORES_OF_A_WORKER), cores / workers)
+    return workers, {"num_cpus": float(int(share)) if share >= 1 else share}
 
 
 class _Actor:
