@@ -58,7 +58,12 @@ def test_decoded_once_for_all_judges(tmp_path, monkeypatch):
     write_pictures(tmp_path / "in", 6)
     decoded: list[str] = []
     original = rows.decode_bytes
-    monkeypatch.setattr(rows, "decode_bytes", lambda *given: (decoded.append(given[2]), original(*given))[1])
+
+    def noted(content: bytes, index: int, path: str) -> object:
+        decoded.append(path)
+        return original(content, index, path)
+
+    monkeypatch.setattr(rows, "decode_bytes", noted)
     score_dataset(tmp_path / "in", [judge(), judge(revision="2"), judge(revision="3")], out=tmp_path / "out")
     assert len(decoded) == len(set(decoded)) == 6
 

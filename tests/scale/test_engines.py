@@ -14,6 +14,8 @@ from scale_fixtures import check_exactly_once, picture_bytes, rows_of, shade_of,
 
 from ma_agiqa_core import MaAgiqaError, ScoreActor, score_dataset
 
+long = pytest.mark.long  # starting an engine takes longer than most of the suite
+
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
@@ -41,6 +43,7 @@ def by_key(out: Path) -> dict[str, dict[str, Any]]:
     return {row["key"]: row for row in rows_of(out)}
 
 
+@long
 def test_every_engine_goes_on_where_another_stopped(tmp_path, ray, daft):
     """Scores are equal to the last bit, and rows that one engine could not score are scored by the next."""
     write_pictures(tmp_path / "in", 30)
@@ -60,6 +63,7 @@ def test_every_engine_goes_on_where_another_stopped(tmp_path, ray, daft):
             score_dataset(tmp_path / "in", judge(revision="9"), out=tmp_path / "ray", engine=engine, workers=1)
 
 
+@long
 def test_a_ray_data_set(tmp_path, ray):
     table = pyarrow.table({"bytes": [picture_bytes(n) for n in range(20)], "id": list(range(20)), "other": [0] * 20})
     made = ray.data.from_arrow(table)
@@ -73,6 +77,7 @@ def test_a_ray_data_set(tmp_path, ray):
     assert {row["id"]: round(row["brightness"] * 255) for row in scored} == {n: shade_of(n) for n in range(20)}
 
 
+@long
 def test_a_daft_data_frame(tmp_path, daft):
     frame = daft.from_pydict(
         {"image": [picture_bytes(n) for n in range(20)], "id": list(range(20)), "prompt": ["a" * n for n in range(20)]}
@@ -88,6 +93,7 @@ def test_a_daft_data_frame(tmp_path, daft):
     assert (again.already, again.failed) == (19, 1)
 
 
+@long
 def test_pictures_without_a_name_are_called_by_their_content(tmp_path, ray, daft):
     pictures = [picture_bytes(n) for n in range(3)]
     for engine, made in {
@@ -99,6 +105,7 @@ def test_pictures_without_a_name_are_called_by_their_content(tmp_path, ray, daft
     assert all(key.startswith("sha256:") for key in by_key(tmp_path / "ray"))
 
 
+@long
 def test_ray_replaces_an_actor_that_dies_and_each_row_counts_once(tmp_path, ray):
     """A worker is killed while it works; see also benchmarks/faults.py."""
     import signal
