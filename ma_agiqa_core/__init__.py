@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from .errors import MaAgiqaError, PictureError
     from .learning.learn import learn
     from .ranking import RankedPicture, Ranking, rank
+    from .scale.actor import ScoreActor
+    from .scale.dataset import score_dataset
     from .scorers.callable import CallableScorer
     from .scorers.ensemble import EnsembleScorer
     from .scorers.load import load_scorer
@@ -21,12 +23,14 @@ __all__ = [
     "PictureError",
     "RankedPicture",
     "Ranking",
+    "ScoreActor",
     "Scorer",
     "ScorerInfo",
     "__version__",
     "learn",
     "load_scorer",
     "rank",
+    "score_dataset",
 ]
 
 _MODULE_OF = {
@@ -36,11 +40,13 @@ _MODULE_OF = {
     "PictureError": "errors",
     "RankedPicture": "ranking",
     "Ranking": "ranking",
+    "ScoreActor": "scale.actor",
     "Scorer": "scorers.scorer",
     "ScorerInfo": "scorers.scorer",
     "learn": "learning.learn",
     "load_scorer": "scorers.load",
     "rank": "ranking",
+    "score_dataset": "scale.dataset",
 }
 
 

@@ -8,7 +8,16 @@ import pytest
 import torch
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "ma_agiqa_core": ("CallableScorer", "EnsembleScorer", "Scorer", "ScorerInfo", "load_scorer", "rank"),
+    "ma_agiqa_core": (
+        "CallableScorer",
+        "EnsembleScorer",
+        "ScoreActor",
+        "Scorer",
+        "ScorerInfo",
+        "load_scorer",
+        "rank",
+        "score_dataset",
+    ),
     "ma_agiqa_core.checkpoint": ("convert_reference", "load_checkpoint", "save_checkpoint"),
     "ma_agiqa_core.generation": ("ModularQualityFilter", "QualityFilterCallback", "best_of_n", "calibrate"),
     "ma_agiqa_core.metrics": ("krcc", "plcc", "rmse", "srcc"),

@@ -56,11 +56,19 @@ def together(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _
     return decorate
 
 
+class _Source(_NamedPath):
+    """A path, or a URL, which `Path` would spell otherwise."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, str) and "://" in value else super().convert(value, param, ctx)
+
+
 PATH: Any = _NamedPath(path_type=Path)
 # Only consumed here: `run` looks for it itself, since parsing is one of the things that can fail.
 debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
 paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PATH)
+sources_argument = click.argument("paths", metavar="SOURCE...", nargs=-1, required=True, type=_Source(path_type=Path))
 report_option = click.option("--report", type=PATH, metavar="F.html", help="Write an HTML report with all pictures.")
 SCORERS = "lite, a .safetensors file or folder, a Hub id, or FAMILY:MODEL"
 local_files_only_option = click.option("--local-files-only", is_flag=True, help="Never download anything.")

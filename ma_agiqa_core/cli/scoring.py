@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from .options import (
     EXIT_CODES,
@@ -22,7 +23,9 @@ from .options import (
     paths_argument,
     report_option,
     say_missing_prompts,
+    sources_argument,
 )
+from .scale import CountOrShare, as_count
 
 if TYPE_CHECKING:
     from ..ranking import Ranking
@@ -54,11 +57,23 @@ def demo() -> int:
 
 
 @click.command(epilog=EXIT_CODES)
-@paths_argument
-@click.option("--out", type=PATH, metavar="F", help="Write the records to a .csv, .jsonl or .parquet file.")
+@sources_argument
+@click.option(
+    "--out",
+    type=PATH,
+    metavar="F",
+    help="Write the records to a .csv, .jsonl or .parquet file, or with --engine to a folder.",
+)
 @click.option(
     "--resume", is_flag=True, help="Resume --out: skip pictures it has a score for, retry those with an error."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "local", "ray", "daft"]),
+    help="Score a data set into a folder of Parquet parts, resumed by key.",
+)
+@click.option("--id", "id_column", metavar="COLUMN", help="With --engine: the column that names each row of a table.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="With --engine: how many at the same time.")
 @json_option
 @report_option
 @judging_options
@@ -70,9 +85,12 @@ def score(
     report: Path | None,
     models: Sequence[str],
     percentiles: Sequence[Path],
+    engine: str | None,
+    id_column: str | None,
+    workers: int | None,
     **options: Any,
 ) -> int:
-    """Score pictures and folders of pictures.
+    """Score pictures and folders of pictures; with --engine also tars, Parquet, Lance and URLs of object stores.
 
     Each picture gets one record: path, score, percentile, width, height, model, error. The percentile is the share
     of the scorer's calibration pictures that score lower, as in "better than 83 %".
@@ -83,12 +101,28 @@ def score(
     from ..records.formats import read_records
     from ..records.output_lock import only_writer
     from ..records.writer import check_output, open_records
+    from ..scale.sources.names import is_for_engines
 
     if resume and out is None:
         raise click.UsageError("Expected --out F beside --resume, got none.", click.get_current_context())
+    check_report(report)
+    if engine is not None or any(is_for_engines(str(path)) for path in paths):
+        from .scale import score_on_engine
+
+        if percentiles:
+            raise click.UsageError("Expected no --percentiles with --engine, got some.", click.get_current_context())
+        return score_on_engine(
+            paths,
+            out,
+            engine=engine,
+            id_column=id_column,
+            workers=workers,
+            as_json=as_json,
+            report=report,
+            options={**options, "model": models},
+        )
     if out is not None:
         check_output(out)
-    check_report(report)
     pictures, all_listed = list_pictures(paths)
     records: list[Record] = []
     with ExitStack() as opened:
@@ -132,7 +166,7 @@ def score(
 
 @click.command(epilog=EXIT_CODES)
 @paths_argument
-@click.option("--top", type=click.IntRange(min=1), metavar="K", help="Keep the best K.")
+@click.option("--top", type=CountOrShare(), metavar="K", help="Keep the best K, or a share of all, such as 1%.")
 @click.option("--min-score", type=float, metavar="X", help="Keep pictures that score at least X.")
 @click.option("--copy-best", type=PATH, metavar="DIR", help="Copy the kept pictures to this folder.")
 @json_option
@@ -140,7 +174,7 @@ def score(
 @judging_options
 def rank(
     paths: Sequence[Path],
-    top: int | None,
+    top: float | None,
     min_score: float | None,
     copy_best: Path | None,
     as_json: bool,
@@ -149,7 +183,7 @@ def rank(
     percentiles: Sequence[Path],
     **options: Any,
 ) -> int:
-    """Rank pictures, best first, and select which to keep.
+    """Rank pictures, best first, and select which to keep; of a folder of parts without scoring again.
 
     With several --model the first one ranks; the table, the records and the report also show what the others say.
 
@@ -158,6 +192,8 @@ def rank(
     """
     from ..atomic_write import check_can_write_in
     from ..pictures.folders import copy_to_folder
+    from ..scale.parts import holds_parts
+    from .scale import rank_of_parts
 
     if min_score is not None and math.isnan(min_score):
         raise click.BadParameter("Expected a number, got nan.", param_hint="'--min-score'")
@@ -165,6 +201,17 @@ def rank(
         copy_best.mkdir(parents=True, exist_ok=True)
         check_can_write_in(copy_best)
     check_report(report)
+    if len(paths) == 1 and any(paths[0].glob("part-*.parquet")) and holds_parts(paths[0]):
+        is_named = click.get_current_context().get_parameter_source("models") == ParameterSource.COMMANDLINE
+        return rank_of_parts(
+            paths[0],
+            top=top,
+            min_score=min_score,
+            copy_best=copy_best,
+            as_json=as_json,
+            report=report,
+            judge=models[0] if is_named else None,
+        )
     sources, all_listed = list_pictures(paths, leave_out=copy_best)
 
     from .scoring_run import ScoringOptions, prepare_several, watch_lines
@@ -176,7 +223,7 @@ def rank(
     if min_score is not None:
         info.require_scale("for --min-score", "Use --top.")
     say_missing_prompts(scoring.prompts, sources, options["prompts"])
-    ranking, records = rank_with_progress(scoring, sources, top_k=top, min_score=min_score)
+    ranking, records = rank_with_progress(scoring, sources, top_k=as_count(top, len(sources)), min_score=min_score)
     is_selection = top is not None or min_score is not None
     if as_json:
         click.echo(ranking_json(ranking, records, scoring))

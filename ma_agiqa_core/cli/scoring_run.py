@@ -14,8 +14,8 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from ..compute.batching import is_out_of_memory
-from ..errors import MaAgiqaError, UnusableModelError
+from ..compute.work_groups import work_in_groups
+from ..errors import MaAgiqaError
 from ..pictures.inputs import Picture, iterate_pictures
 from ..pictures.prefetch import prefetch
 from ..pictures.prompts import NO_PROMPT
@@ -24,11 +24,10 @@ from ..records.picture_state import PictureState, picture_state
 from ..records.prompts import read_prompts
 from ..scorers.identity import scorer_identity
 from ..scorers.load import load_scorer, named_family
-from ..scorers.outcomes import outcomes_of, runs_callers_code
 from ..scorers.picture_scorer import Outcome
 from ..scorers.scorer import Scorer
+from ..scorers.tolerant_outcomes import tolerant_outcomes
 from ..scorers.watching import watched
-from .work_groups import work_in_groups
 
 READERS = 2  # threads that read files to tell them from others of the same name
 
@@ -252,38 +251,8 @@ def _column(
     is_ready = [error is None for error in errors]
     ready = list(compress(pictures, is_ready))
     texts = [prompt for prompt in compress(needed, is_ready) if prompt is not None]
-    outcomes = iter(_outcomes(scorer, ready, texts or None, batch_size))
+    outcomes = iter(tolerant_outcomes(scorer, ready, texts or None, batch_size))
     return [next(outcomes) if error is None else error for error in errors]
-
-
-def _outcomes(
-    scorer: Scorer, pictures: Sequence[Picture], prompts: Sequence[str] | None, batch_size: int | None
-) -> list[Outcome]:
-    """For each picture its score, or the reason why there is none."""
-    is_worth_trying = bool(pictures)
-    while is_worth_trying:
-        try:
-            return outcomes_of(scorer, pictures, prompts, batch_size)
-        except UnusableModelError:  # none of the pictures can be scored
-            raise
-        except Exception as error:
-            is_of_pictures = isinstance(error, MaAgiqaError) or is_out_of_memory(error) or runs_callers_code(scorer)
-            if not is_of_pictures:  # a bug of ours
-                raise
-            if len(pictures) == 1:
-                return [_reason(error)]
-            if scorer.info.relative:
-                raise
-            batch_size = min(batch_size or len(pictures), len(pictures)) // 2
-            is_worth_trying = is_out_of_memory(error) and batch_size > 0
-    alone = [slice(i, i + 1) for i in range(len(pictures))]
-    return [_outcomes(scorer, pictures[i], None if prompts is None else prompts[i], 1)[0] for i in alone]
-
-
-def _reason(error: Exception) -> str:
-    if is_out_of_memory(error):
-        return "not enough memory to score it"
-    return f"cannot be scored: {' '.join(str(error).split()) or type(error).__name__}"
 
 
 def _record(run: ScoringRun, sighted: _Sighted, prompt: str | None, outcomes: Sequence[Outcome]) -> Record:
