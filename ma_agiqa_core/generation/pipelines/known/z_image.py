@@ -1,0 +1,24 @@
+"""Z-Image: its network takes and gives lists with one tensor per row."""
+
+from ..family import INPAINTING, Family
+
+Z_IMAGE = (
+    Family(
+        "z-image",
+        (
+            "ZImagePipeline",
+            "ZImageImg2ImgPipeline",
+            "ZImageInpaintPipeline",
+            "ZImageControlNetPipeline",
+            "ZImageControlNetInpaintPipeline",
+            "ZImageOmniPipeline",
+        ),
+        denoisers=("transformer",),
+        companions=("controlnet",),
+        batch_arguments=frozenset({"t", "control_context"}),
+        row_lists=frozenset({"cap_feats", "siglip_feats"}),
+        blended=INPAINTING,
+        splits_by_batch=True,
+        tiny_decoder="madebyollin/taef1",
+    ),
+)
