@@ -20,6 +20,7 @@ class Family:
         companions: Further networks with such arguments, whose calls are not counted.
         blended: Local variables of the loop with one row per picture that are used outside the denoiser and that
             not every pipeline takes back from its callback.
+        kept_mask: The local variable that is 0 where inpainting keeps `image_latents`.
         caches: Local variables of the loop that hold keys and values of every row from step to step.
         splits_by_batch: The loop splits what the denoiser gives by the number of rows of its beginning.
         generator_in_step: The pipeline gives its generators to `scheduler.step`.
@@ -40,6 +41,7 @@ class Family:
     row_axes: Mapping[str, int] = field(default_factory=dict)
     companions: tuple[str, ...] = ()
     blended: tuple[str, ...] = ()
+    kept_mask: str = "init_mask"
     caches: tuple[str, ...] = ()
     splits_by_batch: bool = False
     generator_in_step: bool = False

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from ...errors import MaAgiqaError, MisusedCallbackError
 from ...scorers.scorer import Scorer
-from ..pipelines.families import FAMILIES, Family, check_exact
+from ..pipelines.families import FAMILIES, check_exact
+from ..pipelines.family import Family
 from ..pipelines.schedulers import UnsupportedPipelineError
 from ..preview.decoding import Preview, Previewer
 from .batch_filter import BatchFilter

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...errors import MaAgiqaError, MisusedCallbackError
-from ..pipelines.families import Family
+from ..pipelines.family import Family
 from ..preview.decoding import Previewer
 from ..preview.x0 import X0Recorder
 from .checks import check_attention_arguments, check_randomness, prompts_of
@@ -183,12 +183,14 @@ class RowPruner:
                 "Expected a scheduler call before the callback, got none. Use the pipe's own scheduler."
             )
         given, mask = self._kept_picture()
-        if isinstance(given, Tensor) and isinstance(mask, Tensor):
+        if isinstance(given, Tensor) and isinstance(mask, Tensor) and given.shape[1:] == x0.shape[1:]:
             x0 = (1 - mask.to(x0)) * given.to(x0) + mask.to(x0) * x0
         return previewer.pictures(x0, self._surgery.arguments)
 
     def _stage_after(self, step: int) -> int | None:
-        calls = int(self._pipe.num_timesteps) if self._scheduler_calls is None else self._scheduler_calls
+        calls = self._scheduler_calls
+        if calls is None:
+            calls = int(getattr(self._pipe, "num_timesteps", None) or len(self._pipe.scheduler.timesteps))
         due = [
             number for number, fraction in enumerate(self._stages) if calls > 1 and call_of(fraction, calls) == step + 1
         ]
@@ -200,35 +202,47 @@ class RowPruner:
         del frame
         if "image_latents" not in self._family.blended:
             return None, None
-        return variables.get("image_latents"), variables.get("init_mask")
+        return variables.get("image_latents"), variables.get(self._family.kept_mask)
 
 
 @contextmanager
 def watched_calls(pipe: Any, on_call: Callable[[dict[str, Any]], None]) -> Iterator[None]:
     """Tells of every call of the pipeline inside the block, before it does anything.
 
-    Every pipeline checks its inputs first: the moment to see what it was called with.
+    Nearly every pipeline checks its inputs first: the moment to see what it was called with. Where there is nothing
+    to check, the texts are encoded first, or, where they are given as vectors, the latents are drawn.
 
     Args:
         on_call: Gets the pipeline's local variables, its arguments among them.
     """
-    check, own_check = pipe.check_inputs, vars(pipe).get("check_inputs")
+    names = ["check_inputs"] if hasattr(pipe, "check_inputs") else ["encode_prompt", "prepare_latents", "_pad_text"]
+    names = [name for name in names if hasattr(pipe, name)]
+    own = {name: vars(pipe)[name] for name in names if name in vars(pipe)}
+    told: list[Any] = []  # the frame of the call that is known already
 
-    @functools.wraps(check)
-    def check_inputs(*args: Any, **kwargs: Any) -> Any:
-        checked = check(*args, **kwargs)
-        frame = pipeline_frame(pipe)
-        if frame is not None:
-            variables = dict(frame.f_locals)
+    def watched(function: Callable[..., Any], *, is_last: bool, is_checking: bool) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            result = function(*args, **kwargs) if is_checking else None  # what is wrong is told in the pipeline's words
+            frame = pipeline_frame(pipe)
+            if frame is not None:
+                if frame not in told:
+                    on_call(dict(frame.f_locals))
+                told[:] = [] if is_last else [frame]
             del frame
-            on_call(variables)
-        return checked
+            return result if is_checking else function(*args, **kwargs)
 
-    vars(pipe)["check_inputs"] = check_inputs
+        return wrapper
+
     try:
+        for name in names:
+            is_checking = name == "check_inputs"
+            vars(pipe)[name] = watched(
+                getattr(pipe, name), is_last=name == names[-1], is_checking=is_checking
+            )
         yield
     finally:
-        if own_check is not None:
-            vars(pipe)["check_inputs"] = own_check
-        else:
-            vars(pipe).pop("check_inputs", None)
+        told.clear()
+        for name in names:
+            vars(pipe).pop(name, None)
+        vars(pipe).update(own)

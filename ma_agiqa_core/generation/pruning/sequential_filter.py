@@ -5,7 +5,8 @@ from typing import Any
 
 from ...errors import MaAgiqaError
 from ..pipelines.evaluations import DENOISERS
-from ..pipelines.families import Family, family_of
+from ..pipelines.families import family_of
+from ..pipelines.family import Family
 from ..pipelines.schedulers import UnsupportedPipelineError
 from ..preview.decoding import Preview
 from .batch_filter import RowFilter

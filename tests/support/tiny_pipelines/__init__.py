@@ -19,6 +19,7 @@ from .qwen import QWEN, QWEN_REFUSED
 from .schedulers import FLOW_SCHEDULERS, SCHEDULERS, STABLE_SCHEDULERS
 from .texts import text
 from .unets import UNETS, controlnet, sdxl_unet
+from .wide import WIDE
 from .z_image import Z_IMAGE
 
 __all__ = [
@@ -40,7 +41,7 @@ __all__ = [
     "text",
 ]
 
-FAMILIES: dict[str, TinyFamily] = {**UNETS, **FLUX, **QWEN, **Z_IMAGE, **OTHERS}
+FAMILIES: dict[str, TinyFamily] = {**UNETS, **FLUX, **QWEN, **Z_IMAGE, **OTHERS, **WIDE}
 REFUSED_FAMILIES: dict[str, TinyFamily] = {**REFUSED, **QWEN_REFUSED}
 
 

@@ -64,3 +64,8 @@ def family(make: Callable[..., Any], usual: str, name: str = "", **changes: Any)
         "settings": {**SIZE},
     } | changes
     return TinyFamily(make=(lambda: make(name)) if name else make, usual=usual, **settings)
+
+
+def with_given(inputs: Callable[[int], dict[str, Any]], **given: Callable[[], Any]) -> Callable[[int], dict[str, Any]]:
+    """The prompts, and further arguments that are the same for all rows."""
+    return lambda prompts: {**inputs(prompts), **{name: make() for name, make in given.items()}}

@@ -32,6 +32,7 @@ SCHEDULERS: dict[str, Callable[[], Any]] = {
     "flow_euler_stochastic": scheduler("FlowMatchEulerDiscreteScheduler", shift=3.0, stochastic_sampling=True),
     "flow_heun": scheduler("FlowMatchHeunDiscreteScheduler", shift=3.0),
     "flow_dpm": scheduler("DPMSolverMultistepScheduler", **FLOW),
+    "scm": scheduler("SCMScheduler"),
     "flow_unipc": scheduler("UniPCMultistepScheduler", **FLOW),
 }
 STABLE_SCHEDULERS = tuple(name for name in SCHEDULERS if not name.startswith("flow_"))

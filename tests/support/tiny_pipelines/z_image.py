@@ -1,11 +1,10 @@
 """Tiny pipelines of Z-Image, whose prompt vectors are lists with one tensor per row."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from .families import FROM_PICTURE, SIZE, TinyFamily, family
+from .families import FROM_PICTURE, SIZE, TinyFamily, family, with_given
 from .making import awaken, pictures, pil, random
 from .schedulers import SCHEDULERS
 from .unets import vae
@@ -73,10 +72,6 @@ def joined_vectors(prompts: int) -> dict[str, Any]:
     return {name: [[vector, vector.flip(0), vector[:2]] for vector in vectors] for name, vectors in one.items()}
 
 
-def with_picture(**given: Callable[[], Any]) -> Callable[[int], dict[str, Any]]:
-    return lambda prompts: {**row_vectors(prompts), **{name: make() for name, make in given.items()}}
-
-
 def control() -> torch.Tensor:
     return pictures(1, seed=8)
 
@@ -104,13 +99,17 @@ Z_IMAGE: dict[str, TinyFamily] = {
         z_image,
         "flow_euler_dynamic",
         "ZImageControlNetPipeline",
-        **CALL | {"inputs": with_picture(control_image=control)},
+        **CALL | {"inputs": with_given(row_vectors, control_image=control)},
     ),
     "z_image_controlnet_inpaint": family(
         z_image,
         "flow_euler_dynamic",
         "ZImageControlNetInpaintPipeline",
-        **CALL | {"inputs": with_picture(control_image=control, image=lambda: pictures(1)), "per_row": ("mask_image",)},
+        **CALL
+        | {
+            "inputs": with_given(row_vectors, control_image=control, image=lambda: pictures(1)),
+            "per_row": ("mask_image",),
+        },
     ),
     "z_image_omni": family(
         z_image,

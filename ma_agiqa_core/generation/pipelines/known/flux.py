@@ -17,7 +17,6 @@ FLUX = (
             "FluxFillPipeline",
             "FluxControlPipeline",
             "FluxControlImg2ImgPipeline",
-            "FluxControlInpaintPipeline",
             "FluxControlNetPipeline",
             "FluxControlNetImg2ImgPipeline",
             "FluxControlNetInpaintPipeline",

@@ -12,7 +12,6 @@ QWEN = (
             "QwenImageImg2ImgPipeline",
             "QwenImageInpaintPipeline",
             "QwenImageControlNetPipeline",
-            "QwenImageControlNetInpaintPipeline",
             "QwenImageEditPipeline",
             "QwenImageEditPlusPipeline",
             "QwenImageEditInpaintPipeline",
@@ -23,15 +22,6 @@ QWEN = (
         row_lists=frozenset({"img_shapes"}),
         blended=INPAINTING,
         layout="qwen",
-    ),
-    Family(
-        "qwen-image-layered",
-        ("QwenImageLayeredPipeline",),
-        denoisers=("transformer",),
-        batch_arguments=_ARGUMENTS | {"additional_t_cond"},
-        row_lists=frozenset({"img_shapes"}),
-        blended=("image_latents",),
-        layout="qwen-layered",
     ),
     Family(
         "qwen-image-2.1",

@@ -18,6 +18,7 @@ Z_IMAGE = (
         batch_arguments=frozenset({"t", "control_context"}),
         row_lists=frozenset({"cap_feats", "siglip_feats"}),
         blended=INPAINTING,
+        kept_mask="mask",
         splits_by_batch=True,
         tiny_decoder="madebyollin/taef1",
     ),
