@@ -9,13 +9,12 @@ from .known.transformers import TRANSFORMERS
 from .known.unets import UNETS
 from .known.z_image import Z_IMAGE
 from .networks import check_network
+from .refused import REFUSED
 from .schedulers import SEQUENTIAL, UnsupportedPipelineError, check_scheduler
 
 __all__ = ["FAMILIES", "Family", "check_exact", "family_of"]
 
 FAMILIES: tuple[Family, ...] = (*UNETS, *FLUX, *QWEN, *Z_IMAGE, *TRANSFORMERS)
-
-_OLD_CALLBACK = ("PixArtAlphaPipeline", "PixArtSigmaPipeline")
 
 
 def family_of(pipe: Any) -> Family:
@@ -25,20 +24,17 @@ def family_of(pipe: Any) -> Family:
         UnsupportedPipelineError: It is not known how rows could be dropped in this pipeline.
     """
     kind = type(pipe)
-    if kind.__name__ in _OLD_CALLBACK:
-        raise UnsupportedPipelineError(
-            f"Expected a pipeline with callback_on_step_end, got {kind.__name__}, which only has diffusers' old "
-            "`callback`: nothing can be dropped or stopped in it, not even with strategy='sequential'. Finish all "
-            "candidates and choose among the pictures with ma_agiqa_core.rank."
-        )
     if kind.__module__.split(".")[0] == "diffusers":
+        if (refused := REFUSED.get(kind.__name__)) is not None:
+            raise UnsupportedPipelineError(
+                f"Expected a pipeline in which rows can be dropped exactly, got {kind.__name__}, {refused.reason}"
+            )
         for family in FAMILIES:
             if kind.__name__ in family.pipelines:
                 return family
-    known = ", ".join(name for family in FAMILIES for name in family.pipelines)
     raise UnsupportedPipelineError(
-        f"Expected a pipeline in which rows can be dropped exactly, got {kind.__module__}.{kind.__name__}. Known are "
-        f"{known} of diffusers, and no subclasses. {SEQUENTIAL}"
+        f"Expected a pipeline in which rows can be dropped exactly, got {kind.__module__}.{kind.__name__}, which is "
+        f"not in the table (`ma-agiqa families` prints it; subclasses are others). {SEQUENTIAL}"
     )
 
 

@@ -22,7 +22,9 @@ class Family:
             not every pipeline takes back from its callback.
         kept_mask: The local variable that is 0 where inpainting keeps `image_latents`.
         caches: Local variables of the loop that hold keys and values of every row from step to step.
-        splits_by_batch: The loop splits what the denoiser gives by the number of rows of its beginning.
+        row_counts: Local variables of the loop whose product is the number of rows.
+        unseeded: What a pipeline draws from torch's global random numbers, by class name: two calls with the same
+            generator are not the same pictures then, pruned or not.
         generator_in_step: The pipeline gives its generators to `scheduler.step`.
         tiny_decoder: Hub id of a small decoder for previews.
         layout: How the latents lie, a name in `latents.py`.
@@ -43,7 +45,8 @@ class Family:
     blended: tuple[str, ...] = ()
     kept_mask: str = "init_mask"
     caches: tuple[str, ...] = ()
-    splits_by_batch: bool = False
+    row_counts: tuple[str, ...] = ()
+    unseeded: Mapping[str, str] = field(default_factory=dict)
     generator_in_step: bool = False
     tiny_decoder: str | None = None
     layout: str = "plain"

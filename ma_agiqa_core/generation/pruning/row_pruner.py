@@ -19,7 +19,8 @@ from ..pipelines.family import Family
 from ..preview.decoding import Previewer
 from ..preview.x0 import X0Recorder
 from .checks import check_attention_arguments, check_randomness, prompts_of
-from .row_surgery import RowSurgery, pipeline_frame
+from .pipeline_loop import PipelineLoop, loop_variables, pipeline_frame
+from .row_surgery import Loop, RowSurgery
 from .rule import call_of
 
 
@@ -43,9 +44,6 @@ class Stage:
 OnStage = Callable[[Stage], Sequence[int]]
 """Gives the rows that survive, ascending, out of `stage.rows`."""
 
-KeptPicture = tuple[Any, Any]
-"""Latents of the given picture, and the mask: 0 where the picture is kept."""
-
 
 class RowPruner:
     """Drops rows of one pipeline call at its stages; a context manager.
@@ -59,8 +57,7 @@ class RowPruner:
         stages: Fractions of the scheduler calls, ascending. Each is reached after max(1, round(fraction * calls)) of
             them, never after the last; where several fall together, only the last of them is.
         on_stage: Called at every stage.
-        kept_picture: What inpainting keeps of the given picture, for the previews; None looks for it among the local
-            variables of the pipeline's loop.
+        loop: Where the loop's variables lie; None: they are the local variables of the pipeline's `__call__`.
     """
 
     def __init__(
@@ -70,13 +67,13 @@ class RowPruner:
         stages: Sequence[float],
         on_stage: OnStage,
         *,
-        kept_picture: Callable[[], KeptPicture] | None = None,
+        loop: Loop | None = None,
     ) -> None:
         self._pipe, self._family = pipe, family
         self._stages, self._on_stage = tuple(stages), on_stage
-        self._kept_picture = kept_picture or self._kept_in_loop
+        self._loop = PipelineLoop(pipe) if loop is None else loop
         self._recorder = X0Recorder(pipe.scheduler)
-        self._surgery = RowSurgery(pipe, family)
+        self._surgery = RowSurgery(pipe, family, self._loop)
         self._expected_rows: int | None = None  # None: no call has begun
         self._scheduler_calls: int | None = None
         self._is_staged = False
@@ -196,12 +193,11 @@ class RowPruner:
         ]
         return due[-1] if due else None
 
-    def _kept_in_loop(self) -> KeptPicture:
-        frame = pipeline_frame(self._pipe)
-        variables = dict(frame.f_locals) if frame is not None else {}
-        del frame
+    def _kept_picture(self) -> tuple[Any, Any]:
+        """Latents of the given picture, and the mask: 0 where inpainting keeps it."""
         if "image_latents" not in self._family.blended:
             return None, None
+        variables = self._loop.read()
         return variables.get("image_latents"), variables.get(self._family.kept_mask)
 
 
@@ -227,7 +223,7 @@ def watched_calls(pipe: Any, on_call: Callable[[dict[str, Any]], None]) -> Itera
             frame = pipeline_frame(pipe)
             if frame is not None:
                 if frame not in told:
-                    on_call(dict(frame.f_locals))
+                    on_call(loop_variables(pipe))
                 told[:] = [] if is_last else [frame]
             del frame
             return result if is_checking else function(*args, **kwargs)
@@ -237,9 +233,7 @@ def watched_calls(pipe: Any, on_call: Callable[[dict[str, Any]], None]) -> Itera
     try:
         for name in names:
             is_checking = name == "check_inputs"
-            vars(pipe)[name] = watched(
-                getattr(pipe, name), is_last=name == names[-1], is_checking=is_checking
-            )
+            vars(pipe)[name] = watched(getattr(pipe, name), is_last=name == names[-1], is_checking=is_checking)
         yield
     finally:
         told.clear()

@@ -10,19 +10,15 @@ rows that stay continue as if nothing had happened:
 - the denoiser's arguments, by a forward pre-hook, wherever they still have the old number of rows;
 - local variables of the loop that are used outside the denoiser (masks, noise), in place;
 - caches of keys and values that the loop keeps, in place, so that their memory is free at once;
-- what the denoiser gives, where the loop splits it by the number of rows of its beginning: it is filled up to that
-  number, and `scheduler.step` gets the survivors of it.
+- numbers of rows that the loop counts by.
 
 Which arguments and variables have rows is never guessed from their length: pipelines/known says it.
 """
 
-import functools
 import inspect
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -32,9 +28,20 @@ from ..pipelines.evaluations import EvaluationCounter, rows_of_call
 from ..pipelines.family import Family
 from ..pipelines.networks import forget_keys_and_values
 from .cutting import check_cache, cut_cache, cut_state, indices, select
+from .pipeline_loop import PipelineLoop
 
 _GUIDERS = ("guider", "ocr_guider")
 _REMEMBERED = 3  # cut tensors per argument: of the prompt, of the negative one, and of a third call
+
+
+class Loop(Protocol):
+    """Where the variables of a denoising loop lie."""
+
+    def read(self) -> Mapping[str, Any]:
+        """By name."""
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Gives some of them other values."""
 
 
 class RowSurgery:
@@ -45,9 +52,10 @@ class RowSurgery:
         arguments: Keyword arguments of the denoiser's last call, already with the survivors only.
     """
 
-    def __init__(self, pipe: Any, family: Family) -> None:
+    def __init__(self, pipe: Any, family: Family, loop: Loop | None = None) -> None:
         self.pipe = pipe
         self.family = family
+        self._loop = PipelineLoop(pipe) if loop is None else loop
         self.rows: list[int] = []
         self._counter = EvaluationCounter(pipe)
         self.arguments: Mapping[str, Any] = {}
@@ -61,7 +69,6 @@ class RowSurgery:
         self._whole: list[tuple[Tensor, Tensor]] = []  # blended tensors, and what they held at first
         # Cut once and kept: it costs nothing per step, and what looks at a tensor's address sees the same one.
         self._cut: dict[str, list[tuple[Tensor, int, Tensor]]] = {}
-        self._step: tuple[Any, Callable[..., Any], Callable[..., Any] | None] | None = None
 
     @property
     def evaluations(self) -> int:
@@ -75,27 +82,14 @@ class RowSurgery:
         for name in (*self.family.denoisers, *self.family.companions):
             module = getattr(self.pipe, name, None)
             if isinstance(module, torch.nn.Module):
-                is_denoiser = name in self.family.denoisers
-                hook = self._hook(module, is_denoiser=is_denoiser)
+                hook = self._hook(module, is_denoiser=name in self.family.denoisers)
                 self._hooks.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-                if is_denoiser and self.family.splits_by_batch:
-                    self._hooks.append(module.register_forward_hook(self._fill_up, with_kwargs=True))
-        if self.family.splits_by_batch:
-            self._wrap_step()
 
     def remove(self) -> None:
         """Takes the hooks off and gives the caller's generators and tensors back whole; any number of times."""
         self._counter.remove()
         while self._hooks:
             self._hooks.pop().remove()
-        if self._step is not None:
-            scheduler, wrapper, was = self._step
-            if vars(scheduler).get("step") is wrapper:
-                if was is None:
-                    del scheduler.step
-                else:
-                    scheduler.step = was
-            self._step = None
         if len(self.rows) < self._total:
             self._forget_keys_and_values()
         self._cut = {}
@@ -152,9 +146,7 @@ class RowSurgery:
         if keep == self.rows:
             return callback_kwargs
         positions = [self.rows.index(row) for row in keep]
-        frame = pipeline_frame(self.pipe)
-        variables = dict(frame.f_locals) if frame is not None else {}
-        del frame  # it would keep every tensor of the call alive
+        variables = self._loop.read()
         returned = {name: self._cut_return(name, value, positions) for name, value in callback_kwargs.items()}
         caches = {name: value for name in self.family.caches if (value := variables.get(name)) is not None}
         for name, cache in caches.items():
@@ -171,6 +163,8 @@ class RowSurgery:
             if holder is not None:
                 cut_state(holder, latents.shape, positions)
         self._cut_generators(variables.get("generator"), keep)
+        counts = [name for name in self.family.row_counts if name in variables]
+        self._loop.write({name: 1 if number else len(keep) for number, name in enumerate(counts)})
         self.rows = keep
         self._cut = {}
         return returned
@@ -246,37 +240,6 @@ class RowSurgery:
         del known[:-_REMEMBERED]
         return cut
 
-    def _fill_up(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        """Puts the survivors' answers to guidance where the loop looks for them; the others stand for nothing."""
-        if threading.get_ident() != self._thread or not self.rows or len(self.rows) == self._total:
-            return None
-        answers = output[0]
-        multiple = len(answers) // len(self.rows)
-        if multiple < 2:
-            return None
-        filled = []
-        for block in range(multiple):
-            own = answers[block * len(self.rows) : (block + 1) * len(self.rows)]
-            filled += [own[self.rows.index(row) if row in self.rows else 0] for row in range(self._total)]
-        if isinstance(output, tuple):
-            return (filled, *output[1:])
-        output.sample = filled
-        return output
-
-    def _wrap_step(self) -> None:
-        scheduler = self.pipe.scheduler
-        step = scheduler.step
-
-        @functools.wraps(step)
-        def step_of_survivors(model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
-            is_filled = len(sample) == len(self.rows) < self._total == len(model_output)
-            if is_filled and threading.get_ident() == self._thread:
-                model_output = select(model_output, self.rows)
-            return step(model_output, timestep, sample, *args, **kwargs)
-
-        self._step = scheduler, step_of_survivors, vars(scheduler).get("step")
-        scheduler.step = step_of_survivors
-
     def _forget_keys_and_values(self) -> None:
         for name in self.family.denoisers:
             forget_keys_and_values(getattr(self.pipe, name, None))
@@ -316,16 +279,6 @@ class RowSurgery:
                 )
             found[id(value)] = value
         return [(tensor, tensor.data) for tensor in found.values()]
-
-
-def pipeline_frame(pipe: Any) -> FrameType | None:
-    """The frame of this pipeline's running `__call__`, looked for outwards from here; None if it is not running."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == "__call__" and frame.f_locals.get("self") is pipe:
-            return frame
-        frame = frame.f_back
-    return None
 
 
 def _positional_names(module: Any) -> list[str]:

@@ -15,7 +15,7 @@ from .families import TinyFamily
 from .flux import FLUX
 from .making import LENGTH, PICTURES, PROMPTS, SIDE, generators, masks, pictures, random
 from .others import OTHERS, REFUSED
-from .qwen import QWEN, QWEN_REFUSED
+from .qwen import QWEN
 from .schedulers import FLOW_SCHEDULERS, SCHEDULERS, STABLE_SCHEDULERS
 from .texts import text
 from .unets import UNETS, controlnet, sdxl_unet
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 FAMILIES: dict[str, TinyFamily] = {**UNETS, **FLUX, **QWEN, **Z_IMAGE, **OTHERS, **WIDE}
-REFUSED_FAMILIES: dict[str, TinyFamily] = {**REFUSED, **QWEN_REFUSED}
+REFUSED_FAMILIES: dict[str, TinyFamily] = REFUSED
 
 
 def pictures_of(output: Any) -> Any:

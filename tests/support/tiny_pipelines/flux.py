@@ -44,7 +44,7 @@ def flux(name: str = "FluxPipeline", *, channels: int = 16) -> Any:
 def chroma(name: str = "ChromaPipeline") -> Any:
     import diffusers
 
-    transformer = diffusers.ChromaTransformer2DModel(
+    transformer: Any = diffusers.ChromaTransformer2DModel(
         in_channels=16,
         **FLUX_NETWORK,
         approximator_num_channels=8,
@@ -247,6 +247,14 @@ FLUX: dict[str, TinyFamily] = {
         "flow_euler_dynamic",
         inputs=with_given(positive_flux_text, control_image=reference),
         per_row=("image",),
+        settings={**SIZE, **FROM_PICTURE},
+        **ONE_SCALE,
+    ),
+    "flux_control_inpaint": family(
+        lambda: flux("FluxControlInpaintPipeline", channels=32),
+        "flow_euler_dynamic",
+        inputs=with_given(positive_flux_text, control_image=reference),
+        per_row=("image", "mask_image"),
         settings={**SIZE, **FROM_PICTURE},
         **ONE_SCALE,
     ),

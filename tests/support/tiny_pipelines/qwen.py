@@ -239,8 +239,6 @@ QWEN: dict[str, TinyFamily] = {
             "settings": {**SIZE, **FROM_PICTURE},
         },
     ),
-}
-QWEN_REFUSED: dict[str, TinyFamily] = {
     "qwen_image_controlnet_inpaint": family(
         qwen_image,
         "flow_euler_dynamic",

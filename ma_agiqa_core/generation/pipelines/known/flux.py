@@ -29,6 +29,16 @@ FLUX = (
         layout="flux",
     ),
     Family(
+        "flux-control-inpaint",
+        ("FluxControlInpaintPipeline",),
+        denoisers=("transformer",),
+        batch_arguments=_ARGUMENTS,
+        blended=(*INPAINTING, "control_image"),
+        row_counts=("batch_size", "num_images_per_prompt"),
+        tiny_decoder="madebyollin/taef1",
+        layout="flux",
+    ),
+    Family(
         "chroma",
         ("ChromaPipeline", "ChromaImg2ImgPipeline", "ChromaInpaintPipeline"),
         denoisers=("transformer",),

@@ -12,6 +12,7 @@ QWEN = (
             "QwenImageImg2ImgPipeline",
             "QwenImageInpaintPipeline",
             "QwenImageControlNetPipeline",
+            "QwenImageControlNetInpaintPipeline",
             "QwenImageEditPipeline",
             "QwenImageEditPlusPipeline",
             "QwenImageEditInpaintPipeline",
@@ -21,6 +22,7 @@ QWEN = (
         batch_arguments=_ARGUMENTS | CONTROL,
         row_lists=frozenset({"img_shapes"}),
         blended=INPAINTING,
+        unseeded={"QwenImageControlNetInpaintPipeline": "the latents of its control picture"},
         layout="qwen",
     ),
     Family(

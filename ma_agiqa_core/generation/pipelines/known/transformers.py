@@ -16,6 +16,10 @@ TRANSFORMERS = (
         companions=("controlnet",),
         batch_arguments=TEXT | CONTROL | {"pooled_projections", IP_ADAPTER},
         blended=INPAINTING,
+        unseeded={
+            "StableDiffusion3ControlNetPipeline": "the latents of its control picture",
+            "StableDiffusion3ControlNetInpaintingPipeline": "the latents of its control picture",
+        },
         tiny_decoder="madebyollin/taesd3",
     ),
     Family(
@@ -36,7 +40,13 @@ TRANSFORMERS = (
         row_axes={"encoder_hidden_states_llama3": 1, "prompt_embeds_llama3": 1},
         tiny_decoder="madebyollin/taef1",
     ),
-    Family("lumina2", ("Lumina2Pipeline",), denoisers=("transformer",), batch_arguments=MASKED_TEXT),
+    Family(
+        "lumina2",
+        ("Lumina2Pipeline",),
+        denoisers=("transformer",),
+        batch_arguments=MASKED_TEXT,
+        tiny_decoder="madebyollin/taef1",
+    ),
     Family(
         "cogview4",
         ("CogView4Pipeline", "CogView4ControlPipeline"),
@@ -64,6 +74,7 @@ TRANSFORMERS = (
         denoisers=("transformer", "unconditional_transformer"),
         batch_arguments=TEXT | {"position_ids", "segment_ids", "indicator"},
         blended=("text_z_padding",),
+        row_counts=("batch_size", "num_images_per_prompt"),
         layout="ideogram4",
     ),
     Family(

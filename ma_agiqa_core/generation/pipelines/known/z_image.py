@@ -19,7 +19,7 @@ Z_IMAGE = (
         row_lists=frozenset({"cap_feats", "siglip_feats"}),
         blended=INPAINTING,
         kept_mask="mask",
-        splits_by_batch=True,
+        row_counts=("actual_batch_size",),
         tiny_decoder="madebyollin/taef1",
     ),
 )
