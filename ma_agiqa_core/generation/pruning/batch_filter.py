@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
-from ..pipelines.families import Family, check_exact, family_of
+from ..pipelines.families import check_exact, family_of
+from ..pipelines.family import Family
 from ..preview.decoding import Preview
 from .checks import prompts_of, row_texts
 from .finite_scores import finite_scores

@@ -15,8 +15,8 @@ from ...scorers.scorer import Scorer
 from ..preview.decoding import Preview, Previewer
 from .batch_filter import BatchFilter, RowFilter
 from .checks import check_installed, check_options, checked_prompts
+from .pipeline_loop import pipeline_frame
 from .row_pruner import RowPruner, Stage, watched_calls
-from .row_surgery import pipeline_frame
 from .rule import PruningStep
 from .schedule import PruneSchedule
 from .sequential_filter import SequentialFilter

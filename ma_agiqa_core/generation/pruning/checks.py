@@ -9,7 +9,7 @@ from torch import Tensor
 from ...arguments.numbers import real_number
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
-from ..pipelines.families import Family
+from ..pipelines.family import Family
 from ..pipelines.schedulers import UnsupportedPipelineError, draws_noise
 
 _ATTENTION_ARGUMENTS = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")

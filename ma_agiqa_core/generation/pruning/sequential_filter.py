@@ -5,7 +5,9 @@ from typing import Any
 
 from ...errors import MaAgiqaError
 from ..pipelines.evaluations import DENOISERS
-from ..pipelines.families import Family, family_of
+from ..pipelines.families import family_of
+from ..pipelines.family import Family
+from ..pipelines.refused import REFUSED
 from ..pipelines.schedulers import UnsupportedPipelineError
 from ..preview.decoding import Preview
 from .batch_filter import RowFilter
@@ -70,9 +72,10 @@ class SequentialFilter(RowFilter):
         try:
             return family_of(self.pipe)
         except UnsupportedPipelineError:
-            if not hasattr(type(self.pipe), "interrupt"):
+            refused = REFUSED.get(type(self.pipe).__name__)
+            if not hasattr(type(self.pipe), "interrupt") or (refused is not None and not refused.sequential):
                 raise
-            for name in ("scheduler", "_callback_tensor_inputs", "check_inputs"):
+            for name in ("scheduler", "_callback_tensor_inputs"):
                 if not hasattr(self.pipe, name):
                     raise
             return unknown_family(self.pipe, preview if self.schedule.stages else None)
