@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .calibration.measure import calibrate
     from .calibration.report import CalibrationReport
     from .pipelines.schedulers import UnsupportedPipelineError
+    from .planning.plan import PruningPlan, plan_pruning
     from .pruning.callback import QualityFilterCallback
     from .pruning.modular import ModularQualityFilter
     from .pruning.rule import PruningStep
@@ -16,22 +17,26 @@ __all__ = [
     "BestOfN",
     "CalibrationReport",
     "ModularQualityFilter",
+    "PruningPlan",
     "PruningStep",
     "QualityFilterCallback",
     "UnsupportedPipelineError",
     "best_of_n",
     "calibrate",
+    "plan_pruning",
 ]
 
 _MODULE_OF = {
     "BestOfN": "best_of.best_of_n",
     "CalibrationReport": "calibration.report",
     "ModularQualityFilter": "pruning.modular",
+    "PruningPlan": "planning.plan",
     "PruningStep": "pruning.rule",
     "QualityFilterCallback": "pruning.callback",
     "UnsupportedPipelineError": "pipelines.schedulers",
     "best_of_n": "best_of.best_of_n",
     "calibrate": "calibration.measure",
+    "plan_pruning": "planning.plan",
 }
 
 
