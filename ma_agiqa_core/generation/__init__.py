@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .calibration.report import CalibrationReport
     from .pipeline_judge import pipeline_judge
     from .pipelines.schedulers import UnsupportedPipelineError
+    from .planning.plan import PruningPlan, plan_pruning
     from .pruning.callback import QualityFilterCallback
     from .pruning.modular import ModularQualityFilter
     from .pruning.rule import PruningStep
@@ -18,6 +19,7 @@ __all__ = [
     "BestOfN",
     "CalibrationReport",
     "ModularQualityFilter",
+    "PruningPlan",
     "PruningStep",
     "QualityFilterCallback",
     "UnsupportedPipelineError",
@@ -25,12 +27,14 @@ __all__ = [
     "calibrate",
     "edit_judge",
     "pipeline_judge",
+    "plan_pruning",
 ]
 
 _MODULE_OF = {
     "BestOfN": "best_of.best_of_n",
     "CalibrationReport": "calibration.report",
     "ModularQualityFilter": "pruning.modular",
+    "PruningPlan": "planning.plan",
     "PruningStep": "pruning.rule",
     "QualityFilterCallback": "pruning.callback",
     "UnsupportedPipelineError": "pipelines.schedulers",
@@ -38,6 +42,7 @@ _MODULE_OF = {
     "calibrate": "calibration.measure",
     "edit_judge": ".scorers.judges.edit",
     "pipeline_judge": "pipeline_judge",
+    "plan_pruning": "planning.plan",
 }
 
 
