@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-STRIP = {"cpu": 1 << 18}  # numbers in the widest map of a strip
-STRIP_ELSEWHERE = 1 << 26  # a graphics card wants few large steps
+STRIP = {"cpu": 1 << 16}  # numbers in a map of a strip
+STRIP_ELSEWHERE = 1 << 24  # a graphics card wants few large steps
 FEWEST_ROWS = 8
+TERMS = 5  # sums of each map, see `_terms`
 REACH = 3  # px that the window reaches to each side
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # right, down, both diagonals
 
@@ -49,7 +50,7 @@ class Buffers:
     def take(self, name: str, *shape: int) -> Tensor:
         size = math.prod(shape)
         flat = self._flat.get(name)
-        if flat is None or len(flat) < size:
+        if flat is None or flat.numel() < size:
             flat = self._flat[name] = self._like.new_empty(size)
         return flat[:size].view(shape)
 
@@ -68,20 +69,23 @@ def natural_scene(planes: Tensor, grid: tuple[int, int], *, products: bool, buff
     B, P, H, W = planes.shape
     rows, columns = (H - 1, W - 2) if products else (H, W)
     down, across = _cells(rows, grid[0], planes), _cells(columns, grid[1], planes).T
-    C = P * (5 if products else 1)
-    strip = max(STRIP.get(planes.device.type, STRIP_ELSEWHERE) // (B * C * W), FEWEST_ROWS)
+    strip = max(STRIP.get(planes.device.type, STRIP_ELSEWHERE) // (B * P * W), FEWEST_ROWS)
     deviation = planes.new_empty(B, P, H, W)
-    sums = planes.new_zeros(5, B, C, grid[0], columns)
+    C = P * (5 if products else 1)
+    sums = planes.new_zeros(C, TERMS, B, grid[0], columns)
     for start in range(0, rows, strip):
         stop = min(start + strip, rows)
+        first, last = (place * grid[0] // rows for place in (start, stop - 1))  # cells that the strip may touch
+        cells = slice(max(first - 1, 0), last + 2)
+        weights = down[cells, start:stop].expand(B, -1, -1)
         mscn = _mscn(planes, start, stop + products, deviation[..., start : stop + products, :], buffers)
-        maps = _with_neighbour_products(mscn, buffers) if products else mscn
-        for place, term in enumerate(_terms(maps, buffers)):
-            sums[place] += down[:, start:stop] @ term
-    total, low, square, low_square, low_sign = (sums @ across).unbind()  # (B, C, *grid)
+        for of_map, one in zip(sums, _with_neighbour_products(mscn, buffers) if products else mscn.unbind(1)):
+            for of_term, term in zip(of_map, _terms(one, buffers)):
+                of_term[:, cells].baddbmm_(weights, term)
+    total, low, square, low_square, low_sign = (sums @ across).unbind(1)  # (C, B, *grid)
     moments = torch.stack([total - 2 * low, square, low_square, -low_sign], -1)
     contrast = _cells(H, grid[0], planes) @ deviation @ _cells(W, grid[1], planes).T
-    return Scene(moments.flatten(2, 3).transpose(1, 2), deviation, contrast.flatten(2).transpose(1, 2))
+    return Scene(moments.flatten(2, 3).permute(1, 2, 0, 3), deviation, contrast.flatten(2).transpose(1, 2))
 
 
 def halve(planes: Tensor) -> Tensor:
@@ -135,30 +139,27 @@ _WINDOW = _gaussian_window()  # centre, and one side
 
 
 def _gaussian(x: Tensor, buffers: Buffers) -> Tensor:
-    """(..., H + 6, W + 6) -> (..., H, W)."""
+    """(..., H + 6, W + 6) -> (..., H, W), in the memory of x."""
     # shifted sums: on a CPU much faster than a convolution with one channel a group
-    for dim, name in ((-2, "down"), (-1, "across")):
-        length = x.shape[dim] - 2 * REACH
+    for dim, name in ((-2, "down"), (-1, "padded")):
         shape = list(x.shape)
-        shape[dim] = length
-        pair = buffers.take("pair", *shape)
+        length = shape[dim] = x.shape[dim] - 2 * REACH
         total = torch.mul(x.narrow(dim, REACH, length), _WINDOW[0], out=buffers.take(name, *shape))
         for offset in range(1, REACH + 1):
-            torch.add(x.narrow(dim, REACH - offset, length), x.narrow(dim, REACH + offset, length), out=pair)
-            total.add_(pair, alpha=_WINDOW[offset])
+            total.add_(x.narrow(dim, REACH - offset, length), alpha=_WINDOW[offset])
+            total.add_(x.narrow(dim, REACH + offset, length), alpha=_WINDOW[offset])
         x = total
     return x
 
 
-def _with_neighbour_products(mscn: Tensor, buffers: Buffers) -> Tensor:
-    """(B, 1, H, W) -> (B, 5, H-1, W-2): the coefficients and their products with four neighbours."""
+def _with_neighbour_products(mscn: Tensor, buffers: Buffers) -> Iterator[Tensor]:
+    """(B, 1, H, W) -> five times (B, H-1, W-2): the coefficients and their products with four neighbours."""
     B, _, H, W = mscn.shape
-    maps = buffers.take("maps", B, 5, H - 1, W - 2)
     centre = mscn[:, 0, : H - 1, 1 : W - 1]
-    maps[:, 0] = centre
-    for place, (dy, dx) in enumerate(NEIGHBOURS, start=1):
-        torch.mul(centre, mscn[:, 0, dy : H - 1 + dy, 1 + dx : W - 1 + dx], out=maps[:, place])
-    return maps
+    yield centre
+    for dy, dx in NEIGHBOURS:
+        product = buffers.take("product", B, H - 1, W - 2)
+        yield torch.mul(centre, mscn[:, 0, dy : H - 1 + dy, 1 + dx : W - 1 + dx], out=product)
 
 
 def _terms(x: Tensor, buffers: Buffers) -> Iterator[Tensor]:

@@ -80,7 +80,7 @@ def describe(rgb: Tensor) -> tuple[Tensor, Tensor]:
     grid = block_grid(rgb)
     luma = luminance(rgb)
     half = halve(rgb)
-    features = [_grid_steps(luma), _high_band(luma), _colour(half)]
+    features = [_grid_steps(luma), _high_band(luma), _colour(halve(half))]
     blocks = []
     buffers = Buffers(rgb)
     for scale in range(SCALES):
@@ -203,14 +203,15 @@ def _colour(rgb: Tensor) -> Tensor:
     """Mean and deviation of grey, colourfulness (Hasler & Süsstrunk, 2003), saturation, clipped shares.
 
     Args:
-        rgb: (B, 3, H, W), the picture at half its size.
+        rgb: (B, 3, H, W), the picture at a quarter of its size: colour needs no more.
     """
     rgb = rgb.flatten(2)
     grey = rgb.mean(1)
     chroma = [_weighted(rgb[..., None], plane, 1.0)[..., 0] for plane in (_RED_GREEN, _YELLOW_BLUE)]
     spread = torch.stack([plane.std(1) for plane in chroma], 1).norm(dim=1)
     colourful = spread + 0.3 * torch.stack([plane.mean(1) for plane in chroma], 1).norm(dim=1)
-    high, low = rgb.amax(1), rgb.amin(1)
+    red, green, blue = rgb.unbind(1)
+    high, low = red.maximum(green).maximum(blue), red.minimum(green).minimum(blue)
     saturation = (high - low).div_(high + 1e-3)
     black, white = (low < 0.01).float().mean(1), (high > 0.99).float().mean(1)
     parts = [grey.mean(1), grey.std(1), colourful, saturation.mean(1), saturation.std(1), black, white]
