@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .statistics import mirror_to
 
 CROP = 192  # px, the size the crop network was trained on
-CROP_SPACING = 256  # px of a side for each crop
+CROP_SPACING = 208  # px of a side for each crop
 MOST_CROPS = 3  # along a side
 
 # EfficientNet-Lite0 up to stride 16: kernel, stride, expansion, channels, layers; whether its output is used
