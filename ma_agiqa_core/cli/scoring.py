@@ -50,7 +50,7 @@ def demo() -> int:
     check_report(report)
     scoring = prepare(ScoringOptions())
     ranking, records = rank_with_progress(scoring, write_demo_pictures(folder / "pictures"))
-    click.echo(ranking_table(ranking, scoring, is_selection=False))
+    click.echo(ranking_table(ranking, scoring.infos, is_selection=False))
     _write_report(report, scoring, records, title="Photographs and their degraded copies")
     click.echo(f"\nReport: {report.absolute()}\nNext:   {PROGRAM} rank YOUR_FOLDER --top 5 --report report.html")
     return SOME_FAILED if ranking.failed else 0
@@ -226,9 +226,9 @@ def rank(
     ranking, records = rank_with_progress(scoring, sources, top_k=as_count(top, len(sources)), min_score=min_score)
     is_selection = top is not None or min_score is not None
     if as_json:
-        click.echo(ranking_json(ranking, records, scoring))
+        click.echo(ranking_json(ranking, records, scoring.infos))
     else:
-        click.echo(ranking_table(ranking, scoring, is_selection=is_selection))
+        click.echo(ranking_table(ranking, scoring.infos, is_selection=is_selection))
     if copy_best is not None:
         before = set(copy_best.iterdir())
         source_of = dict(zip(records, sources, strict=True))

@@ -25,7 +25,7 @@ from ..records.prompts import read_prompts
 from ..scorers.identity import scorer_identity
 from ..scorers.load import load_scorer, named_family
 from ..scorers.picture_scorer import Outcome
-from ..scorers.scorer import Scorer
+from ..scorers.scorer import Scorer, ScorerInfo
 from ..scorers.tolerant_outcomes import tolerant_outcomes
 from ..scorers.watching import watched
 
@@ -76,6 +76,11 @@ class ScoringRun:
     def names(self) -> tuple[str, ...]:
         """What the columns of several scorers are called; none where there is only one."""
         return judge_names(self.scorers) if self.others else ()
+
+    @property
+    def infos(self) -> dict[str, ScorerInfo]:
+        """What the scorers say of themselves, by the names of their columns."""
+        return {name: scorer.info for name, scorer in zip(judge_names(self.scorers), self.scorers, strict=True)}
 
     @property
     def former_identity(self) -> str | None:

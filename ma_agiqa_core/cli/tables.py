@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ from ..scorers.scorer import ScorerInfo
 
 if TYPE_CHECKING:
     from ..scorers.installed import InstalledModel
-    from .scoring_run import ScoringRun
 
 
 class ScoreTable:
@@ -55,11 +54,11 @@ class JudgesTable:
         return "  ".join([*cells, readable(record.path)]) + (f"  ({readable(errors)})" if errors else "")
 
 
-def score_table_of(run: "ScoringRun") -> ScoreTable | JudgesTable:
-    """The table of a run: by one scorer, or by several."""
-    if not run.others:
-        return ScoreTable(run.scorer.info)
-    return JudgesTable(run.names, [scorer.info for scorer in run.scorers])
+def score_table_of(infos: Mapping[str, ScorerInfo]) -> ScoreTable | JudgesTable:
+    """The table of a run by one scorer, or by several: their infos by the names of their columns."""
+    if len(infos) == 1:
+        return ScoreTable(*infos.values())
+    return JudgesTable(list(infos), list(infos.values()))
 
 
 def errors_of(record: Record) -> str:
@@ -75,16 +74,16 @@ def _share(record: Record | Judged) -> str:
     return "-" if percentile is None else f"{percentile} %"
 
 
-def facts_json(run: "ScoringRun") -> str:
+def facts_json(infos: Mapping[str, ScorerInfo]) -> str:
     """The start of a JSON object: "model", and "models" where there are several."""
-    facts = [model_facts(scorer.info) for scorer in run.scorers]
-    several = f', "models": {json.dumps(facts)}' if run.others else ""
+    facts = [model_facts(info) for info in infos.values()]
+    several = f', "models": {json.dumps(facts)}' if len(facts) > 1 else ""
     return f'"model": {json.dumps(facts[0])}{several}'
 
 
-def ranking_table(ranking: Ranking[Record], run: "ScoringRun", *, is_selection: bool) -> str:
+def ranking_table(ranking: Ranking[Record], infos: Mapping[str, ScorerInfo], *, is_selection: bool) -> str:
     """The ranking, best first; with a column for what is kept where there was a selection."""
-    table = score_table_of(run)
+    table = score_table_of(infos)
     lines = [f"RANK  {'VERDICT   ' if is_selection else ''}{table.header}"]
     for verdict, records in _groups(ranking).items():
         for record in records:
@@ -93,10 +92,10 @@ def ranking_table(ranking: Ranking[Record], run: "ScoringRun", *, is_selection: 
     return "\n".join(lines)
 
 
-def ranking_json(ranking: Ranking[Record], records: Sequence[Record], run: "ScoringRun") -> str:
+def ranking_json(ranking: Ranking[Record], records: Sequence[Record], infos: Mapping[str, ScorerInfo]) -> str:
     """The ranking for programs, one picture a line, each with its index among the records."""
     index = {record: i for i, record in enumerate(records)}
-    parts = [facts_json(run)]
+    parts = [facts_json(infos)]
     for verdict, group in _groups(ranking).items():
         lines = [json.dumps({"index": index[record], **as_row(record)}) for record in group]
         parts.append(f'"{verdict}": [{",".join(chr(10) + line for line in lines)}]')

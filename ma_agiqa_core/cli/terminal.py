@@ -124,6 +124,14 @@ def _save_calibration(calibration: "Calibration", out: Path | None, plot: Path |
     return f" Written: {', '.join(written)}" if written else ""
 
 
+def going_through(paths: Sequence[Path]) -> Iterator[Path]:
+    """The paths one by one, with progress as they are taken."""
+    with _progress_bar(len(paths)) as bar:
+        for path in paths:
+            yield path
+            bar.update()
+
+
 @contextmanager
 def progress_over(pictures: int) -> Iterator[None]:
     """A progress bar that goes on with every picture that a network has seen."""
@@ -144,7 +152,7 @@ def rank_with_progress(
 @contextmanager
 def score_lines(run: ScoringRun) -> Iterator[Show]:
     """Prints a line per picture as it is scored."""
-    table = score_table_of(run)
+    table = score_table_of(run.infos)
     _print_above_progress(table.header)
 
     def show(batch: Sequence[Record]) -> None:
@@ -164,7 +172,7 @@ def json_records(run: ScoringRun) -> Iterator[Show]:
         _print_above_progress(("," if count else "") + "\n" + ",\n".join(lines), newline=False)
         count += len(lines)
 
-    _print_above_progress(f'{{{facts_json(run)}, "records": [', newline=False)
+    _print_above_progress(f'{{{facts_json(run.infos)}, "records": [', newline=False)
     try:
         yield show
     finally:
