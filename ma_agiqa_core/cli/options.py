@@ -157,6 +157,10 @@ judging_options = together(
 )
 
 
+class NoPicturesError(MaAgiqaError):
+    """There is none where pictures were expected."""
+
+
 def list_pictures(paths: Sequence[Path], leave_out: Path | None = None) -> tuple[list[Path], bool]:
     """Lists the pictures once, and finds out what is wrong before a model is loaded.
 
@@ -192,7 +196,7 @@ def list_pictures(paths: Sequence[Path], leave_out: Path | None = None) -> tuple
         where = ", ".join(map(str, paths))
         if left_out:
             raise MaAgiqaError(f"Expected pictures outside of {leave_out}, got {where}. Copy into another folder.")
-        raise MaAgiqaError(f"Expected pictures in {where}, got {_in_words(others)}.")
+        raise NoPicturesError(f"Expected pictures in {where}, got {_in_words(others)}.")
     if readable := Counter({suffix: count for suffix, count in others.items() if _plug_in_for(suffix)}):
         notice(f"left out {_in_words(readable)}")
     return pictures, not unlisted

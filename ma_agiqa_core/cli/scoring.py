@@ -15,6 +15,7 @@ from .options import (
     PATH,
     PROGRAM,
     SOME_FAILED,
+    NoPicturesError,
     check_report,
     debug_option,
     json_option,
@@ -201,7 +202,11 @@ def rank(
         copy_best.mkdir(parents=True, exist_ok=True)
         check_can_write_in(copy_best)
     check_report(report)
-    if len(paths) == 1 and any(paths[0].glob("part-*.parquet")) and holds_parts(paths[0]):
+    try:
+        sources, all_listed = list_pictures(paths, leave_out=copy_best)
+    except NoPicturesError:
+        if len(paths) > 1 or not holds_parts(paths[0]):
+            raise
         is_named = click.get_current_context().get_parameter_source("models") == ParameterSource.COMMANDLINE
         return rank_of_parts(
             paths[0],
@@ -212,7 +217,6 @@ def rank(
             report=report,
             judge=models[0] if is_named else None,
         )
-    sources, all_listed = list_pictures(paths, leave_out=copy_best)
 
     from .scoring_run import ScoringOptions, prepare_several, watch_lines
     from .tables import ranking_json, ranking_table

@@ -112,7 +112,7 @@ def read_percentiles(path: str | os.PathLike[str]) -> Percentiles:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["kind"] != "percentiles" or content["format"] != FORMAT:
-            raise ValueError(f"kind {content['kind']!r}, format {content['format']!r}")
+            raise MaAgiqaError(f"kind {content['kind']!r}, format {content['format']!r}")
         target = content["target"]
         return Percentiles(
             str(content["scorer"]),
