@@ -19,8 +19,10 @@ from ..errors import MaAgiqaError
 from ..labels.labelled_set import LabelledSet
 from ..labels.splits import Split
 from ..pictures.inputs import PictureError
+from ..scorers.picture_features.features import PictureFeatures
 from ..semantic.extractor import SemanticExtractor
 from .batches import TrainingData
+from .descriptions import Descriptions
 from .picture_cache import PictureCache
 from .progress import TrainingProgress
 from .semantic_vectors import semantic_vectors
@@ -84,6 +86,7 @@ def opened_extractor(model: str | None, **options: Any) -> SemanticExtractor | N
 def training_data(
     labelled: LabelledSet,
     size: int,
+    features: PictureFeatures | None,
     extractor: SemanticExtractor | None,
     picture_cache: Path | None,
     accelerator: Accelerator,
@@ -95,7 +98,8 @@ def training_data(
         OSError: A cache cannot be written.
         ValueError: A picture cannot be read.
     """
-    pixels = PictureCache([picture.path for picture in labelled.pictures], size)
+    paths = [picture.path for picture in labelled.pictures]
+    pixels = PictureCache(paths, size) if features is None else Descriptions(paths, features)
     vectors = {}
     if extractor is not None:
         progress.preparing(
@@ -109,11 +113,14 @@ def training_data(
             progress=progress.prepared,
         )
         vectors = {name: _summed(values, accelerator) for name, values in share.items()}
-    if picture_cache is not None:
+    if picture_cache is not None or isinstance(pixels, Descriptions):
         try:
             with accelerator.local_main_process_first():
                 progress.preparing("pictures", len(labelled))
-                pixels.keep_in(picture_cache, progress.prepared)
+                if picture_cache is not None:
+                    pixels.keep_in(picture_cache, progress.prepared)
+                elif isinstance(pixels, Descriptions):
+                    pixels.make(progress.prepared)
         except PictureError as error:
             raise MaAgiqaError(
                 f"Expected a picture that can be read, got {error.path!r}: {error.reason}. Fix it."
