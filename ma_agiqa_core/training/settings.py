@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import MaAgiqaError
 from ..model.config import MaAgiqaConfig
+from ..scorers.picture_features.load import check_source
 
 SCHEDULES = ("published", "cosine", "constant")
 FLIPS = ("vertical", "horizontal")
@@ -117,6 +118,8 @@ class TrainingSettings:
             raise MaAgiqaError(f"Expected ema from 0 to below 1, got {self.ema}.")
         if not 0 < self.layer_decay <= 1:
             raise MaAgiqaError(f"Expected layer_decay above 0 and up to 1, got {self.layer_decay}.")
+        if self.features is not None:
+            check_source(self.features)
         for name, known in (("schedule", SCHEDULES), ("flip_axis", FLIPS), ("mixed_precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise MaAgiqaError(f"Expected {name} {', '.join(known)}, got {getattr(self, name)!r}.")
