@@ -124,9 +124,9 @@ def train(
 
     Writes model.safetensors (the epoch with the best validation SRCC + PLCC), metrics.json, predictions.csv and
     curves.png. The preset ma-agiqa follows the paper; tiny trains a small network on lite's features in a minute on
-    a CPU. The result is compared with the mean of the labels, with lite and with ridge regression. Several scores (--score-column quality=A --score-column alignment=B) or several data sets train one
-    model with one head per target. To train on several GPUs or machines:
-    accelerate launch -m ma_agiqa_core.cli train ...
+    a CPU. The result is compared with the mean of the labels, with lite and with ridge regression. Several scores
+    (--score-column quality=A --score-column alignment=B) or several data sets train one model with one head per
+    target. To train on several GPUs or machines: accelerate launch -m ma_agiqa_core.cli train ...
     """
     from ..atomic_write import check_can_write_in
 
@@ -164,4 +164,7 @@ def train(
         )
     if result.is_main:
         click.echo(training_table(result))
-        click.echo(f"\nModel: {result.model}\nNext:  {PROGRAM} rank YOUR_FOLDER --model {result.model}")
+        following = f"{PROGRAM} rank YOUR_FOLDER --model {result.model}"
+        if any(comparison.faults for comparison in result.comparisons.values()):
+            following = f"do not rank with it yet: get more labels, or try `{PROGRAM} learn` on the same ratings"
+        click.echo(f"\nModel: {result.model}\nNext:  {following}")

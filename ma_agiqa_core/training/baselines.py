@@ -68,20 +68,22 @@ class Comparison:
 
     @property
     def faults(self) -> list[str]:
-        """Why the model is not to be trusted, in sentences; empty where it wins."""
-        found = []
+        """Why the model is not to be used, in sentences; empty where it wins."""
         if self.model.srcc is None:
-            return [f"{self.n} validation pictures are too few to say what it has learned."]
+            return [f"{self.n} validation pictures do not say what it has learned."]
+        found = []
         if self.model.low is None or self.model.low <= 0:
             found.append("Its correlation may be chance: the interval holds zero.")
         if self.rmse is not None and self.mean_rmse is not None and self.rmse >= self.mean_rmse:
             found.append(f"It predicts no better than the {MEAN} does.")
-        for name, lead in self.leads.items():
-            if lead.srcc is not None and lead.srcc <= 0:
-                found.append(f"It does not beat {name}.")
-            elif lead.low is not None and lead.low <= 0:
-                found.append(f"That it beats {name} may be chance.")
+        found += [f"It does not beat {name}." for name, lead in self.leads.items() if (lead.srcc or 0) <= 0]
         return found
+
+    @property
+    def doubts(self) -> list[str]:
+        """What it wins, but perhaps by chance."""
+        narrow = [name for name, lead in self.leads.items() if (lead.srcc or 0) > 0 and (lead.low or 0) <= 0]
+        return [f"That it beats {name} may be chance: the interval of the difference holds zero." for name in narrow]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -93,6 +95,7 @@ class Comparison:
             **{name: measured.to_dict() for name, measured in self.others.items()},
             "leads": {name: lead.to_dict() for name, lead in self.leads.items()},
             "faults": self.faults,
+            "doubts": self.doubts,
         }
 
 
@@ -185,9 +188,7 @@ def comparison_lines(comparisons: Mapping[str, Comparison]) -> list[str]:
         if comparison.rmse is not None and comparison.mean_rmse is not None:
             figures.append(f"RMSE {comparison.rmse:.3g}, of the {MEAN} {comparison.mean_rmse:.3g}")
         lines.append(f"{target}, SRCC on {comparison.n} validation pictures: {'; '.join(figures)}")
-        lines += [f"  {fault}" for fault in comparison.faults] or ["  It beats all of them."]
-    if any(comparison.faults for comparison in comparisons.values()):
-        lines.append("Before you rank with it: more labels, `ma-agiqa learn` on the same ratings, or lite.")
+        lines += [f"  {said}" for said in comparison.faults + comparison.doubts] or ["  It beats all of them."]
     return lines
 
 
