@@ -233,3 +233,18 @@ def write_learned(path: Path, features: str = "lite") -> Path:
     )
     LearnedScorer(taste, described_by, prior, facts).save(path)
     return path
+
+
+def write_dinov2(folder: Path) -> Path:
+    """A small DINOv2 as on the Hub: config, safetensors, preprocessing."""
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2}
+    transformers.Dinov2Model(transformers.Dinov2Config(image_size=28, patch_size=14, **sizes)).save_pretrained(folder)
+    square = {"height": 28, "width": 28}
+    preprocessing = {"image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": 28}}
+    preprocessing |= {"do_center_crop": True, "crop_size": square, "do_normalize": True, "do_rescale": True}
+    preprocessing |= {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "resample": 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing))
+    return folder
