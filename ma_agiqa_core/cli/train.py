@@ -165,6 +165,6 @@ def train(
     if result.is_main:
         click.echo(training_table(result))
         following = f"{PROGRAM} rank YOUR_FOLDER --model {result.model}"
-        if any(comparison.faults for comparison in result.comparisons.values()):
+        if any(comparison.is_unfit for comparison in result.comparisons.values()):
             following = f"do not rank with it yet: get more labels, or try `{PROGRAM} learn` on the same ratings"
         click.echo(f"\nModel: {result.model}\nNext:  {following}")

@@ -48,7 +48,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One target on the validation part.
+    """How a model fares on the validation part, by one target.
 
     Attributes:
         n: Pictures with a label.
@@ -68,15 +68,18 @@ class Comparison:
 
     @property
     def faults(self) -> list[str]:
-        """Why the model is not to be used, in sentences; empty where it wins."""
+        """Where it does not win, in sentences."""
         if self.model.srcc is None:
             return [f"{self.n} validation pictures do not say what it has learned."]
         found = []
         if self.model.low is None or self.model.low <= 0:
-            found.append("Its correlation may be chance: the interval holds zero.")
+            found.append("Its own correlation may be chance: the interval holds zero.")
         if self.rmse is not None and self.mean_rmse is not None and self.rmse >= self.mean_rmse:
             found.append(f"It predicts no better than the {MEAN} does.")
-        found += [f"It does not beat {name}." for name, lead in self.leads.items() if (lead.srcc or 0) <= 0]
+        for name, lead in self.leads.items():
+            if lead.srcc is not None and lead.srcc <= 0:
+                is_sure = lead.high is not None and lead.high < 0
+                found.append(f"It does not beat {name}{'' if is_sure else ', but the difference may be chance'}.")
         return found
 
     @property
@@ -84,6 +87,14 @@ class Comparison:
         """What it wins, but perhaps by chance."""
         narrow = [name for name, lead in self.leads.items() if (lead.srcc or 0) > 0 and (lead.low or 0) <= 0]
         return [f"That it beats {name} may be chance: the interval of the difference holds zero." for name in narrow]
+
+    @property
+    def is_unfit(self) -> bool:
+        """Whether nobody should rank with it: it may know nothing, or something simpler surely knows more."""
+        if self.model.srcc is None or self.model.low is None or self.model.low <= 0:
+            return True
+        is_flat = self.rmse is not None and self.mean_rmse is not None and self.rmse >= self.mean_rmse
+        return is_flat or any(lead.high is not None and lead.high < 0 for lead in self.leads.values())
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -96,6 +107,7 @@ class Comparison:
             "leads": {name: lead.to_dict() for name, lead in self.leads.items()},
             "faults": self.faults,
             "doubts": self.doubts,
+            "is_unfit": self.is_unfit,
         }
 
 

@@ -86,7 +86,7 @@ def said(picks: Picks) -> dict[str, bool]:
 
 def test_keys_like_dislike_take_back_and_undo(page, export):
     assert page.locator("#export").is_disabled()
-    page.locator(".card > button").first.focus()
+    page.locator(".card button").first.focus()
     page.keyboard.press("l")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("d")
@@ -103,7 +103,7 @@ def test_keys_like_dislike_take_back_and_undo(page, export):
 
 
 def test_the_export_finds_its_pictures_and_knows_their_prompts(page, export, tmp_path):
-    page.locator(".card > button").first.focus()
+    page.locator(".card button").first.focus()
     page.keyboard.press("l")
     (mark,) = export().marks
     assert (mark.picture.prompt, mark.scorer) == ("cats", "lite@1")
@@ -112,7 +112,7 @@ def test_the_export_finds_its_pictures_and_knows_their_prompts(page, export, tmp
 
 
 def test_marks_and_pairs_survive_a_reload_and_can_still_be_undone(page):
-    page.locator(".card > button").first.focus()
+    page.locator(".card button").first.focus()
     page.keyboard.press("d")
     page.click("#compare")
     page.keyboard.press("ArrowRight")
@@ -137,7 +137,7 @@ def test_buttons_mark_without_opening_the_picture(page):
 
 
 def test_the_larger_view_marks_too(page):
-    page.locator(".card > button").nth(1).click()
+    page.locator(".card button").nth(1).click()
     page.keyboard.press("l")
     assert page.locator('#viewer [data-mark="like"]').get_attribute("aria-pressed") == "true"
     page.keyboard.press("ArrowRight")
@@ -148,13 +148,13 @@ def test_the_larger_view_marks_too(page):
 
 
 def test_filters_by_mark_and_goes_on_to_the_next_picture(page):
-    page.locator(".card > button").first.focus()
+    page.locator(".card button").first.focus()
     page.keyboard.press("l")
     page.select_option("#mark-filter", "like")
     assert names(page) == NAMES[:1]
     page.select_option("#mark-filter", "none")
     assert names(page) == NAMES[1:]
-    page.locator(".card > button").first.focus()
+    page.locator(".card button").first.focus()
     page.keyboard.press("d")
     assert names(page) == NAMES[2:]
     assert page.evaluate("document.activeElement.querySelector('.name')?.textContent") == NAMES[2]

@@ -157,7 +157,7 @@ def test_kept_and_rejected_differ_by_more_than_colour(page):
 
 
 def test_arrows_move_between_cards_and_tab_enters_the_grid_once(page):
-    page.focus("#compare")
+    page.focus("#order")
     page.keyboard.press("Tab")
     assert focused_name(page) == BY_SCORE[0]
     page.keyboard.press("ArrowRight")

@@ -130,18 +130,20 @@ def test_ridge_regression_listens_to_the_part_that_knows():
 
 
 @pytest.mark.parametrize(
-    ("model", "leads", "rmse", "faults", "doubts"),
+    ("model", "leads", "rmse", "faults", "doubts", "is_unfit"),
     [
-        (Measured(0.8, 0.6, 0.9), {"lite": Measured(0.3, 0.1, 0.5)}, 0.5, [], []),
-        (Measured(0.8, 0.6, 0.9), {"lite": Measured(0.3, -0.1, 0.5)}, 0.5, [], ["lite may be chance"]),
-        (Measured(0.8, 0.6, 0.9), {"lite": Measured(-0.1, -0.3, 0.1)}, 0.5, ["does not beat lite"], []),
-        (Measured(0.2, -0.1, 0.4), {}, 0.5, ["interval holds zero"], []),
-        (Measured(0.8, 0.6, 0.9), {}, 1.0, ["no better than the label mean"], []),
-        (Measured(), {}, None, ["do not say what it has learned"], []),
+        (Measured(0.8, 0.6, 0.9), {"lite": Measured(0.3, 0.1, 0.5)}, 0.5, [], [], False),
+        (Measured(0.8, 0.6, 0.9), {"lite": Measured(0.3, -0.1, 0.5)}, 0.5, [], ["lite may be chance"], False),
+        (Measured(0.8, 0.6, 0.9), {"lite": Measured(-0.1, -0.3, 0.1)}, 0.5, ["lite, but the difference"], [], False),
+        (Measured(0.8, 0.6, 0.9), {"lite": Measured(-0.1, -0.3, -0.01)}, 0.5, ["does not beat lite."], [], True),
+        (Measured(0.2, -0.1, 0.4), {}, 0.5, ["interval holds zero"], [], True),
+        (Measured(0.8, 0.6, 0.9), {}, 1.0, ["no better than the label mean"], [], True),
+        (Measured(), {}, None, ["do not say what it has learned"], [], True),
     ],
 )
-def test_what_is_wrong_is_said_plainly(model, leads, rmse, faults, doubts):
+def test_what_is_wrong_is_said_plainly(model, leads, rmse, faults, doubts, is_unfit):
     comparison = Comparison(20, model, {}, leads, rmse, 1.0)
+    assert comparison.is_unfit == is_unfit
     for found, expected in ((comparison.faults, faults), (comparison.doubts, doubts)):
         assert len(found) == len(expected)
         assert all(words in sentence for words, sentence in zip(expected, found, strict=True))
@@ -155,4 +157,4 @@ def test_random_predictions_are_found_out(made_up):
     ridge = found.others["ridge on lite's features"].srcc
     assert ridge is not None
     assert ridge > 0.7
-    assert found.faults
+    assert found.is_unfit
