@@ -26,7 +26,7 @@ from ..errors import MaAgiqaError
 from ..pictures.inputs import Picture
 from .family import Request
 from .picture_features.features import PictureFeatures
-from .picture_features.load import check_source, load_features
+from .picture_features.load import beside, check_source, load_features
 from .picture_scorer import Outcome, PictureScorer, in_groups
 from .prior import NO_PRIOR, Prior, load_prior
 from .scorer import ScorerInfo
@@ -206,7 +206,7 @@ def load(request: Request) -> LearnedScorer:
     except (SafetensorError, OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).replace("\n", " ").rstrip(".")[:300]
         raise MaAgiqaError(f"Expected a learned scorer, got {str(path)!r}: {reason}.") from error
-    features = load_features(_beside(facts.features, path), device)
+    features = load_features(beside(facts.features, path), device)
     prior = load_prior(facts.prior, features, device)
     for what, learned, found in (
         (f"features of {facts.features}", facts.features_revision, features.revision),
@@ -218,13 +218,6 @@ def load(request: Request) -> LearnedScorer:
                 "it again from the same picks."
             )
     return LearnedScorer(taste.to(device), features, prior, facts)
-
-
-def _beside(source: str, path: Path) -> str:
-    """The features' folder where it was, else one of the same name beside the file: both may have moved together."""
-    kind, _, folder = source.partition(":")
-    moved = path.parent / Path(folder).name
-    return f"{kind}:{moved}" if folder and not Path(folder).is_dir() and moved.is_dir() else source
 
 
 __all__ = ["NO_PRIOR", "LearnedFacts", "LearnedScorer", "Taste", "load"]

@@ -83,6 +83,16 @@ def _judge(small: Small, family: str, write: Callable[[Path], Path], **options: 
     return load_scorer(f"{family}:{folder}", device="cpu", **options)
 
 
+def _learned(small: Small, features: str = "lite") -> Scorer:
+    path = small.folder / f"learned_{features}.safetensors"
+    if not path.exists():
+        folder = small.folder / "clip"
+        if features != "lite" and not folder.exists():
+            tiny_models.write_clip(folder, seed=4)
+        tiny_models.write_learned(path, features if features == "lite" else f"clip:{folder}")
+    return load_scorer(path, device="cpu")
+
+
 def _ensemble(small: Small, combine: str) -> Scorer:
     members = [load_scorer("lite", device="cpu"), load_scorer(small.visual_checkpoint, device="cpu")]
     if combine != "calibrated":
@@ -93,6 +103,8 @@ def _ensemble(small: Small, combine: str) -> Scorer:
 MAKERS: dict[str, Callable[[Small], Scorer]] = {
     "lite": lambda small: load_scorer("lite", device="cpu"),
     "student": _student,
+    "learned": _learned,
+    "learned on clip": lambda small: _learned(small, "clip"),
     "visual expert": lambda small: load_scorer(small.visual_checkpoint, device="cpu"),
     "ma-agiqa": _ma_agiqa,
     "ma-agiqa with a cache": lambda small: _ma_agiqa(small, cache=small.folder / "cache"),
