@@ -6,7 +6,7 @@ regression sees the training part alone, like the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,6 @@ def compare(
     predictions: np.ndarray,
     pixels: object,
     device: torch.device,
-    progress: Callable[[int], None] | None = None,
 ) -> dict[str, Comparison]:
     """Compares a model's predictions with what knows less.
 
@@ -131,13 +130,12 @@ def compare(
         predictions: (N, T), those of the validation part.
         pixels: What the training read: descriptions by lite are not made once more.
         device: Where lite computes.
-        progress: Called with 1 for each picture that lite describes.
 
     Raises:
         PictureError: A picture cannot be described.
     """
     rows = [*split.train, *split.val]
-    features, described = _described(paths, rows, pixels, device, progress)
+    features, described = _described(paths, rows, pixels, device)
     x = described.double().numpy()
     train, val = slice(0, len(split.train)), slice(len(split.train), len(rows))
     lite = features.quality(described).double().numpy() if len(rows) else np.zeros(0)
@@ -158,12 +156,11 @@ def _described(
     rows: Sequence[int],
     pixels: object,
     device: torch.device,
-    progress: Callable[[int], None] | None,
 ) -> tuple[LiteFeatures, Tensor]:
     if isinstance(pixels, Descriptions) and isinstance(pixels.features, LiteFeatures):
         return pixels.features, pixels.table[list(rows)]
     features = LiteFeatures(device)
-    return features, describe_files([paths[row] for row in rows], features, progress)
+    return features, describe_files([paths[row] for row in rows], features)
 
 
 def _comparison(model: np.ndarray, others: Mapping[str, np.ndarray], y: np.ndarray, mean: float) -> Comparison:

@@ -12,7 +12,6 @@ from filelock import FileLock
 from torch import Tensor
 
 from ..atomic_write import atomic_write
-from ..compute.progress import tick
 from ..pictures.inputs import PictureError, iterate_pictures
 from ..scorers.picture_features.features import PictureFeatures
 
@@ -83,5 +82,4 @@ def describe_files(paths: Sequence[Path], features: PictureFeatures) -> Tensor:
         if isinstance(found, str):
             raise PictureError(row, str(paths[row]), found)
         rows.append(found)
-        tick(1)
     return torch.stack(rows) if rows else torch.empty(0, sum(features.parts.values()))

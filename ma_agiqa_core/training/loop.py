@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..atomic_write import atomic_write
 from ..checkpoint import load_checkpoint, save_checkpoint
+from ..compute.progress import watching
 from ..errors import MaAgiqaError
 from ..labels.labelled_set import LabelledSet
 from ..labels.splits import Split
@@ -246,16 +247,16 @@ class TrainingRun:
     def _compare(self, predictions: np.ndarray) -> dict[str, Comparison]:
         paths = [picture.path for picture in self.labelled.pictures]
         self.progress.preparing("comparing with lite", len(self.split.train) + len(self.split.val))
-        return compare(
-            paths,
-            self.split,
-            self.targets,
-            self.labels.numpy(),
-            predictions,
-            self.batches.data.pixels,
-            self.accelerator.device,
-            self.progress.prepared,
-        )
+        with watching(self.progress.prepared):
+            return compare(
+                paths,
+                self.split,
+                self.targets,
+                self.labels.numpy(),
+                predictions,
+                self.batches.data.pixels,
+                self.accelerator.device,
+            )
 
     def stopped_by(self, error: PictureError) -> ValueError:
         """Saves what was learned before a picture that cannot be read, and says so."""
