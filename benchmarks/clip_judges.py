@@ -57,11 +57,13 @@ class Contender:
         judge: Ours.
         published: From one made-ready picture (1, 3, S, S) to its score.
         prompt: What ours is given.
+        layers: The published head; empty where there is none.
     """
 
     judge: PictureJudge
     published: Callable[[Tensor], Tensor]
     prompt: str | None
+    layers: nn.Sequential
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,15 @@ SMALL = {
 
 def head_layers(width: int) -> nn.Sequential:
     sizes = (width, 1024, 128, 64, 16, 1)
-    return nn.Sequential(*(nn.Linear(*pair) for pair in pairwise(sizes)))
+    with torch.device("cpu"):  # one affine map is made of it
+        return nn.Sequential(*(nn.Linear(*pair) for pair in pairwise(sizes)))
+
+
+def with_random_weights(network: nn.Module) -> None:
+    """Some of transformers' own are so small that all pictures score alike."""
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
 
 
 def imagereward(vision: Sizes, text: Sizes) -> Contender:
@@ -113,13 +123,13 @@ def imagereward(vision: Sizes, text: Sizes) -> Contender:
 
     def published(pixels: Tensor) -> Tensor:
         ids = torch.zeros(1, 35, dtype=torch.long, device=pixels.device)
-        ids[0, :PROMPT_TOKENS] = torch.tensor(judge.tokens.ids([""])[0])
+        ids[0, :PROMPT_TOKENS] = torch.tensor(judge.tokens.ids([""])[0], device=pixels.device)
         mask = (torch.arange(35, device=pixels.device) < PROMPT_TOKENS).long()[None]
         patches = eyes(pixel_values=pixels).last_hidden_state
         words = reader(input_ids=ids, attention_mask=mask, encoder_hidden_states=patches, is_decoder=False)
         return layers(words.last_hidden_state[:, 0])[:, 0]
 
-    return Contender(judge, published, "any")
+    return Contender(judge, published, "any", layers)
 
 
 def hpsv2(vision: Sizes, text: Sizes) -> Contender:
@@ -136,14 +146,14 @@ def hpsv2(vision: Sizes, text: Sizes) -> Contender:
 
     def published(pixels: Tensor) -> Tensor:
         ids = torch.zeros(1, 77, dtype=torch.long, device=pixels.device)
-        ids[0, :PROMPT_TOKENS] = torch.tensor(judge.tokens.ids([""])[0])
+        ids[0, :PROMPT_TOKENS] = torch.tensor(judge.tokens.ids([""])[0], device=pixels.device)
         picture, prompt = (
             nn.functional.normalize(getattr(found, "pooler_output", found), dim=-1)
             for found in (network.get_image_features(pixel_values=pixels), network.get_text_features(input_ids=ids))
         )
         return (picture * prompt).sum(1)
 
-    return Contender(judge, published, "any")
+    return Contender(judge, published, "any", nn.Sequential())
 
 
 def laion(vision: Sizes, text: Sizes | None) -> Contender:
@@ -158,7 +168,7 @@ def laion(vision: Sizes, text: Sizes | None) -> Contender:
     def published(pixels: Tensor) -> Tensor:
         return layers(nn.functional.normalize(tower(pixel_values=pixels).image_embeds, dim=-1))[:, 0]
 
-    return Contender(judge, published, None)
+    return Contender(judge, published, None, layers)
 
 
 def aesthetic_v2_5(vision: Sizes, text: Sizes | None) -> Contender:
@@ -172,7 +182,7 @@ def aesthetic_v2_5(vision: Sizes, text: Sizes | None) -> Contender:
     def published(pixels: Tensor) -> Tensor:
         return layers(nn.functional.normalize(tower(pixel_values=pixels).pooler_output, dim=-1))[:, 0]
 
-    return Contender(judge, published, None)
+    return Contender(judge, published, None, layers)
 
 
 INFO_WITH_PROMPT = ScorerInfo("benchmark", "1", 0, 1, trained_on="", needs_prompt=True)
@@ -194,6 +204,7 @@ def compare(name: str, turns: int) -> str:
     """A row: milliseconds a picture of both, and the ratio."""
     torch.manual_seed(0)
     contender, pictures = MAKERS[name](*SMALL[name]), noise()
+    with_random_weights(contender.judge.network)
     ours: list[float] = []
     theirs: list[float] = []
     for turn in range(turns + 1):
@@ -217,25 +228,22 @@ def compare(name: str, turns: int) -> str:
 def true_size(name: str) -> str:
     """A row: operations of a best-of-8 in both flows, parameters."""
     with torch.device("meta"):
-        contender = MAKERS[name](*TRUE[name]) if name in ("HPSv2.1",) else None
-    if contender is None:  # an AffineHead multiplies real numbers
         contender = MAKERS[name](*TRUE[name])
-        contender.judge.network.to("meta")
-    side = contender.judge.size if hasattr(contender.judge, "size") else contender.judge.network.tower.config.image_size  # type: ignore[union-attr]
+    judge, network = contender.judge, contender.judge.network.to("meta")
+    contender.layers.to("meta")
+    config: Any = network.config.vision_config if isinstance(judge, HPSv2) else getattr(network, "tower", None)
+    side = 224 if config is None else getattr(config, "image_size", None) or config.config.image_size
     pixels = torch.zeros(PICTURES, 3, side, side, device="meta")
-    published = PICTURES * flops(lambda: contender.published(pixels[:1]))
-    prompts: Any = [None] * PICTURES
-    read = 0
-    if isinstance(contender.judge, ImageReward):
-        prompts = contender.judge.read(["any"] * PICTURES, None)
-    ours = flops(lambda: contender.judge.judge(pixels, prompts)) if not isinstance(contender.judge, HPSv2) else 0
-    if isinstance(contender.judge, HPSv2):
-        network = contender.judge.network
+    with torch.device("meta"):
+        published = PICTURES * flops(lambda: contender.published(pixels[:1]))
+    if isinstance(judge, HPSv2):
         ids = torch.zeros(1, PROMPT_TOKENS, dtype=torch.long, device="meta")
-        read = flops(lambda: network.get_text_features(input_ids=ids))  # type: ignore[operator]
-        ours = flops(lambda: network.get_image_features(pixel_values=pixels))  # type: ignore[operator]
-    parameters = sum(parameter.numel() for parameter in contender.judge.network.parameters())
-    total = ours + read
+        total = flops(lambda: network.get_text_features(input_ids=ids))  # type: ignore[operator]
+        total += flops(lambda: network.get_image_features(pixel_values=pixels))  # type: ignore[operator]
+    else:
+        prompts: Sequence[Any] = judge.read(["any"] * PICTURES, None) if judge.info.needs_prompt else []
+        total = flops(lambda: judge.judge(pixels, prompts))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
     return (
         f"| {name} | {parameters / 1e9:.2f} | {4 * parameters / 1e9:.1f} | {published / 1e12:.2f} | {total / 1e12:.2f} "
         f"| {published / total:.2f} |"

@@ -109,9 +109,10 @@ class ImageReward(PictureJudge):
 def load(request: Request) -> ImageReward:
     """Loads ImageReward.
 
-    `request.model` is ImageReward.pt, the same table as .safetensors, or a folder or repository with one of them. Beside it may
-    lie med_config.json (else BLIP's), BERT's vocab.txt or tokenizer.json (else that of google-bert/bert-base-uncased),
-    and config.json with {"vision_config": {"num_attention_heads": N}} for a ViT whose heads are not 64 wide.
+    `request.model` is ImageReward.pt, the same table as .safetensors, or a folder or repository with one of them.
+    Beside it may lie med_config.json (else BLIP's), BERT's vocab.txt or tokenizer.json (else that of
+    google-bert/bert-base-uncased), and config.json with {"vision_config": {"num_attention_heads": N}} for a ViT whose
+    heads are not 64 wide.
 
     Raises:
         FileNotFoundError: A file is not on this machine and cannot be downloaded.

@@ -71,14 +71,14 @@ def load_tokenizer(
     """
     import transformers
 
-    found = (folder for folder in folders if any(all((folder / name).is_file() for name in names) for names in files))
-    if (folder := next(found, None)) is None:
-        if (folder := _of_hub(files, repository, local_files_only=local_files_only)) is None:
-            wanted = " or ".join(" and ".join(names) for names in files)
-            raise MissingFileError(
-                f"Expected a tokenizer ({wanted}) in {str(folders[0])!r}, got none. It is that of {repository}: run "
-                f"`hf download {repository} {' '.join(files[0])}`, or copy it into the folder."
-            )
+    has_one = (folder for folder in folders if any(all((folder / name).is_file() for name in names) for names in files))
+    folder = next(has_one, None) or _of_hub(files, repository, local_files_only=local_files_only)
+    if folder is None:
+        wanted = " or ".join(" and ".join(names) for names in files)
+        raise MissingFileError(
+            f"Expected a tokenizer ({wanted}) in {str(folders[0])!r}, got none. It is that of {repository}: run "
+            f"`hf download {repository} {' '.join(files[0])}`, or copy it into the folder."
+        )
     try:
         return getattr(transformers, class_name).from_pretrained(folder, local_files_only=True)
     except Exception as error:  # it raises whatever the first damage leads to
@@ -92,7 +92,8 @@ def _of_hub(files: Sequence[tuple[str, ...]], repository: str, *, local_files_on
     for is_local in (True,) if local_files_only else (True, False):
         for names in files:
             with suppress(FileNotFoundError):
-                return [hub_file(repository, name, local_files_only=is_local) for name in names][0].parent
+                places = [hub_file(repository, name, local_files_only=is_local) for name in names]
+                return places[0].parent
     return None
 
 
