@@ -189,7 +189,7 @@ def rank(
         copy_best.mkdir(parents=True, exist_ok=True)
         check_can_write_in(copy_best)
     check_report(report)
-    if len(paths) == 1 and any(paths[0].glob("part-*.parquet")) and holds_parts(paths[0]):
+    if len(paths) == 1 and holds_parts(paths[0]):
         is_named = click.get_current_context().get_parameter_source("model") == ParameterSource.COMMANDLINE
         return rank_of_parts(
             paths[0],
