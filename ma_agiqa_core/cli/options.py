@@ -71,7 +71,24 @@ paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=T
 sources_argument = click.argument("paths", metavar="SOURCE...", nargs=-1, required=True, type=_Source(path_type=Path))
 report_option = click.option("--report", type=PATH, metavar="F.html", help="Write an HTML report with all pictures.")
 SCORERS = "lite, a .safetensors file or folder, a Hub id, or FAMILY:MODEL"
-local_files_only_option = click.option("--local-files-only", is_flag=True, help="Never download anything.")
+
+
+def _without_network(context: click.Context, parameter: click.Parameter, is_offline: bool) -> bool:
+    if is_offline:
+        from .offline import no_network
+
+        context.with_resource(no_network())
+    return is_offline
+
+
+local_files_only_option = click.option(
+    "--local-files-only",
+    "--offline",
+    "local_files_only",
+    is_flag=True,
+    callback=_without_network,
+    help="Never download anything, nor open any connection.",
+)
 
 
 def device_options(dtype_help: str) -> Callable[[_Command], _Command]:

@@ -16,7 +16,7 @@ import PIL.Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..atomic_write import atomic_write
-from ..errors import MaAgiqaError
+from ..errors import MaAgiqaError, first_line
 from ..ranking import order
 from ..scorers.scorer import ScorerInfo
 
@@ -121,14 +121,10 @@ def read_metadata(image: str | os.PathLike[str] | PIL.Image.Image) -> PictureMet
     """What the chunk of a PNG says; None if it has none.
 
     Raises:
-        ValueError: The chunk is not one of ours, or of a later format.
+        FileNotFoundError: There is no such file.
+        ValueError: It is no whole picture, or the chunk is not one of ours, or of a later format.
     """
-    if isinstance(image, PIL.Image.Image):
-        text = image.info.get(CHUNK)
-    else:
-        with PIL.Image.open(image) as opened:
-            opened.load()  # text may stand behind the pixels
-            text = opened.info.get(CHUNK)
+    text = image.info.get(CHUNK) if isinstance(image, PIL.Image.Image) else _text_of_file(image)
     if text is None:
         return None
     try:
@@ -145,3 +141,14 @@ def read_metadata(image: str | os.PathLike[str] | PIL.Image.Image) -> PictureMet
         raise MaAgiqaError(
             f"Expected score, model, rank and index in the chunk {CHUNK!r}, got {text!r:.200}."
         ) from error
+
+
+def _text_of_file(path: str | os.PathLike[str]) -> Any:
+    try:
+        with PIL.Image.open(path) as opened:
+            opened.load()  # text may stand behind the pixels
+            return opened.info.get(CHUNK)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly every kind on broken data
+        raise MaAgiqaError(f"Expected a whole picture, got {os.fspath(path)!r}: {first_line(error)}") from error

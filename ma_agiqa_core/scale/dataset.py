@@ -18,6 +18,7 @@ from .judges import JudgeSettings, as_models
 from .parts import PartWriter
 from .run import EngineRun, Results
 from .sources.finding import find_shards
+from .sources.names import needs_network
 from .sources.objects import is_daft, is_ray
 from .sources.shard import Columns
 
@@ -107,6 +108,8 @@ def score_dataset(
         2
     """
     _check(engine, on_error, workers)
+    if options.get("local_files_only"):
+        _check_offline(source)
     started = time.monotonic()
     out = Path(out)
     models = as_models(model)
@@ -162,6 +165,13 @@ def _check(engine: str, on_error: str, workers: int | None) -> None:
         raise MaAgiqaError(f"Expected on_error 'row' or 'raise', got {shown(on_error)}.")
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise MaAgiqaError(f"Expected workers of at least 1, or None, got {shown(workers)}.")
+
+
+def _check_offline(source: Any) -> None:
+    places = [source] if isinstance(source, str) else source if isinstance(source, list | tuple) else []
+    for place in places:
+        if isinstance(place, str) and needs_network(place):
+            raise MaAgiqaError(f"Expected sources on this machine, as no network is allowed, got {place}. Allow it.")
 
 
 def _prompts(prompts: str | os.PathLike[str] | Mapping[str, str] | None) -> tuple[str | None, Mapping[str, str]]:

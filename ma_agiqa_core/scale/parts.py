@@ -99,9 +99,12 @@ def part_files(folder: Path) -> list[Path]:
 
 def holds_parts(folder: Path) -> bool:
     """Whether a folder holds parts of ours."""
-    if not folder.is_dir() or not (files := part_files(folder)):
-        return False
-    return judges_of(read_schema(files[0])) is not None
+    first = folder / _name(0)
+    return first.is_file() and judges_of(read_schema(first)) is not None
+
+
+def _name(number: int) -> str:
+    return f"part-{number:06}.parquet"
 
 
 def read_schema(file: Path) -> Any:
@@ -191,16 +194,13 @@ class PartWriter:
     def save(self) -> None:
         """Writes what is waiting as a part."""
         if self._waiting:
-            self._write(self._folder / f"part-{self._number:06}.parquet", self._pa.concat_tables(self._waiting))
+            self._write(self._folder / _name(self._number), self._pa.concat_tables(self._waiting))
             self._number += 1
             self._waiting.clear()
             self._rows = 0
         self._saved = time.monotonic()
 
     def _write(self, file: Path, table: Any) -> None:
-        if not len(table):
-            file.unlink(missing_ok=True)
-            return
         with atomic_write(file) as temporary, temporary.open("wb") as opened:
             self._pa.parquet.write_table(table, opened, compression="zstd")
             opened.flush()

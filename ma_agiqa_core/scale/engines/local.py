@@ -17,6 +17,7 @@ from .processes import WorkerProcess
 from .work import Worker
 
 MOST_DEATHS_AT_START = 3
+MOST_DEATHS_LATER = 20  # one after the other, where judges could be loaded before
 CAREFUL_AFTER = 2  # deaths over the same shard
 DIED = "the process died in which it was scored, as by a lack of memory or a fault in a decoder"
 
@@ -159,7 +160,7 @@ class _Pool:
         self._resting = [other for other in self._resting if other is not worker]
         if not worker.was_ready:
             self._deaths_at_start += 1
-            if self._deaths_at_start >= MOST_DEATHS_AT_START:
+            if self._deaths_at_start >= (MOST_DEATHS_AT_START if self._facts is None else MOST_DEATHS_LATER):
                 raise MaAgiqaError(
                     f"Expected workers that load the judges, got {self._deaths_at_start} that died of it (exit code "
                     f"{worker.exit_code()}). Give fewer workers, or see what they print above."

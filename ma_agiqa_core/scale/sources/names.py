@@ -28,3 +28,8 @@ def is_for_engines(place: str) -> bool:
     name = place.lower().rstrip("/")
     is_named_so = is_url(place) or is_tar(name) or name.endswith(TABLES)
     return is_named_so or (is_pattern(place) and not os.path.lexists(place))
+
+
+def needs_network(place: str) -> bool:
+    """Whether this is a URL that leads to another machine."""
+    return is_url(place) and not place.lower().startswith(("file://", "memory://"))
