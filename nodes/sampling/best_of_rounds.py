@@ -94,6 +94,4 @@ class BestOf:
             candidates.sampling.check_divisible()
         candidates.show_progress(node_id, self.n, stages, getattr(scorer, "passes", 1))
         with watching(candidates.advance):
-            return candidates, choose(
-                candidates, scorer, prompt=self.prompt, n=self.n, keep=self.keep, stages=stages
-            )
+            return candidates, choose(candidates, scorer, prompt=self.prompt, n=self.n, keep=self.keep, stages=stages)
