@@ -91,7 +91,7 @@ def inside(comfyui: Any) -> Callable[[], dict[str, Any]]:
     return lambda: comfyui.get("/test_inside")
 
 
-def test_the_eight_nodes_are_there(comfyui: Any) -> None:
+def test_the_nodes_are_there(comfyui: Any) -> None:
     info = comfyui.get("/object_info")
     ours = {name for name, known in info.items() if known["python_module"] == "custom_nodes.ma-agiqa"}
     assert ours == {
@@ -101,6 +101,9 @@ def test_the_eight_nodes_are_there(comfyui: Any) -> None:
         "MaAgiqaSelectBest",
         "MaAgiqaQualityGate",
         "MaAgiqaBestOfNSampler",
+        "MaAgiqaBestOfNCustom",
+        "MaAgiqaClipJudge",
+        "MaAgiqaMarkImages",
         "MaAgiqaScoreSheet",
         "MaAgiqaSaveScored",
     }
