@@ -19,7 +19,7 @@ ONE_PICTURE_ARGUMENTS = ("masked_image_latents", "padding_mask_crop")
 # batch get each other's halves. Their offspring do the same; only the negative sizes make the halves unlike.
 _UNLIKE_HALVES = ("negative_original_size", "negative_target_size")
 # These do not repeat the vectors of a prompt, or not all of them, for several pictures.
-_WITHOUT_REPEATED_VECTORS = ("StableDiffusion3", "Kolors")
+_WITHOUT_REPEATED_VECTORS = ("StableDiffusion3", "Kolors", "Chroma", "CogView4", "Lumina2")
 
 
 def rows_argument(pipe: Any, arguments: Mapping[str, Any]) -> str | None:

@@ -121,7 +121,11 @@ class Previewer:
             scaled = scaled_for_another(latents, decoder, getattr(self.pipe, "vae", None), layout, pipeline)
         with self._in_float32(decoder) if own else as_loaded() if self._is_ours else contextlib.nullcontext():
             decoded = _decode(decoder, scaled)
-        return (decoded / 2 + 0.5).clamp(0, 1)
+        pictures = (decoded / 2 + 0.5).clamp(0, 1)
+        if pictures.shape[1] == 4:  # with transparency, over white as every picture is read
+            alpha = pictures[:, 3:]
+            pictures = pictures[:, :3] * alpha + 1 - alpha
+        return pictures
 
     def _in_float32(self, vae: Any) -> contextlib.AbstractContextManager[None]:
         upcasts = (

@@ -209,8 +209,9 @@ def _put_first(loop: Any, filter: ModularQualityFilter) -> None:
 
 def _call_of(state: Any) -> dict[str, Any]:
     """The call's arguments, under the names that pipelines have for them."""
+    prompts = len(state.latents) // (state.num_images_per_prompt or 1)  # `batch_size` counts rows in some, prompts in others
     return {
-        "prompt": [None] * state.batch_size if state.prompt is None else state.prompt,
+        "prompt": [None] * prompts if state.prompt is None else state.prompt,
         "num_images_per_prompt": state.num_images_per_prompt,
         "generator": state.generator,
         "eta": state.eta,
@@ -255,7 +256,6 @@ class _FilterBlock(ModularPipelineBlocks):
         """With the defaults that they have in diffusers' blocks: others would change the pipeline's."""
         return [
             InputParam("prompt"),
-            InputParam("batch_size"),
             InputParam("generator"),
             InputParam("num_images_per_prompt", default=1),
             InputParam("eta", default=0.0),

@@ -60,9 +60,15 @@ def shared(name: str) -> Any:
 
 def available() -> list[str]:
     """The families that the installed diffusers has: the youngest are missing in older releases."""
-    import diffusers
 
-    return [name for name in FAMILIES if hasattr(diffusers, "Flux2KleinPipeline") or not name.startswith("flux2")]
+    def is_here(name: str) -> bool:
+        try:
+            shared(name)
+        except AttributeError:
+            return False
+        return True
+
+    return [name for name in FAMILIES if is_here(name)]
 
 
 def pipeline(name: str, scheduler: str | None = None) -> Any:

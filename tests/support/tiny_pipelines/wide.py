@@ -76,15 +76,12 @@ def lumina2(name: str = "Lumina2Pipeline") -> Any:
         tokenizer=None,
     )
     pipe.vae_scale_factor = 2  # the tiny VAE's
+    # Stands for Gemma; negative vectors that are given are not repeated for several pictures, in diffusers itself.
+    pipe._get_gemma_prompt_embeds = lambda prompt, *_, **__: (
+        torch.stack([random(len(text), 6, 8) for text in prompt]),
+        torch.stack([torch.arange(6) < 2 + len(text) % 5 for text in prompt]),
+    )
     return pipe
-
-
-def lumina2_vectors(prompts: int) -> dict[str, Any]:
-    masks = {
-        "prompt_attention_mask": lengths_mask(prompts).bool(),
-        "negative_prompt_attention_mask": lengths_mask(prompts, negative=True).bool(),
-    }
-    return {**vectors()(prompts), **masks}
 
 
 def cogview4(name: str = "CogView4Pipeline", *, channels: int = 4) -> Any:
@@ -295,7 +292,7 @@ def nucleus(name: str = "NucleusMoEImagePipeline") -> Any:
 
 WIDE: dict[str, TinyFamily] = {
     "hidream": family(hidream, "flow_unipc", inputs=hidream_vectors),
-    "lumina2": family(lumina2, "flow_euler", inputs=lumina2_vectors),
+    "lumina2": family(lumina2, "flow_euler"),
     "cogview4": family(cogview4, "flow_euler"),
     "cogview4_control": family(
         lambda: cogview4("CogView4ControlPipeline", channels=8),
