@@ -79,8 +79,9 @@ def natural_scene(planes: Tensor, grid: tuple[int, int], *, products: bool, buff
         cells = slice(max(first - 1, 0), last + 2)
         weights = down[cells, start:stop].expand(B, -1, -1)
         mscn = _mscn(planes, start, stop + products, deviation[..., start : stop + products, :], buffers)
-        for of_map, one in zip(sums, _with_neighbour_products(mscn, buffers) if products else mscn.unbind(1)):
-            for of_term, term in zip(of_map, _terms(one, buffers)):
+        maps = _with_neighbour_products(mscn, buffers) if products else mscn.unbind(1)
+        for of_map, one in zip(sums, maps, strict=True):
+            for of_term, term in zip(of_map, _terms(one, buffers), strict=True):
                 of_term[:, cells].baddbmm_(weights, term)
     total, low, square, low_square, low_sign = (sums @ across).unbind(1)  # (C, B, *grid)
     moments = torch.stack([total - 2 * low, square, low_square, -low_sign], -1)
