@@ -63,7 +63,7 @@ def test_the_taste_is_learned_and_measured_beside_lite(learned):
 def test_what_is_saved_scores_the_same_and_says_what_it_is(learned, tmp_path):
     learned.scorer.save(tmp_path / "mine.safetensors")
     loaded = load_scorer(tmp_path / "mine.safetensors", device="cpu")
-    pictures = [colour(200, 50), colour(50, 200), Image.new("RGB", (40, 30), (9, 99, 200))]
+    pictures = [colour(200, 50), colour(50, 200), np.asarray(Image.new("RGB", (40, 30), (9, 99, 200)))]
     assert torch.equal(loaded.score(pictures), learned.scorer.score(pictures))
     assert loaded.info == learned.scorer.info
     assert (loaded.info.name, loaded.info.low, loaded.info.high, loaded.info.needs_prompt) == ("warm", 0, 10, False)
