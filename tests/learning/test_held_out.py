@@ -21,7 +21,9 @@ def marks(likes: np.ndarray) -> Evidence:
     return Evidence(np.arange(len(likes)), likes.astype(float), np.ones(len(likes)))
 
 
-def values_elsewhere(x: np.ndarray, prior: np.ndarray, evidence: Evidence, new: np.ndarray, new_prior: np.ndarray):
+def values_elsewhere(
+    x: np.ndarray, prior: np.ndarray, evidence: Evidence, new: np.ndarray, new_prior: np.ndarray
+) -> np.ndarray:
     tried = try_out(x, prior, PARTS, evidence, np.arange(len(x)))
     columns, fit = fit_choice(x, prior, PARTS, evidence, tried.choice)
     return new @ columns.feature_weight(fit.weight) + new_prior * columns.prior_weight(fit.weight, True)

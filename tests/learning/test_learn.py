@@ -18,6 +18,9 @@ from ma_agiqa_core.learning.text import learned_text
 from ma_agiqa_core.picks.pick import Mark, Pair, PickedPicture, Picks, Rating
 from ma_agiqa_core.picks.picks_file import write_picks
 from ma_agiqa_core.picks.sources import marks_of_folders
+from ma_agiqa_core.records.picture_state import picture_digest
+from ma_agiqa_core.scorers.picture_features.features import PictureFeatures
+from ma_agiqa_core.scorers.picture_features.load import load_features
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +28,19 @@ def picks(warm_and_cold: Path) -> Picks:
     return marks_of_folders([warm_and_cold / "liked"], [warm_and_cold / "disliked"])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def learned(picks: Picks) -> Learned:
     return learn_from(picks, device="cpu", name="warm")
 
 
 @pytest.fixture(autouse=True)
-def few_references(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = list(learning.reference_pictures())
-    monkeypatch.setattr(learning, "reference_pictures", lambda: whole[::8])
+def described_once(monkeypatch: pytest.MonkeyPatch, lite_features: PictureFeatures) -> None:
+    """All tests here see the same pictures."""
+    monkeypatch.setattr(
+        learning,
+        "load_features",
+        lambda source, device: lite_features if source == "lite" else load_features(source, device),
+    )
 
 
 def colour(red: int, blue: int) -> np.ndarray:
@@ -56,7 +63,7 @@ def test_the_taste_is_learned_and_measured_beside_lite(learned):
 def test_what_is_saved_scores_the_same_and_says_what_it_is(learned, tmp_path):
     learned.scorer.save(tmp_path / "mine.safetensors")
     loaded = load_scorer(tmp_path / "mine.safetensors", device="cpu")
-    pictures = [colour(200, 50), colour(50, 200), Image.new("RGB", (40, 30), (9, 99, 200))]
+    pictures = [colour(200, 50), colour(50, 200), np.asarray(Image.new("RGB", (40, 30), (9, 99, 200)))]
     assert torch.equal(loaded.score(pictures), learned.scorer.score(pictures))
     assert loaded.info == learned.scorer.info
     assert (loaded.info.name, loaded.info.low, loaded.info.high, loaded.info.needs_prompt) == ("warm", 0, 10, False)
@@ -126,8 +133,6 @@ def test_moved_missing_and_broken_pictures_are_told(picks, tmp_path):
     moved = tmp_path / "moved" / "a.png"
     moved.parent.mkdir()
     shutil.copy(picks.marks[0].picture.path, moved)
-    from ma_agiqa_core.records.picture_state import picture_digest
-
     (tmp_path / "broken.png").write_bytes(b"no picture")
     extra = (
         Mark(PickedPicture("/gone/a.png", picture_digest(moved)), is_liked=True),

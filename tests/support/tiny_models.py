@@ -240,7 +240,7 @@ def write_dinov2(folder: Path) -> Path:
     import transformers
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2}
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2}
     transformers.Dinov2Model(transformers.Dinov2Config(image_size=28, patch_size=14, **sizes)).save_pretrained(folder)
     square = {"height": 28, "width": 28}
     preprocessing = {"image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": 28}}
