@@ -120,6 +120,18 @@ FAMILIES: tuple[Family, ...] = (
         agreement="AGIQA-3K: SRCC .8939, PLCC .9273 (Wang et al. 2024)",
     ),
     Family(
+        name="clip",
+        model="clip:FOLDER or clip:OWNER/NAME",
+        scores="how well a picture fits its prompt: CLIPScore, PickScore, SigLIP",
+        needs_prompt=True,
+        licence="see the model's page",
+        size="0.6 GB (CLIP ViT-B/32) to 3.9 GB (PickScore)",
+        detects=_is_clip,
+        load=_load_clip,
+        by_name=True,
+        repository="openai/clip-vit-base-patch32",
+    ),
+    Family(
         name="qrealign",
         model="qrealign, qrealign:FOLDER or qrealign:OWNER/NAME",
         scores="quality or aesthetics (target), 0 to 1",
@@ -188,18 +200,6 @@ FAMILIES: tuple[Family, ...] = (
         repository="q-future/one-align",
         agreement="generated pictures: SRCC .738 (Q-ReAlign's authors)",
         memory="16.1 GB in bfloat16, 4.9 GB in nf4",
-    ),
-    Family(
-        name="clip",
-        model="clip:FOLDER or clip:OWNER/NAME",
-        scores="how well a picture fits its prompt: CLIPScore, PickScore, SigLIP",
-        needs_prompt=True,
-        licence="see the model's page",
-        size="0.6 GB (CLIP ViT-B/32) to 3.9 GB (PickScore)",
-        detects=_is_clip,
-        load=_load_clip,
-        by_name=True,
-        repository="openai/clip-vit-base-patch32",
     ),
 )
 
