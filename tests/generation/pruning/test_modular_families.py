@@ -74,7 +74,7 @@ def test_memory_of_dropped_rows_is_freed(made: Callable[[str], Any]) -> None:
     assert seen == [[], [4, 4], [3, 3], [1, 1], [1, 1]]
 
 
-FQN = {"indices": [0], "fqn": "mid_block.attentions.0.transformer_blocks"}
+FQN: dict[str, Any] = {"indices": [0], "fqn": "mid_block.attentions.0.transformer_blocks"}
 
 
 def guiders() -> Iterator[tuple[str, dict[str, Any]]]:
