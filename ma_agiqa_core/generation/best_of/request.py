@@ -15,6 +15,7 @@ from ...errors import MaAgiqaError
 from ...pictures.prompts import prompt_fault
 from ...scorers.scorer import Scorer
 from ..pipelines.families import check_exact, family_of
+from ..pipelines.family import Family
 from ..pipelines.rows_of_a_call import PICTURES, ROWS_ARGUMENTS
 from ..pipelines.schedulers import SCHEDULERS, UnsupportedPipelineError, draws_noise
 from ..preview.decoding import Previewer
@@ -35,9 +36,9 @@ _OURS = {
 }
 _NOISY = ("FlowMatchLCMScheduler",)  # not in SCHEDULERS, and they draw noise in pipelines that give no generators
 _OUTPUT_TYPES = ("pil", "np", "pt")
-_EMBEDDINGS = ("prompt_embeds", "pooled_prompt_embeds")
+_EMBEDDINGS = ("prompt_embeds", "pooled_prompt_embeds", "prompt_embeds_t5")
 # These take several pictures to look at for one prompt.
-_WITH_REFERENCES = ("Flux2", "QwenImageEditPlus")
+_WITH_REFERENCES = ("Flux2", "QwenImageEditPlus", "QwenImage21", "ZImageOmni")
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def check_pipeline(pipe: Any, arguments: Mapping[str, Any], *, is_pruned: bool) 
             raise MaAgiqaError(f"Expected one picture as {name}, got {rows}. Call best_of_n once for each.")
     for name in _EMBEDDINGS:
         given = arguments.get(name)
-        if given is not None and not isinstance(given, list) and len(given) != 1:
+        if given is not None and len(given) != 1:
             raise MaAgiqaError(f"Expected {name} of one prompt, got {len(given)}. Call best_of_n once for each.")
     if arguments.get("caption_upsample_temperature"):
         raise MaAgiqaError(
@@ -191,6 +192,16 @@ def check_reproducible(pipe: Any, arguments: Mapping[str, Any]) -> None:
     """
     scheduler = pipe.scheduler
     kind = type(scheduler).__name__
+    try:
+        family: Family | None = family_of(pipe)
+    except UnsupportedPipelineError:
+        family = None
+    if family is not None and (unseeded := family.unseeded.get(type(pipe).__name__)) is not None:
+        raise UnsupportedPipelineError(
+            f"Expected a pipeline that draws from the generators it is given, got {type(pipe).__name__}, which draws "
+            f"{unseeded} from torch's global random numbers: no seed makes the same picture twice. Prune one call of it "
+            "with QualityFilterCallback, whose survivors are those of that call."
+        )
     if kind == "DPMSolverSDEScheduler":
         raise UnsupportedPipelineError(
             "Expected a scheduler that draws noise from the generators it is given, got DPMSolverSDEScheduler, which "
@@ -199,9 +210,7 @@ def check_reproducible(pipe: Any, arguments: Mapping[str, Any]) -> None:
     draws = kind in _NOISY or (kind in SCHEDULERS and draws_noise(scheduler, float(arguments.get("eta") or 0.0)))
     if not draws and not scheduler.config.get("stochastic_sampling"):
         return
-    try:
-        family = family_of(pipe)
-    except UnsupportedPipelineError:
+    if family is None:
         return  # most pass their generators on
     if not family.generator_in_step:
         raise UnsupportedPipelineError(
@@ -263,7 +272,7 @@ def arguments_per_prompt(
         ValueError: Neither text nor `prompt_embeds`, both for several prompts, a list of texts of another length than
             that of prompts, or a text with half a character.
     """
-    has_embeddings = arguments.get("prompt_embeds") is not None
+    has_embeddings = any(arguments.get(name) is not None for name in _EMBEDDINGS)
     if None in prompts and not has_embeddings:
         raise MaAgiqaError("Expected a prompt, or prompt_embeds among the pipeline's arguments, got neither.")
     if has_embeddings and in_list:

@@ -147,7 +147,7 @@ def _grid(x0: Tensor, layout: str, arguments: Mapping[str, Any]) -> tuple[int, i
             places = ids[0] if ids.ndim == 3 else ids
             before = int(arguments.get("num_ref_tokens") or 0)
             own = places[-tokens:] if name == "position_ids" else places[before : before + tokens]
-            height, width = (int(own[:, column].max() - own[:, column].min()) + 1 for column in (1, 2))
+            height, width = (len(own[:, column].unique()) for column in (1, 2))
             if height * width == tokens:
                 return height, width
     raise MaAgiqaError(

@@ -209,7 +209,9 @@ def _put_first(loop: Any, filter: ModularQualityFilter) -> None:
 
 def _call_of(state: Any) -> dict[str, Any]:
     """The call's arguments, under the names that pipelines have for them."""
-    prompts = len(state.latents) // (state.num_images_per_prompt or 1)  # `batch_size` counts rows in some, prompts in others
+    prompts = len(state.latents) // (
+        state.num_images_per_prompt or 1
+    )  # `batch_size` counts rows in some, prompts in others
     return {
         "prompt": [None] * prompts if state.prompt is None else state.prompt,
         "num_images_per_prompt": state.num_images_per_prompt,

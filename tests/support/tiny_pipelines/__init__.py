@@ -14,6 +14,7 @@ import torch
 from .families import TinyFamily
 from .flux import FLUX
 from .making import LENGTH, PICTURES, PROMPTS, SIDE, generators, masks, pictures, random
+from .modular import MODULAR, shared_modular
 from .others import OTHERS, REFUSED
 from .qwen import QWEN
 from .schedulers import FLOW_SCHEDULERS, SCHEDULERS, STABLE_SCHEDULERS
@@ -26,6 +27,7 @@ __all__ = [
     "FAMILIES",
     "FLOW_SCHEDULERS",
     "LENGTH",
+    "MODULAR",
     "PICTURES",
     "PROMPTS",
     "REFUSED_FAMILIES",
@@ -38,6 +40,7 @@ __all__ = [
     "pictures",
     "random",
     "sdxl_unet",
+    "shared_modular",
     "text",
 ]
 

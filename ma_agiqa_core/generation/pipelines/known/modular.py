@@ -16,8 +16,8 @@ FLUX3 = Family(
     "flux3",
     (),
     denoisers=("transformer",),
-    batch_arguments=TEXT | {"target_timestep", "img_ids", "txt_ids", "image_cond_hidden_states", "image_cond_ids"},
-    layout="flux3",
+    batch_arguments=TEXT | {"target_timestep", "image_cond_hidden_states"},  # the ids have no rows
+    layout="flux2",
 )
 ANIMA = Family("anima", (), denoisers=("transformer",), batch_arguments=TEXT, layout="video")
 
@@ -94,7 +94,6 @@ GUIDERS = (
     "AdaptiveProjectedGuidance",
     "AdaptiveProjectedMixGuidance",
     "AutoGuidance",
-    "FrequencyDecoupledGuidance",
     "MagnitudeAwareGuidance",
     "PerturbedAttentionGuidance",
     "SkipLayerGuidance",

@@ -53,6 +53,7 @@ TRANSFORMERS = (
         denoisers=("transformer",),
         batch_arguments=TEXT | {"original_size", "target_size", "crop_coords"},
         blended=("control_image",),
+        unseeded={"CogView4ControlPipeline": "the latents of its control picture"},
     ),
     Family("aura-flow", ("AuraFlowPipeline",), denoisers=("transformer",), batch_arguments=TEXT),
     Family(
