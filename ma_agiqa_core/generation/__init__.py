@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from .calibration.measure import calibrate
     from .calibration.report import CalibrationReport
     from .pipelines.schedulers import UnsupportedPipelineError
-    from .planning.plan import PruningPlan, plan_pruning
+    from .planning.plan import PruningPlan
+    from .planning.planner import plan_pruning
     from .pruning.callback import QualityFilterCallback
     from .pruning.modular import ModularQualityFilter
     from .pruning.rule import PruningStep
@@ -36,7 +37,7 @@ _MODULE_OF = {
     "UnsupportedPipelineError": "pipelines.schedulers",
     "best_of_n": "best_of.best_of_n",
     "calibrate": "calibration.measure",
-    "plan_pruning": "planning.plan",
+    "plan_pruning": "planning.planner",
 }
 
 

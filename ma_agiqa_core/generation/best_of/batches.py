@@ -19,7 +19,7 @@ from ..pipelines.families import family_of
 from ..preview.decoding import Previewer
 from ..pruning.finite_scores import finite_scores
 from ..pruning.row_pruner import RowPruner, Stage, watched_calls
-from ..pruning.rule import PruningStep
+from ..pruning.rule import PruningStep, kept_rows
 from ..pruning.schedule import PruneSchedule
 from .lockstep import Ended, Pause, light_copy, run_in_lockstep
 from .processes import Processes
@@ -219,7 +219,8 @@ class _Group:
         scores = group_scores(
             self._request, self._request.scorer, previews, f"the preview at {fraction:g}", self._processes
         )
-        kept = best(scores, keep)
+        schedule = self._request.schedule
+        kept = set(kept_rows(scores, keep, margin=schedule.margin(number), least=schedule.least))
         self._made.history.append(PruningStep.of(step, fraction, scores, kept))
         return kept
 

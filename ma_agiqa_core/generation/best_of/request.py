@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,7 @@ class Options:
             raise MaAgiqaError(f"Expected keep of at most n = {self.n}, got {self.keep}. Raise n or lower keep.")
         object.__setattr__(self, "seed", checked_seed(self.seed, self.n * self.max_rounds))
         self.schedule.check(self.n, self.keep)
+        object.__setattr__(self, "schedule", replace(self.schedule, least=self.keep))
         object.__setattr__(self, "min_score", finite_min_score(self.min_score))
         if self.max_rounds > 1 and self.min_score is None:
             raise MaAgiqaError(

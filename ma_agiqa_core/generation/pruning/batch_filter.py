@@ -14,7 +14,7 @@ from .checks import prompts_of, row_texts
 from .finite_scores import finite_scores
 from .row_pruner import Stage
 from .rule import PruningStep, kept_rows
-from .schedule import PruneSchedule
+from .schedule import EVERYONE, PruneSchedule
 
 
 class RowFilter(ABC):
@@ -133,7 +133,8 @@ class BatchFilter(RowFilter):
                 "Expected one pipeline call inside the `with`, got a second one. Make a callback for each call."
             )
         if self.schedule.stages:
-            fraction, keep = self.schedule.stages[0]
+            limited = [stage for stage in self.schedule.stages if stage[1] != EVERYONE]
+            fraction, keep = limited[0] if limited else (0.0, 0)
             if keep > self.rows_per_prompt:
                 raise MaAgiqaError(
                     f"Expected to keep at most {self.rows_per_prompt}, the pictures per prompt of this call, got "
@@ -144,7 +145,8 @@ class BatchFilter(RowFilter):
     def decide(self, stage: Stage, scores: Mapping[int, float]) -> list[int]:
         groups = {row: row // self.rows_per_prompt for row in scores}
         keep = self.schedule.counts[stage.number]
-        kept = kept_rows(scores, keep, groups=groups, min_score=self.min_score)
+        margin, least = self.schedule.margin(stage.number), self.schedule.least
+        kept = kept_rows(scores, keep, groups=groups, min_score=self.min_score, margin=margin, least=least)
         self.history.append(PruningStep.of(stage.step, stage.fraction, scores, kept))
         return kept
 
