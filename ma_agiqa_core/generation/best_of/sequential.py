@@ -58,7 +58,7 @@ class _Candidates:
         def on_stage(stage: Stage) -> Sequence[int]:
             (preview,) = pruner.previews(self._previewer)
             what = f"the preview at {stage.fraction:g}"
-            (score,) = request.scores(request.scorer, {number: as_pil(preview)}, what).values()
+            (score,) = request.scores(request.preview_scorer(stage.fraction), {number: as_pil(preview)}, what).values()
             if self._scores.add(stage, score):
                 raise BatchEnded  # the pipeline's own interruption would still decode what is half done
             return stage.rows

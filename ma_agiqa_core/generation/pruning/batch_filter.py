@@ -13,7 +13,7 @@ from ..preview.decoding import Preview
 from .checks import prompts_of, row_texts
 from .finite_scores import finite_scores
 from .row_pruner import Stage
-from .rule import PruningStep, kept_rows
+from .rule import PruningStep, judge_of_previews, kept_rows
 from .schedule import EVERYONE, PruneSchedule
 
 
@@ -29,6 +29,7 @@ class RowFilter(ABC):
 
     Attributes:
         history: What was decided at each stage.
+        early_scorer: Judges the previews in place of the scorer, see `judge_of_previews`; None: the scorer does.
     """
 
     history: Sequence[PruningStep]
@@ -46,6 +47,7 @@ class RowFilter(ABC):
         self.texts: list[str] | None = None  # per row
         self.rows_per_prompt = 1
         self._prompts = prompts
+        self.early_scorer: Any = None
 
     @property
     def tensor_inputs(self) -> list[str]:
@@ -95,14 +97,15 @@ class RowFilter(ABC):
         Raises:
             ValueError: Another number of scores, or one that is not finite.
         """
-        groups = [range(len(stage.rows))] if not self.scorer.info.relative else self._by_prompt(stage.rows)
+        scorer = judge_of_previews(self.scorer, self.early_scorer, stage.fraction)
+        groups = [range(len(stage.rows))] if not scorer.info.relative else self._by_prompt(stage.rows)
         scores: dict[int, float] = {}
         for places in groups:
             rows = [stage.rows[place] for place in places]
             prompts = None if self.texts is None else [self.texts[row] for row in rows]
             names = [f"the preview of row {row}" for row in rows]
             advice = "Fix the scorer; nothing has been dropped."
-            found = finite_scores(self.scorer, previews[list(places)], prompts, names, advice)
+            found = finite_scores(scorer, previews[list(places)], prompts, names, advice)
             scores |= dict(zip(rows, found, strict=True))
         return self.decide(stage, {row: scores[row] for row in stage.rows})
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 Scores = Mapping[int, float]
 
@@ -29,6 +30,19 @@ class PruningStep:
         """What is not kept was dropped."""
         survivors = tuple(sorted(kept))
         return cls(step, fraction, scores, survivors, tuple(row for row in scores if row not in survivors))
+
+
+def judge_of_previews(scorer: Any, early_scorer: Any, fraction: float) -> Any:
+    """Who scores the previews at a fraction of the steps.
+
+    Args:
+        scorer: Of the finished pictures.
+        early_scorer: None, any scorer, or what has a scorer for each fraction: `at(fraction)`.
+        fraction: Of the steps.
+    """
+    if early_scorer is None:
+        return scorer
+    return early_scorer.at(fraction) if hasattr(early_scorer, "at") else early_scorer
 
 
 def call_of(fraction: float, calls: int) -> int:
