@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from .calibration.report import CalibrationReport
     from .pipeline_judge import pipeline_judge
     from .pipelines.schedulers import UnsupportedPipelineError
-    from .planning.plan import PruningPlan, plan_pruning
+    from .planning.plan import PruningPlan
+    from .planning.planner import plan_pruning
     from .pruning.callback import QualityFilterCallback
     from .pruning.modular import ModularQualityFilter
     from .pruning.rule import PruningStep
@@ -42,7 +43,7 @@ _MODULE_OF = {
     "calibrate": "calibration.measure",
     "edit_judge": ".scorers.judges.edit",
     "pipeline_judge": "pipeline_judge",
-    "plan_pruning": "planning.plan",
+    "plan_pruning": "planning.planner",
 }
 
 

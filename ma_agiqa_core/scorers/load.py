@@ -38,12 +38,6 @@ def _module(name: str) -> Callable[[Request], Scorer]:
     return load
 
 
-def _load_learned(request: Request) -> Scorer:
-    from .learned import load
-
-    return load(request)
-
-
 def _is_student(facts: Mapping[str, str]) -> bool:
     return facts.get("ma_agiqa.kind") == "lite" and facts.get("ma_agiqa.network") == "student"
 
@@ -85,7 +79,7 @@ FAMILIES: tuple[Family, ...] = (
         licence="yours",
         size="9 kB, and the folder of its features, if they are a model's",
         detects=lambda facts: facts.get("ma_agiqa.kind") == "learned",
-        load=_load_learned,
+        load=_module(".learned"),
     ),
     Family(
         name="ma-agiqa",

@@ -15,6 +15,7 @@ from ...records.png_metadata import PictureMetadata, save_picture
 from ...scorers.scorer import Scorer
 from ...scorers.watching import Watch, all_of, as_observers, watched
 from ..pipelines.rows_of_a_call import pictures_per_row, rows_argument
+from ..planning.plan import PruningPlan
 from ..pruning.rule import PruningStep
 from ..pruning.schedule import PruneSchedule
 from .batches import BatchLimit, Request, as_pil, best, generate_in_batches, group_scores
@@ -23,6 +24,8 @@ from .request import (
     Options,
     argument_of,
     arguments_per_prompt,
+    budgeted,
+    check_early_scorer,
     check_pipeline,
     check_reproducible,
     check_scale,
@@ -87,7 +90,9 @@ def best_of_n(
     *,
     n: int = 8,
     keep: int = 1,
-    prune_at: Mapping[float, int] | None = None,
+    prune_at: Mapping[float, int] | PruningPlan | None = None,
+    budget: int | None = None,
+    early_scorer: Any = None,
     seed: int = 0,
     batch_size: int | None = None,
     min_score: float | None = None,
@@ -113,7 +118,11 @@ def best_of_n(
         n: Candidates per round.
         keep: How many to return.
         prune_at: Fractions of the steps with the number of candidates that survive them, e.g. {0.4: 4, 0.7: 2}.
-            None finishes all, which works with every pipeline.
+            None finishes all, which works with every pipeline. A plan of `plan_pruning` or `calibrate` may also drop
+            by margins; `keep` candidates stay even then.
+        budget: With a plan as `prune_at`: as many network evaluations as this many finished candidates take, spent on
+            more of them that are pruned, in place of n; never more.
+        early_scorer: Judges the previews in place of `scorer`: an `EarlyScorer`, or any scorer.
         seed: Candidate i begins with `torch.Generator("cpu").manual_seed(seed + i)`.
         batch_size: Candidates at a time. None begins with 16 on cuda, 4 elsewhere, and halves where memory runs out.
             Always one at a time where the pipeline would mix up the rows of a batch.
@@ -164,6 +173,9 @@ def best_of_n(
         >>> len(result.images), result.seeds[0] in result.history[0].kept, result.network_evaluations
         (1, True, 12)
     """
+    if budget is not None:
+        prune_at = budgeted(prune_at, budget)
+        n = prune_at.n
     options = Options(
         n=n,
         keep=keep,
@@ -192,12 +204,14 @@ def best_of_n(
             schedule=options.schedule,
             preview=preview,
             seed=options.seed,
+            early_scorer=early_scorer,
         )
         for text, call in zip(prompts, calls, strict=True)
     ]
     check_scale(scorer, options)
     observers = as_observers(observe)
     check_scorers(scorer, observers, prompts)
+    check_early_scorer(early_scorer, options.schedule, prompts)
     folder = None if save_dir is None else Path(save_dir)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,11 @@ from ..pipelines.families import check_exact, family_of
 from ..pipelines.family import Family
 from ..pipelines.rows_of_a_call import PICTURES, ROWS_ARGUMENTS
 from ..pipelines.schedulers import SCHEDULERS, UnsupportedPipelineError, draws_noise
+from ..planning.plan import PruningPlan
 from ..preview.decoding import Previewer
 from ..pruning.checks import finite_min_score
 from ..pruning.finite_scores import finite_scores
+from ..pruning.rule import judge_of_previews
 from ..pruning.schedule import PruneSchedule
 
 _OURS = {
@@ -67,6 +69,7 @@ class Options:
             raise MaAgiqaError(f"Expected keep of at most n = {self.n}, got {self.keep}. Raise n or lower keep.")
         object.__setattr__(self, "seed", checked_seed(self.seed, self.n * self.max_rounds))
         self.schedule.check(self.n, self.keep)
+        object.__setattr__(self, "schedule", replace(self.schedule, least=self.keep))
         object.__setattr__(self, "min_score", finite_min_score(self.min_score))
         if self.max_rounds > 1 and self.min_score is None:
             raise MaAgiqaError(
@@ -124,6 +127,41 @@ def check_scale(scorer: Scorer, options: Options) -> None:
         info.require_scale(f"for min_score={options.min_score}")
     if options.strategy == "sequential" and options.schedule.stages:
         info.require_scale("for strategy='sequential'", "Use strategy='batch', or combine='calibrated'.")
+
+
+def budgeted(plan: Any, budget: Any) -> PruningPlan:
+    """The plan that spends a budget.
+
+    Raises:
+        ValueError: There is no plan to spend it by, or the budget is no number of candidates.
+    """
+    if not isinstance(plan, PruningPlan):
+        raise MaAgiqaError(
+            f"Expected a plan as prune_at with budget={budget!r}, got {plan!r}. Take `calibrate(...).plan`, or what "
+            "plan_pruning returns."
+        )
+    return plan.for_budget(budget)
+
+
+def check_early_scorer(early: Any, schedule: PruneSchedule, prompts: Sequence[str | None]) -> None:
+    """Refuses an early scorer that cannot score pictures at every fraction that is pruned at; tried like the others.
+
+    Raises:
+        ValueError: It is none, or there is nothing for it to judge.
+    """
+    if early is None:
+        return
+    if not schedule.stages:
+        raise MaAgiqaError("Expected prune_at with early_scorer, got none. It judges previews: say when to look.")
+    for fraction in schedule.fractions:
+        one = judge_of_previews(early, early, fraction)
+        if not isinstance(one, Scorer):
+            raise MaAgiqaError(
+                f"Expected early_scorer with .info and .score, got {one!r}. Use load_early_scorer or load_scorer."
+            )
+        if one.info.needs_prompt and None in prompts:
+            raise MaAgiqaError(f"Expected a prompt for {one.info.name}, which compares pictures with it, got None.")
+        _try(one, prompts[0])
 
 
 def _try(scorer: Scorer, prompt: str | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from .replay import Rule, Stage, full_gain
 
 MOST_KEEP_COUNTS = 8  # tried per stage; with more candidates than that they are spread evenly by their logarithm
 MOST_FRACTIONS = 8  # tried; of more, as many spread evenly
-WIDTHS = np.geomspace(0.4, 3.5, 16)  # of margins, in spreads
+KINDS = ("schedule", "margin", "margin and limit")
+WIDTHS = np.geomspace(0.5, 3.2, 24)  # of margins, in spreads
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +40,10 @@ class Frontier:
         return int(np.searchsorted(self.losses, loss + 1e-12, side="right")) - 1
 
 
-def frontier(
+def frontiers(
     model: ScoreModel, places: list[int], fractions: np.ndarray, deviates: np.ndarray, preview_cost: float = 0.0
-) -> Frontier:
-    """Tries all ways on groups drawn from the model.
+) -> dict[str, Frontier]:
+    """Tries all ways on groups drawn from the model; gives a frontier for each kind of them.
 
     Args:
         model: Of the scores.
@@ -52,17 +54,26 @@ def frontier(
     """
     previews, finals = model.draw(deviates)
     full = full_gain(finals).sum()
-    tried: list[tuple[float, float, Rule]] = [(0.0, 1.0, ())]
+    kinds: dict[str, list[tuple[float, float, Rule]]] = {kind: [(0.0, 1.0, ())] for kind in KINDS}
     if full > 0:
-        for rule, gain, cost in [
-            *_schedules(places, previews, finals, fractions, preview_cost),
-            *(
-                one
-                for some in _subsets(places, preview_cost)
-                for one in _margins(model.spreads, some, previews, finals, fractions, preview_cost)
-            ),
-        ]:
-            tried.append((max(1 - gain / full, 0.0), cost, rule))
+        tried = schedules(places, previews, finals, fractions, preview_cost)
+        margins = (
+            one
+            for some in _subsets(places, preview_cost)
+            for one in _margins(model.spreads, some, previews, finals, fractions, preview_cost)
+        )
+        for rule, gain, cost in chain(tried, margins):
+            kinds[_kind(rule)].append((max(1 - gain / full, 0.0), cost, rule))
+    return {kind: _frontier(tried) for kind, tried in kinds.items()}
+
+
+def _kind(rule: Rule) -> str:
+    if rule[0].margin is None:
+        return KINDS[0]
+    return KINDS[1] if all(stage.keep is None for stage in rule) else KINDS[2]
+
+
+def _frontier(tried: list[tuple[float, float, Rule]]) -> Frontier:
     tried.sort(key=lambda one: (one[0], one[1], len(one[2])))
     kept = [tried[0]]
     for one in tried[1:]:
@@ -90,7 +101,7 @@ Tried = Iterator[tuple[Rule, float, float]]
 """Rule, sum of gains, mean cost."""
 
 
-def _schedules(
+def schedules(
     places: list[int], previews: np.ndarray, finals: np.ndarray, fractions: np.ndarray, preview_cost: float
 ) -> Tried:
     """All with one and two stages. One sorting serves every count that is kept by it."""

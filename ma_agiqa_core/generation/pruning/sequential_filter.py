@@ -49,11 +49,20 @@ class SequentialScores:
             for scores, group in zip(self.candidates[:-1], self._groups[:-1], strict=True)
             if group == self._groups[-1]
         ]
-        return is_out(own, rivals, self._schedule.counts[stage.number], self._min_score)
+        schedule = self._schedule
+        keep, margin = schedule.counts[stage.number], schedule.margin(stage.number)
+        return is_out(own, rivals, keep, self._min_score, margin, schedule.least)
 
     def by_stage(self) -> list[tuple[dict[int, float], list[int]]]:
         """Scores and survivors of each stage, as if all candidates had been one batch."""
-        return kept_by_stage(self.candidates, self._schedule.counts, groups=self._groups, min_score=self._min_score)
+        return kept_by_stage(
+            self.candidates,
+            self._schedule.counts,
+            groups=self._groups,
+            min_score=self._min_score,
+            margins=self._schedule.margins or None,
+            least=self._schedule.least,
+        )
 
 
 class SequentialFilter(RowFilter):
