@@ -1,4 +1,4 @@
-"""Pictures from latents: by the VAE, or, for previews, by a tiny approximation of it (TAESD; TAEHV for video latents)."""
+"""Pictures from latents: by the VAE, or, for previews, by a tiny approximation of it: TAESD, or TAEHV for video."""
 
 from __future__ import annotations
 
