@@ -101,8 +101,8 @@ class SampledCandidates:
         n = self._run.count
         return run_log(
             chosen,
-            heading=f"{n} candidates, numbered from {first}, with {self._run.description}; scored by {scorer_name}, previews "
-            f"by {self._preview}",
+            heading=f"{n} candidates, numbered from {first}, with {self._run.description}; scored by {scorer_name}, "
+            f"previews by {self._preview}",
             steps=self.sampling.steps,
             n=n,
             first=first,

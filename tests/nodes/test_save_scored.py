@@ -136,3 +136,9 @@ def test_scores_come_out_of_select_best_with_the_numbers_of_their_pictures(save,
     saved = [*save(images=best.args[0], scores=best.args[3]), *save(images=again.args[0], scores=again.args[3])]
 
     assert [chunks(path)["ma_agiqa"]["index"] for path in saved] == [3, 0, 3]
+
+
+def test_scores_ranks_and_numbers_in_file_names(save, batch):
+    paths = save(images=batch[:3], scores=[0.7, 0.3456, math.nan], filename_prefix="all/%rank%_%index%_%score%")
+
+    assert [path.name for path in paths] == ["1_0_0.7_00001_.png", "2_1_0.3456_00001_.png", "none_none_none_00001_.png"]

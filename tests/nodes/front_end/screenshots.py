@@ -169,6 +169,65 @@ def best_of_n_sampler(front_end: Any, path: Path) -> None:
     scene(front_end, path, nodes, links, ["MaAgiqaBestOfNSampler", "PreviewImage", "PreviewAny"])
 
 
+def best_of_n_custom(front_end: Any, path: Path) -> None:
+    nodes: Nodes = {
+        "model": ("CheckpointLoaderSimple", (40, 40), None, {}),
+        "positive": ("CLIPTextEncode", (40, 200), None, {"text": "a cup of coffee on a wooden table, photograph"}),
+        "negative": ("CLIPTextEncode", (40, 440), None, {"text": "blurry, noise"}),
+        "latent": ("EmptyLatentImage", (40, 680), None, {}),
+        "scorer": ("MaAgiqaLoadScorer", (40, 840), None, {}),
+        "noise": ("RandomNoise", (500, 40), (300, 90), {"noise_seed": 7, "control_after_generate": "fixed"}),
+        "guider": ("CFGGuider", (500, 180), (300, 110), {"cfg": 6}),
+        "kind": ("KSamplerSelect", (500, 340), (300, 60), {}),
+        "sigmas": ("BasicScheduler", (500, 450), (300, 110), {}),
+        "sampler": ("MaAgiqaBestOfNCustom", (860, 40), (360, 520), {"keep": 2}),
+        "shown": ("PreviewImage", (1280, 40), (420, 260), {}),
+        "log": ("PreviewAny", (1280, 350), (420, 250), {}),
+    }
+    links: Links = [
+        ("model", 1, "positive", "clip"),
+        ("model", 1, "negative", "clip"),
+        ("model", 0, "guider", "model"),
+        ("positive", 0, "guider", "positive"),
+        ("negative", 0, "guider", "negative"),
+        ("model", 0, "sigmas", "model"),
+        ("noise", 0, "sampler", "noise"),
+        ("guider", 0, "sampler", "guider"),
+        ("kind", 0, "sampler", "sampler"),
+        ("sigmas", 0, "sampler", "sigmas"),
+        ("model", 2, "sampler", "vae"),
+        ("scorer", 0, "sampler", "scorer"),
+        ("latent", 0, "sampler", "latent_image"),
+        ("sampler", 1, "shown", "images"),
+        ("sampler", 4, "log", "source"),
+    ]
+    shown = ["RandomNoise", "CFGGuider", "KSamplerSelect", "BasicScheduler", "MaAgiqaBestOfNCustom", "PreviewImage"]
+    scene(front_end, path, nodes, links, shown)
+
+
+def clip_judge(front_end: Any, path: Path) -> None:
+    nodes: Nodes = {
+        "clip": ("CLIPLoader", (40, 40), (300, 130), {}),
+        "judge": ("MaAgiqaClipJudge", (400, 40), (320, 160), {}),
+    }
+    links: Links = [("clip", 0, "judge", "clip")]
+    scene(front_end, path, nodes, links, ["CLIPLoader", "MaAgiqaClipJudge"], run=False)
+
+
+def mark_images(front_end: Any, path: Path) -> None:
+    nodes: Nodes = _scored("chelsea") | {
+        "best": ("MaAgiqaSelectBest", (960, 40), (330, 340), {"top_k": 2}),
+        "mark": ("MaAgiqaMarkImages", (1350, 40), (330, 220), {"prompt": "a cat"}),
+    }
+    links: Links = [
+        ("score", 0, "best", "images"),
+        ("score", 1, "best", "scores"),
+        ("score", 0, "mark", "images"),
+        ("best", 4, "mark", "indexes"),
+    ]
+    scene(front_end, path, nodes, SCORED + links, ["MaAgiqaSelectBest", "MaAgiqaMarkImages"])
+
+
 def score_sheet(front_end: Any, path: Path) -> None:
     nodes: Nodes = _scored("coffee") | {
         "sheet": ("MaAgiqaScoreSheet", (960, 40), (260, 120), {"columns": 3}),
@@ -254,6 +313,9 @@ SCENES = {
     HELP / "MaAgiqaSelectBest.png": select_best,
     HELP / "MaAgiqaQualityGate.png": quality_gate,
     HELP / "MaAgiqaBestOfNSampler.png": best_of_n_sampler,
+    HELP / "MaAgiqaBestOfNCustom.png": best_of_n_custom,
+    HELP / "MaAgiqaClipJudge.png": clip_judge,
+    HELP / "MaAgiqaMarkImages.png": mark_images,
     HELP / "MaAgiqaScoreSheet.png": score_sheet,
     HELP / "MaAgiqaSaveScored.png": save_scored,
     **{DOCS / f"{example.stem}.png": example_workflow for example in sorted(EXAMPLES.glob("*.json"))},
