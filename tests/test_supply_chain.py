@@ -1,4 +1,4 @@
-"""Bundled files have licences and origins; the workflows do what the pages promise; wheels run where nothing else is."""
+"""Bundled files have licences and origins; the workflows do what the pages promise; wheels run alone."""
 
 import fnmatch
 import json
