@@ -237,8 +237,8 @@ def check_reproducible(pipe: Any, arguments: Mapping[str, Any]) -> None:
     if family is not None and (unseeded := family.unseeded.get(type(pipe).__name__)) is not None:
         raise UnsupportedPipelineError(
             f"Expected a pipeline that draws from the generators it is given, got {type(pipe).__name__}, which draws "
-            f"{unseeded} from torch's global random numbers: no seed makes the same picture twice. Prune one call of it "
-            "with QualityFilterCallback, whose survivors are those of that call."
+            f"{unseeded} from torch's global random numbers: no seed makes the same picture twice. Prune one call of "
+            "it with QualityFilterCallback, whose survivors are those of that call."
         )
     if kind == "DPMSolverSDEScheduler":
         raise UnsupportedPipelineError(

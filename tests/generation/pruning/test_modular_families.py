@@ -30,7 +30,8 @@ def made() -> Callable[[str], Any]:
 def sdxl_modular() -> Any:
     from diffusers.modular_pipelines import StableDiffusionXLAutoBlocks
 
-    pipe = StableDiffusionXLAutoBlocks().init_pipeline()
+    blocks: Any = StableDiffusionXLAutoBlocks()
+    pipe = blocks.init_pipeline()
     parts = ("vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "unet", "scheduler")
     source = tiny_pipelines.pipeline("sdxl")
     pipe.update_components(**{name: getattr(source, name) for name in parts})
