@@ -463,7 +463,11 @@ def _checkpoint_family(path: Path) -> Family:
 
     try:
         with path.open("rb") as file:
-            if path.suffix.lower() in _PICKLE_SUFFIXES or file.read(4).startswith(_PICKLE_STARTS):
+            start = file.read(9)
+            is_table = (
+                start[8:] == b"{"
+            )  # behind the length of a safetensors header, which may look like a pickle's start
+            if path.suffix.lower() in _PICKLE_SUFFIXES or (start.startswith(_PICKLE_STARTS) and not is_table):
                 raise MaAgiqaError(
                     f"Expected a safetensors checkpoint, got the pickle {str(path)!r}, which could run code. "
                     "Convert the published one with `ma-agiqa convert PUBLISHED.pt OUT.safetensors`."
