@@ -183,7 +183,7 @@ FAMILIES: tuple[Family, ...] = (
         by_name=True,
         repository="q-future/Q-ReAlign-Mini-0.8B",
         agreement="generated pictures: SRCC .811 (Mini), .829 (Lite), .843 (Pro), by its authors",
-        memory="2.3 GB (Mini, bfloat16) to 19 GB (Pro)",
+        memory="1.7 GB (Mini) to 18 GB (Pro) in bfloat16",
     ),
     Family(
         name="vqascore",
