@@ -105,6 +105,7 @@ for command in (
     models.extract,
     models.models,
     generation.calibrate,
+    families.families,
     train.train,
     evaluation.evaluate,
     evaluation.distill,
