@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ..errors import MaAgiqaError
-from . import evaluation, generation, models, scoring, train
+from . import evaluation, families, generation, models, scoring, train
 from .options import BUG, EXIT_CODES, INTERRUPTED, PROGRAM, SOME_FAILED, WRONG_USAGE, debug_option, notice
 from .streams import READER_LEFT, ReaderLeftError, end_as_reader_left, flush_streams, open_streams, writing_to_reader
 

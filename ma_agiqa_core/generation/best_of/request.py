@@ -187,13 +187,13 @@ def check_pipeline(pipe: Any, arguments: Mapping[str, Any], *, is_pruned: bool) 
         )
     if arguments.get("prompt_upsampling"):
         raise MaAgiqaError(
-            f"Expected no prompt_upsampling, got {arguments['prompt_upsampling']!r}: each call would draw another text. "
-            "Call pipe.upsample_prompt once and give its text."
+            f"Expected no prompt_upsampling, got {arguments['prompt_upsampling']!r}: each call would draw another "
+            "text. Call pipe.upsample_prompt once and give its text."
         )
     if getattr(pipe, "pe", None) is not None and argument_of(pipe, arguments, "use_pe"):
         raise MaAgiqaError(
-            f"Expected use_pe=False, got {argument_of(pipe, arguments, 'use_pe')!r}: each call would draw another text. "
-            "Let the enhancer write one text, and give that."
+            f"Expected use_pe=False, got {argument_of(pipe, arguments, 'use_pe')!r}: each call would draw another "
+            "text. Let the enhancer write one text, and give that."
         )
 
 
@@ -212,8 +212,8 @@ def check_reproducible(pipe: Any, arguments: Mapping[str, Any]) -> None:
     if family is not None and (unseeded := family.unseeded.get(type(pipe).__name__)) is not None:
         raise UnsupportedPipelineError(
             f"Expected a pipeline that draws from the generators it is given, got {type(pipe).__name__}, which draws "
-            f"{unseeded} from torch's global random numbers: no seed makes the same picture twice. Prune one call of it "
-            "with QualityFilterCallback, whose survivors are those of that call."
+            f"{unseeded} from torch's global random numbers: no seed makes the same picture twice. Prune one call of "
+            "it with QualityFilterCallback, whose survivors are those of that call."
         )
     if kind == "DPMSolverSDEScheduler":
         raise UnsupportedPipelineError(

@@ -305,7 +305,7 @@ def test_churn_is_refused() -> None:
 
 def test_trigonometric_flow() -> None:
     """SANA-Sprint's scheduler tells its own x0, times sigma_data."""
-    scheduler = diffusers.SCMScheduler(sigma_data=0.5)
+    scheduler: Any = diffusers.SCMScheduler(sigma_data=0.5)
     scheduler.set_timesteps(4, max_timesteps=1.5708, intermediate_timesteps=None)
     recorder = X0Recorder(scheduler)
     recorder.install()
