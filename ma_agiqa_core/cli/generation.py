@@ -49,6 +49,9 @@ from .options import EXIT_CODES, PATH, check_outputs, json_option, model_options
     help="Preview decoder: auto, vae, tiny, or the folder or Hub id of a tiny autoencoder.",
 )
 @click.option("--observe", metavar="MODEL", help="Second scorer, reported but not used for pruning.")
+@click.option(
+    "--save-previews", type=PATH, metavar="DIR", help="New folder for the previews, to teach an early scorer from."
+)
 @click.option("--out", type=PATH, metavar="F.json", help="Write the full report as JSON.")
 @click.option("--plot", type=PATH, metavar="F.png", help="Plot the curves.")
 @json_option
@@ -61,6 +64,7 @@ def calibrate(
     seed: int,
     preview: str,
     observe: str | None,
+    save_previews: Path | None,
     out: Path | None,
     plot: Path | None,
     as_json: bool,
@@ -105,6 +109,7 @@ def calibrate(
         preview=preview,
         observe=None if observe is None else load(scoring, observe),
         batch_size=scoring.batch_size,
+        save_previews=save_previews,
         local_files_only=scoring.local_files_only,
         pipe_kwargs={name: value for name, value in given.items() if value is not None},
     )

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from .best_of.best_of_n import BestOfN, best_of_n
     from .calibration.measure import calibrate
     from .calibration.report import CalibrationReport
+    from .early.early_scorer import EarlyScorer, load_early_scorer
     from .pipelines.schedulers import UnsupportedPipelineError
     from .planning.plan import PruningPlan
     from .planning.planner import plan_pruning
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BestOfN",
     "CalibrationReport",
+    "EarlyScorer",
     "ModularQualityFilter",
     "PruningPlan",
     "PruningStep",
@@ -24,12 +26,14 @@ __all__ = [
     "UnsupportedPipelineError",
     "best_of_n",
     "calibrate",
+    "load_early_scorer",
     "plan_pruning",
 ]
 
 _MODULE_OF = {
     "BestOfN": "best_of.best_of_n",
     "CalibrationReport": "calibration.report",
+    "EarlyScorer": "early.early_scorer",
     "ModularQualityFilter": "pruning.modular",
     "PruningPlan": "planning.plan",
     "PruningStep": "pruning.rule",
@@ -37,6 +41,7 @@ _MODULE_OF = {
     "UnsupportedPipelineError": "pipelines.schedulers",
     "best_of_n": "best_of.best_of_n",
     "calibrate": "calibration.measure",
+    "load_early_scorer": "early.early_scorer",
     "plan_pruning": "planning.planner",
 }
 
