@@ -1,4 +1,4 @@
-"""Early scorers on made-up previews: one learns what the judge cannot see, and none is written where there is nothing."""
+"""Early scorers on made-up previews: one learns what the judge cannot see; none where there is nothing."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ FRACTIONS = (0.2, 0.6)
 
 
 def keep(folder: Path, prompts: int, *, is_telling: bool, n: int = 6, seed: int = 0) -> None:
-    """Grey noise whose brightness at the left foretells the final score; the judge sees the right half, which misleads."""
+    """Grey noise whose brightness at the left foretells the final score; the judge is misled by the right."""
     random = np.random.default_rng(seed)
     for number in range(prompts):
         quality = random.normal(size=n)

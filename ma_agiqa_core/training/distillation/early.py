@@ -168,8 +168,14 @@ def _ridge(x: np.ndarray, y: np.ndarray, late: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _solver(x: np.ndarray, y: np.ndarray) -> Callable[[float], np.ndarray]:
-    """Ridge weights by penalty, all from one decomposition; the penalty is of the mean eigenvalue."""
-    values, vectors = np.linalg.eigh(x.T @ x)
+    """Ridge weights by penalty, all from one decomposition of the smaller product; the penalty is of its mean value."""
+    rows, columns = x.shape
+    values, vectors = np.linalg.eigh(x @ x.T if rows < columns else x.T @ x)
     values = values.clip(0)
-    projected = vectors.T @ (x.T @ y)
-    return lambda penalty: vectors @ (projected / (values + penalty * values.mean() + 1e-12))
+    projected = vectors.T @ (y if rows < columns else x.T @ y)
+
+    def solve(penalty: float) -> np.ndarray:
+        solved = vectors @ (projected / (values + penalty * values.mean() + 1e-12))
+        return x.T @ solved if rows < columns else solved
+
+    return solve

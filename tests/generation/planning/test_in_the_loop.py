@@ -1,4 +1,4 @@
-"""What a plan does in the loop is what it was replayed to do; budgets and early scorers in best_of_n and the callback."""
+"""What a plan does in the loop is what it was replayed to do; budgets and early scorers there."""
 
 from types import ModuleType
 from typing import Any
