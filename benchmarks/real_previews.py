@@ -141,7 +141,7 @@ def plan_of_draw(scores: np.ndarray, prompts: int, draw: int) -> tuple[PruningPl
 
 # --------------------------------------------------------------------------------------------------------------- budget
 def budget_table(sets: dict[tuple[str, str], np.ndarray], draws: int) -> str:
-    """Gain of more pruned candidates at the cost of a full best-of-8, by its gain, on prompts that were not planned on."""
+    """Gain of more pruned candidates at the cost of a full best-of-8, by its gain, on other prompts."""
     lines = [
         f"\nAs many evaluations as a full best-of-8, spent on more candidates; {draws} draws of 20 prompts.\n",
         "| model, judge | gain by that of best-of-8 | candidates | evaluations, of best-of-8's |",
