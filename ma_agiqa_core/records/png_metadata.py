@@ -155,9 +155,9 @@ def _is_of(kind: str, value: object) -> bool:
         return "None" in kind
     if kind.startswith("str"):
         return isinstance(value, str)
-    if isinstance(value, bool) or not isinstance(value, int if kind.startswith("int") else int | float):
-        return False
-    return isinstance(value, int) or math.isfinite(value)
+    if isinstance(value, float):
+        return kind.startswith("float") and math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _text_of_file(path: str | os.PathLike[str]) -> Any:
