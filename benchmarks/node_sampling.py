@@ -109,12 +109,13 @@ def _child() -> None:
     tiny = _loaded("tiny_diffusion", ROOT / "tests" / "support" / "tiny_diffusion.py")
     _loaded("ma_agiqa_pack", ROOT / "__init__.py", package=ROOT)
     sampling = importlib.import_module("ma_agiqa_pack.nodes.sampling.segmented_sampling")
+    runs = importlib.import_module("ma_agiqa_pack.nodes.sampling.sampler_runs")
     with torch.inference_mode():
-        rows = [_one(name, sampling, tiny) for name in comfy.samplers.KSampler.SAMPLERS]
+        rows = [_one(name, sampling, runs, tiny) for name in comfy.samplers.KSampler.SAMPLERS]
     print(_RESULT + json.dumps([asdict(row) for row in rows]))
 
 
-def _one(name: str, sampling: ModuleType, tiny: ModuleType) -> SamplerRow:
+def _one(name: str, sampling: ModuleType, runs: ModuleType, tiny: ModuleType) -> SamplerRow:
     import torch
 
     numbers = torch.Generator().manual_seed(3)
@@ -122,13 +123,13 @@ def _one(name: str, sampling: ModuleType, tiny: ModuleType) -> SamplerRow:
     mask = (torch.rand(N, 1, LATENT, LATENT, generator=numbers) > 0.5).float()
     given = {**empty, "samples": torch.randn(N, 4, LATENT, LATENT, generator=numbers), "noise_mask": mask}
     text, other = tiny.conditioning(1), tiny.conditioning(2)
-    settings = sampling.SamplerSettings(name, "normal", STEPS, CFG, 1.0, SEED)
+    settings = runs.SamplerSettings(name, "normal", STEPS, CFG, 1.0, SEED)
     differences, calls, unpruned = [], 0, 0
     alone = True
     for latent in (empty, given):
         model = tiny.tiny_model()
         plain, unpruned_calls = _plain(model, settings, text, other, latent)
-        pruned = sampling.SegmentedSampling(model, settings, text, other, latent)
+        pruned = sampling.SegmentedSampling(runs.KSamplerRun(model, settings, text, other, latent))
         alone = alone and (latent is given or pruned.replays_alone)
         try:
             pruned.check_divisible()

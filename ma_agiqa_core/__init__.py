@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ma_agiqa_core.scale.dataset import score_dataset
 
     from .errors import MaAgiqaError, PictureError
+    from .learning.learn import learn
     from .ranking import RankedPicture, Ranking, rank
     from .scorers.callable import CallableScorer
     from .scorers.ensemble import EnsembleScorer
@@ -28,6 +29,7 @@ __all__ = [
     "Scorer",
     "ScorerInfo",
     "__version__",
+    "learn",
     "load_scorer",
     "rank",
     "score_dataset",
@@ -43,6 +45,7 @@ _MODULE_OF = {
     "ScoreActor": "scale.actor",
     "Scorer": "scorers.scorer",
     "ScorerInfo": "scorers.scorer",
+    "learn": "learning.learn",
     "load_scorer": "scorers.load",
     "rank": "ranking",
     "score_dataset": "scale.dataset",

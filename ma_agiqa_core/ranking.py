@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from .arguments.numbers import real_number, whole_number
 from .arguments.options import shown
 from .errors import MaAgiqaError
-from .pictures.inputs import Pictures, as_picture_list, path_text
+from .pictures.inputs import Pictures, as_picture_list, path_of
 from .pictures.prompts import Prompts
 from .scorers.outcomes import explained
 from .scorers.scorer import Scorer
@@ -101,7 +101,7 @@ def rank(
     for index, (picture, outcome) in enumerate(zip(pictures, explained(scorer, given, prompts), strict=True)):
         score, error = (math.nan, outcome) if isinstance(outcome, str) else (outcome, None)
         percentile = None if error is not None or info.relative else info.percentile(score)
-        ranked.append(RankedPicture(index, score, percentile, error, path_text(picture)))
+        ranked.append(RankedPicture(index, score, percentile, error, path_of(picture)))
     return order_by_score(ranked, [picture.score for picture in ranked], top_k=top_k, min_score=min_score)
 
 

@@ -18,6 +18,9 @@ NODES = {  # file: class
     "select_best": "SelectBest",
     "quality_gate": "QualityGate",
     "best_of_n_sampler": "BestOfNSampler",
+    "best_of_n_custom": "BestOfNCustom",
+    "clip_judge": "ClipJudge",
+    "mark_images": "MarkImages",
     "score_sheet": "ScoreSheet",
     "save_scored": "SaveScored",
 }

@@ -3,15 +3,12 @@
 import comfy.samplers
 from comfy_api.latest import io
 
-from ..ma_agiqa_core.comfyui.segmented_best_of_n import candidate_latents, choose, stages_of
-from ..ma_agiqa_core.compute.progress import watching
-from .sampling.candidates import SampledCandidates
+from .sampling.best_of_rounds import BestOf
 from .sampling.decoding import PREVIEWS
-from .sampling.segmented_sampling import SamplerSettings
+from .sampling.sampler_runs import KSamplerRun, SamplerSettings
 from .schema import CATEGORY, Scorer, schema
-from .sockets.scores import one_scorer
 
-_MOST = 64  # as many latents as ComfyUI's own nodes repeat and pick
+MOST = 64  # as many latents as ComfyUI's own nodes repeat and pick
 
 
 class BestOfNSampler(io.ComfyNode):
@@ -31,8 +28,8 @@ class BestOfNSampler(io.ComfyNode):
                 io.Latent.Input("latent_image"),
                 io.String.Input("prompt", optional=True, multiline=True, default=""),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True),
-                io.Int.Input("n", default=8, min=1, max=_MOST),
-                io.Int.Input("keep", default=1, min=1, max=_MOST),
+                io.Int.Input("n", default=8, min=1, max=MOST),
+                io.Int.Input("keep", default=1, min=1, max=MOST),
                 io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS),
                 io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS),
                 io.Int.Input("steps", default=20, min=1, max=10000),
@@ -40,15 +37,10 @@ class BestOfNSampler(io.ComfyNode):
                 io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01),
                 io.String.Input("prune_at", default="0.4:4, 0.7:2"),
                 io.Combo.Input("preview", options=PREVIEWS, default="VAE"),
-                io.Int.Input("batch_limit", default=0, min=0, max=_MOST),
+                io.Int.Input("batch_limit", default=0, min=0, max=MOST),
+                *rounds_inputs(),
             ],
-            outputs=[
-                io.Latent.Output("best_latent"),
-                io.Image.Output("best_images"),
-                io.Float.Output("scores", is_output_list=True),
-                io.String.Output("indexes"),
-                io.String.Output("log"),
-            ],
+            outputs=best_of_n_outputs(),
         )
 
     @classmethod
@@ -66,21 +58,36 @@ class BestOfNSampler(io.ComfyNode):
         preview,
         batch_limit,
         prompt="",
+        min_score=5.0,
+        rounds=1,
         **of_ksampler,
     ):
-        latent, scorer = candidate_latents(latent_image, n), one_scorer(scorer)
         settings = SamplerSettings(**of_ksampler)
-        candidates = SampledCandidates(model, vae, preview, settings, positive, negative, latent, batch_limit)
-        stages = stages_of(prune_at, n=n, keep=keep, steps=candidates.sampling.steps)
-        if stages or 0 < batch_limit < n:
-            candidates.sampling.check_divisible()
-        candidates.show_progress(cls.hidden.unique_id, n, stages, getattr(scorer, "passes", 1))
-        with watching(candidates.advance):
-            chosen = choose(candidates, scorer, prompt=prompt, n=n, keep=keep, stages=stages)
+        asked = BestOf(n, keep, prune_at, preview, batch_limit, prompt, rounds, min_score)
         return io.NodeOutput(
-            candidates.latent_of(chosen.rows),
-            candidates.images_of(chosen.rows),
-            list(chosen.scores),
-            ",".join(map(str, chosen.rows)),
-            candidates.log(chosen, scorer.info.name),
+            *asked.run(
+                lambda latent: KSamplerRun(model, settings, positive, negative, latent),
+                vae,
+                scorer,
+                latent_image,
+                cls.hidden.unique_id,
+            )
         )
+
+
+def rounds_inputs():
+    """Trying again until a candidate is good enough; with one round the score does not matter."""
+    return [
+        io.Float.Input("min_score", optional=True, default=5.0, min=-10000.0, max=10000.0, step=0.05),
+        io.Int.Input("rounds", optional=True, default=1, min=1, max=MOST),
+    ]
+
+
+def best_of_n_outputs():
+    return [
+        io.Latent.Output("best_latent"),
+        io.Image.Output("best_images"),
+        io.Float.Output("scores", is_output_list=True),
+        io.String.Output("indexes"),
+        io.String.Output("log"),
+    ]

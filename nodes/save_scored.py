@@ -1,5 +1,7 @@
 """Save Scored Images."""
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 
 from ..ma_agiqa_core.comfyui.selection import one_score_each
@@ -7,7 +9,7 @@ from ..ma_agiqa_core.records.png_metadata import metadata_of_scores
 from .schema import CATEGORY, Scorer, schema
 from .sockets.images import flattened, one
 from .sockets.saved_images import save_in_output
-from .sockets.scores import one_scorer
+from .sockets.scores import one_scorer, origins_of
 
 
 class SaveScored(io.ComfyNode):
@@ -34,6 +36,11 @@ class SaveScored(io.ComfyNode):
         pictures = flattened(images)
         values = one_score_each(scores, len(pictures))
         scorer = one_scorer(scorer)
-        metadata = metadata_of_scores(values, scorer and scorer.info)
+        metadata = [
+            entry and replace(entry, **origin._asdict())
+            for entry, origin in zip(
+                metadata_of_scores(values, scorer and scorer.info), origins_of(scores, len(pictures)), strict=True
+            )
+        ]
         prefix = one(filename_prefix, "filename prefix")
         return io.NodeOutput(ui={"images": save_in_output(pictures, metadata, prefix, cls.hidden)})

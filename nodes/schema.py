@@ -12,7 +12,7 @@ Scorer = io.Custom("SCORER")
 CATEGORY = "MA-AGIQA"
 
 TEXTS = Path(__file__).parents[1] / "locales" / "en" / "nodeDefs.json"
-_NEWER = frozenset({"search_aliases"})  # since ComfyUI 0.12; a TypeError before
+_NEWER = frozenset({"search_aliases", "essentials_category"})  # since ComfyUI 0.12 and later; a TypeError before
 
 
 def schema(**fields: Any) -> io.Schema:
@@ -22,18 +22,22 @@ def schema(**fields: Any) -> io.Schema:
     """
     texts = _texts().get(fields["node_id"], {})
     fields = {**{name: texts[name] for name in ("display_name", "description") if name in texts}, **fields}
-    labels = texts.get("inputs", {}), texts.get("outputs", {})
     for given in fields.get("inputs") or []:
-        _label(given, labels[0].get(given.id, {}))
+        label = texts.get("inputs", {}).get(given.id, {})
+        given.tooltip = given.tooltip or label.get("tooltip")
+        if _has_widget(given):
+            given.display_name = given.display_name or label.get("name")
     for number, given in enumerate(fields.get("outputs") or []):
-        _label(given, labels[1].get(str(number), {}))
+        label = texts.get("outputs", {}).get(str(number), {})
+        given.tooltip = given.tooltip or label.get("tooltip")
+        given.display_name = label.get("name", given.display_name)  # newer versions put its id there
     known = inspect.signature(io.Schema).parameters
     return io.Schema(**{name: value for name, value in fields.items() if name in known or name not in _NEWER})
 
 
-def _label(given: Any, texts: dict[str, str]) -> None:
-    given.display_name = given.display_name or texts.get("name")
-    given.tooltip = given.tooltip or texts.get("tooltip")
+def _has_widget(given: Any) -> bool:
+    """Of a socket alone the front end would show a display name in every language: its label wins over the locale."""
+    return hasattr(given, "widget_type") and not given.force_input
 
 
 @lru_cache(maxsize=1)

@@ -26,6 +26,7 @@ class ScoreImages(io.ComfyNode):
                 "rank images",
             ],
             is_input_list=True,
+            is_output_node=True,  # people end a workflow with it; and what it shows comes back when all is cached
             hidden=[io.Hidden.unique_id],
             inputs=[
                 Scorer.Input("scorer"),

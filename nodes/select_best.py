@@ -6,7 +6,7 @@ from ..ma_agiqa_core.comfyui.selection import IF_NONE, select_best
 from .schema import CATEGORY, Scorer, schema
 from .sockets.images import as_image_output, flattened, one
 from .sockets.latents_and_masks import as_latent_output, as_mask_output, latents_for, masks_for, skipped_if_empty
-from .sockets.scores import limit_for, scores_for
+from .sockets.scores import ScoreOf, limit_for, origins_of, scores_for
 
 
 class SelectBest(io.ComfyNode):
@@ -58,12 +58,13 @@ class SelectBest(io.ComfyNode):
         latents, masks = latents_for(latent, len(pictures)), masks_for(mask, len(pictures))
         limit = limit_for(min_score, scorer) if one(use_min_score, "use min score") else None
         values = scores_for(pictures, scores, scorer, prompt, cls.hidden.unique_id)
+        origins = origins_of(scores, len(pictures))
         chosen = select_best(values, top_k=one(top_k, "top k"), min_score=limit, if_none=one(on_none, "on_none"))
         return io.NodeOutput(
             as_image_output([pictures[index] for index in chosen.kept]),
             as_latent_output(latents, chosen.kept),
             as_mask_output(masks, chosen.kept),
-            skipped_if_empty([values[index] for index in chosen.kept]),
+            skipped_if_empty([ScoreOf.of(values[index], origins[index]) for index in chosen.kept]),
             skipped_if_empty(chosen.indexes),
             as_image_output([pictures[index] for index in chosen.rejected]),
         )

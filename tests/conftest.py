@@ -1,9 +1,10 @@
 """Fixtures: pictures, a scorer that needs no weights, small random models in their published layouts."""
 
 import importlib.util
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,13 +12,30 @@ import numpy as np
 import PIL.Image
 import pytest
 
-pytest_plugins = ["generation_fixtures", "semantic_fixtures", "training_fixtures"]  # in tests/support
+pytest_plugins = ["generation_fixtures", "picks_fixtures", "semantic_fixtures", "training_fixtures"]  # in tests/support
 
 LoadModule = Callable[[Path], ModuleType]
+
+# Workers share the cores: torch in each of them and in what it starts would otherwise take all of them.
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 # A shell starts background jobs with Ctrl-C ignored, and children inherit that: the tests of Ctrl-C need it back.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def torch_as_it_was() -> Iterator[None]:
+    """A test that leaves gradients off, or another default dtype, fails itself and not one long after it."""
+    yield
+    if "torch" in sys.modules:
+        import torch
+
+        state = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()
+        torch.set_grad_enabled(True)
+        torch.set_default_dtype(torch.float32)
+        assert state == (True, False, torch.float32)
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,21 @@ NAMES: dict[str, tuple[str, ...]] = {
         "score_dataset",
     ),
     "ma_agiqa_core.checkpoint": ("convert_reference", "load_checkpoint", "save_checkpoint"),
-    "ma_agiqa_core.generation": ("ModularQualityFilter", "QualityFilterCallback", "best_of_n", "calibrate"),
+    "ma_agiqa_core.generation": (
+        "ModularQualityFilter",
+        "QualityFilterCallback",
+        "best_of_n",
+        "calibrate",
+        "edit_judge",
+        "pipeline_judge",
+    ),
     "ma_agiqa_core.metrics": ("krcc", "plcc", "rmse", "srcc"),
     "ma_agiqa_core.model": ("MaAgiqa", "MaAgiqaConfig"),
+    "ma_agiqa_core.model_files.shards_converted": ("convert_shards",),
     "ma_agiqa_core.preprocess": ("visual_pixels",),
     "ma_agiqa_core.report": ("write_report",),
+    "ma_agiqa_core.scorers.judges.held_reader": ("FirstTokenReader",),
+    "ma_agiqa_core.scorers.judges.mrope": ("positions",),
     "ma_agiqa_core.semantic": ("ChatModel", "MplugOwl2", "SemanticCache", "SemanticExtractor"),
 }
 RESULTS_AND_ERRORS = {  # shown by the example of what returns or raises them

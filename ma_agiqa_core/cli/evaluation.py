@@ -177,7 +177,7 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
     from ..training.distillation.distill import check_distillation, distilled_text, follow
     from .scoring_run import ScoringOptions, prepare
     from .tables import model_facts
-    from .terminal import going_through
+    from .terminal import progress_over
 
     scoring = prepare(ScoringOptions(**options))
     teacher = scoring.scorer.info
@@ -186,7 +186,8 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
         notice(f"{teacher.name} reads prompts, but its student cannot: it learns only what is visible.")
     say_missing_prompts(scoring.prompts, pictures, options["prompts"])
     scores = _scores(scoring, pictures)
-    distilled = follow(teacher, pictures, scores, out, seed=seed, progress=going_through)
+    with progress_over(len(pictures)):
+        distilled = follow(teacher, pictures, scores, out, seed=seed)
     if as_json:
         facts = {"taught_on": distilled.taught, "failed": distilled.failed, "parts": distilled.parts}
         click.echo(

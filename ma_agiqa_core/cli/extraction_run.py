@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..compute.work_groups import work_in_groups
-from ..pictures.inputs import Picture, iterate_pictures, path_text
+from ..pictures.inputs import Picture, iterate_pictures
 from ..records.formats import path_key
 from ..semantic.extractor import SemanticExtractor
 
@@ -36,7 +36,7 @@ def extract_pictures(
     def extract(batch: list[Picture]) -> list[Extracted]:
         texts = None if prompts is None else [prompts.get(path_key(picture.path or "")) for picture in batch]
         errors = extractor.vectors(batch, batch_size, texts).errors
-        return [Extracted(path_text(p.path) or "", error) for p, error in zip(batch, errors, strict=True)]
+        return [Extracted(p.path or "", error) for p, error in zip(batch, errors, strict=True)]
 
     return work_in_groups(
         iterate_pictures(paths), extract, pixels_of=lambda picture: picture.width * picture.height, size=batch_size

@@ -149,8 +149,33 @@ model_options = together(
     click.option("--model", default="lite", show_default=True, metavar="MODEL", help=f"Scorer: {SCORERS}."),
     behind_model_options,
 )
-# What `score`, `rank` and `evaluate` share.
+# What `evaluate` takes.
 scoring_options = together(prompts_option, model_options)
+# What `score` and `rank` share: several scorers of the same pictures.
+judging_options = together(
+    prompts_option,
+    click.option(
+        "--model",
+        "models",
+        multiple=True,
+        default=["lite"],
+        show_default="lite",
+        metavar="MODEL",
+        help=f"Scorer: {SCORERS}. Repeat for more scorers: pictures are decoded once.",
+    ),
+    click.option(
+        "--percentiles",
+        multiple=True,
+        type=PATH,
+        metavar="F.json",
+        help="Percentiles among your own pictures, made by `ma-agiqa percentiles`. Repeat for more scorers.",
+    ),
+    behind_model_options,
+)
+
+
+class NoPicturesError(MaAgiqaError):
+    """There is none where pictures were expected."""
 
 
 def list_pictures(paths: Sequence[Path], leave_out: Path | None = None) -> tuple[list[Path], bool]:
@@ -188,7 +213,7 @@ def list_pictures(paths: Sequence[Path], leave_out: Path | None = None) -> tuple
         where = ", ".join(map(str, paths))
         if left_out:
             raise MaAgiqaError(f"Expected pictures outside of {leave_out}, got {where}. Copy into another folder.")
-        raise MaAgiqaError(f"Expected pictures in {where}, got {_in_words(others)}.")
+        raise NoPicturesError(f"Expected pictures in {where}, got {_in_words(others)}.")
     if readable := Counter({suffix: count for suffix, count in others.items() if _plug_in_for(suffix)}):
         notice(f"left out {_in_words(readable)}")
     return pictures, not unlisted

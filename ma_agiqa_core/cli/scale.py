@@ -130,12 +130,12 @@ def rank_of_parts(
         min_score=min_score,
         judge=judge,
     )
-    ranking = ranked.ranking
+    ranking, infos = ranked.ranking, {ranked.info.name: ranked.info}
     if as_json:
         records = [*ranking.kept, *ranking.rejected, *ranking.failed]
-        click.echo(ranking_json(ranking, records, ranked.info))
+        click.echo(ranking_json(ranking, records, infos))
     else:
-        click.echo(ranking_table(ranking, ranked.info, is_selection=is_selection))
+        click.echo(ranking_table(ranking, infos, is_selection=is_selection))
     counts = f"{ranked.kept} kept, {ranked.rejected} rejected, {ranked.failed} failed"
     click.echo(f"{ranked.kept + ranked.rejected + ranked.failed} pictures in {folder}: {counts}.", err=True)
     if copy_best is not None:

@@ -15,14 +15,15 @@ from .options import (
     PATH,
     PROGRAM,
     SOME_FAILED,
+    NoPicturesError,
     check_report,
     debug_option,
     json_option,
+    judging_options,
     list_pictures,
     paths_argument,
     report_option,
     say_missing_prompts,
-    scoring_options,
     sources_argument,
 )
 from .scale import CountOrShare, as_count
@@ -50,7 +51,7 @@ def demo() -> int:
     check_report(report)
     scoring = prepare(ScoringOptions())
     ranking, records = rank_with_progress(scoring, write_demo_pictures(folder / "pictures"))
-    click.echo(ranking_table(ranking, scoring.scorer.info, is_selection=False))
+    click.echo(ranking_table(ranking, scoring.infos, is_selection=False))
     _write_report(report, scoring, records, title="Photographs and their degraded copies")
     click.echo(f"\nReport: {report.absolute()}\nNext:   {PROGRAM} rank YOUR_FOLDER --top 5 --report report.html")
     return SOME_FAILED if ranking.failed else 0
@@ -76,13 +77,15 @@ def demo() -> int:
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="With --engine: how many at the same time.")
 @json_option
 @report_option
-@scoring_options
+@judging_options
 def score(
     paths: Sequence[Path],
     out: Path | None,
     resume: bool,
     as_json: bool,
     report: Path | None,
+    models: Sequence[str],
+    percentiles: Sequence[Path],
     engine: str | None,
     id_column: str | None,
     workers: int | None,
@@ -92,6 +95,9 @@ def score(
 
     Each picture gets one record: path, score, percentile, width, height, model, error. The percentile is the share
     of the scorer's calibration pictures that score lower, as in "better than 83 %".
+
+    With several --model every scorer has columns of its own beside these, which are the first one's: NAME score, NAME
+    percentile and NAME error.
     """
     from ..records.formats import read_records
     from ..records.output_lock import only_writer
@@ -104,6 +110,8 @@ def score(
     if engine is not None or any(is_for_engines(str(path)) for path in paths):
         from .scale import score_on_engine
 
+        if percentiles:
+            raise click.UsageError("Expected no --percentiles with --engine, got some.", click.get_current_context())
         return score_on_engine(
             paths,
             out,
@@ -112,7 +120,7 @@ def score(
             workers=workers,
             as_json=as_json,
             report=report,
-            options=options,
+            options={**options, "model": models},
         )
     if out is not None:
         check_output(out)
@@ -122,12 +130,12 @@ def score(
         if out is not None:
             opened.enter_context(only_writer(out))
 
-        from .scoring_run import ScoringOptions, prepare
+        from .scoring_run import ScoringOptions, prepare_several
         from .terminal import error_lines, json_records, score_lines, score_with_progress
 
-        scoring = prepare(ScoringOptions(**options))
-        info = scoring.scorer.info
-        info.require_scale("to score pictures one by one", f"Use {PROGRAM} rank.")
+        scoring = prepare_several(models, ScoringOptions(**options), percentiles)
+        for scorer in scoring.scorers:
+            scorer.info.require_scale("to score pictures one by one", f"Use {PROGRAM} rank.")
         say_missing_prompts(scoring.prompts, pictures, options["prompts"])
         writer = None
         if out is not None:
@@ -138,8 +146,9 @@ def score(
                 former=scoring.former_identity,
                 pictures=pictures,
                 prompt_of=scoring.prompt_of,
+                judges=scoring.names,
             )
-        show = json_records(info) if as_json else score_lines(info) if out is None else error_lines()
+        show = json_records(scoring) if as_json else score_lines(scoring) if out is None else error_lines()
         outputs = [opened.enter_context(show)]
         if writer is not None:
             outputs.insert(0, opened.enter_context(writer).write)
@@ -163,7 +172,7 @@ def score(
 @click.option("--copy-best", type=PATH, metavar="DIR", help="Copy the kept pictures to this folder.")
 @json_option
 @report_option
-@scoring_options
+@judging_options
 def rank(
     paths: Sequence[Path],
     top: float | None,
@@ -171,9 +180,13 @@ def rank(
     copy_best: Path | None,
     as_json: bool,
     report: Path | None,
+    models: Sequence[str],
+    percentiles: Sequence[Path],
     **options: Any,
 ) -> int:
     """Rank pictures, best first, and select which to keep; of a folder of parts without scoring again.
+
+    With several --model the first one ranks; the table, the records and the report also show what the others say.
 
     BETTER THAN is the share of the scorer's calibration pictures that score lower. Your pictures are never deleted,
     moved or overwritten. Pictures in the --copy-best folder are not ranked: they are copies from an earlier run.
@@ -189,8 +202,12 @@ def rank(
         copy_best.mkdir(parents=True, exist_ok=True)
         check_can_write_in(copy_best)
     check_report(report)
-    if len(paths) == 1 and holds_parts(paths[0]):
-        is_named = click.get_current_context().get_parameter_source("model") == ParameterSource.COMMANDLINE
+    try:
+        sources, all_listed = list_pictures(paths, leave_out=copy_best)
+    except NoPicturesError:
+        if len(paths) > 1 or not holds_parts(paths[0]):
+            raise
+        is_named = click.get_current_context().get_parameter_source("models") == ParameterSource.COMMANDLINE
         return rank_of_parts(
             paths[0],
             top=top,
@@ -198,15 +215,14 @@ def rank(
             copy_best=copy_best,
             as_json=as_json,
             report=report,
-            judge=options["model"] if is_named else None,
+            judge=models[0] if is_named else None,
         )
-    sources, all_listed = list_pictures(paths, leave_out=copy_best)
 
-    from .scoring_run import ScoringOptions, prepare
+    from .scoring_run import ScoringOptions, prepare_several, watch_lines
     from .tables import ranking_json, ranking_table
     from .terminal import rank_with_progress
 
-    scoring = prepare(ScoringOptions(**options))
+    scoring = prepare_several(models, ScoringOptions(**options), percentiles)
     info = scoring.scorer.info
     if min_score is not None:
         info.require_scale("for --min-score", "Use --top.")
@@ -214,9 +230,9 @@ def rank(
     ranking, records = rank_with_progress(scoring, sources, top_k=as_count(top, len(sources)), min_score=min_score)
     is_selection = top is not None or min_score is not None
     if as_json:
-        click.echo(ranking_json(ranking, records, info))
+        click.echo(ranking_json(ranking, records, scoring.infos))
     else:
-        click.echo(ranking_table(ranking, info, is_selection=is_selection))
+        click.echo(ranking_table(ranking, scoring.infos, is_selection=is_selection))
     if copy_best is not None:
         before = set(copy_best.iterdir())
         source_of = dict(zip(records, sources, strict=True))
@@ -224,9 +240,12 @@ def rank(
         there = f", {len(copies & before)} of which were already there" if copies & before else ""
         others = f"; {len(before - copies)} other files were already there" if before - copies else ""
         click.echo(f"Copied to {copy_best}: {len(ranking.kept)}{there}{others}", err=True)
+    watched = watch_lines(scoring, records)
+    for line in watched:
+        click.echo(line, err=True)
     if report is not None:
-        _write_report(report, scoring, ranking if is_selection else records, threshold=min_score)
-    return SOME_FAILED if ranking.failed or not all_listed else 0
+        _write_report(report, scoring, ranking if is_selection else records, threshold=min_score, notes=watched)
+    return SOME_FAILED if not all_listed or not all(record.is_whole for record in records) else 0
 
 
 def _write_report(
@@ -234,5 +253,6 @@ def _write_report(
 ) -> None:
     from ..report import write_report
 
-    write_report(report, pictures, model=scoring.scorer.info, **settings)
+    judges = dict(zip(scoring.names, (scorer.info for scorer in scoring.scorers), strict=False))
+    write_report(report, pictures, model=scoring.scorer.info, judges=judges, **settings)
     click.echo(f"Report: {report}", err=True)

@@ -4,7 +4,7 @@ A conditioning is a list of [tensor, options]. Tensors with one row hold for all
 belongs to candidate i, and they are repeated in turn where they are fewer, as ComfyUI's sampler does it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -38,6 +38,26 @@ def conditioning_rows(conditioning: Conditioning, rows: Sequence[int], count: in
         [_rows_of(tensor, "conditioning", rows, count), {k: _rows_of(v, k, rows, count) for k, v in options.items()}]
         for tensor, options in conditioning
     ]
+
+
+def converted_rows(conds: Sequence[Mapping[str, Any]], rows: Sequence[int], count: int) -> list[dict[str, Any]]:
+    """The same of a conditioning as ComfyUI's guiders hold it: the tensor among the options.
+
+    Args:
+        conds: Not changed.
+        rows: Places in the batch, from 0.
+        count: How many candidates there are in all.
+
+    Raises:
+        ValueError: Rows that cannot be taken apart: a ControlNet with several pictures.
+
+    Example:
+        >>> import torch
+        >>> (cond,) = converted_rows([{"cross_attn": torch.zeros(4, 77, 768)}], [1, 3], count=4)
+        >>> cond["cross_attn"].shape
+        torch.Size([2, 77, 768])
+    """
+    return [{name: _rows_of(value, name, rows, count) for name, value in cond.items()} for cond in conds]
 
 
 def _rows_of(value: Any, name: str, rows: Sequence[int], count: int) -> Any:

@@ -89,6 +89,30 @@ def split_at(scores: Sequence[float], min_score: float) -> Selection:
     )
 
 
+def parse_indexes(text: str, count: int) -> tuple[int, ...]:
+    """The pictures that a text such as "3,0,5" names, each once, in its order.
+
+    Args:
+        text: Numbers from 0, separated by commas; empty names none.
+        count: How many pictures there are.
+
+    Raises:
+        ValueError: Something else than numbers, or a picture that is not there.
+
+    Example:
+        >>> parse_indexes("3, 0", count=4)
+        (3, 0)
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    wrong = [part for part in parts if not (part.isdecimal() and int(part) < count)]
+    if wrong:
+        raise MaAgiqaError(
+            f"Expected numbers of pictures from 0 to {count - 1}, separated by commas, got {wrong[0]!r:.40}. Connect "
+            "the indexes of Select Best Images, and the pictures that it chose from."
+        )
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
 def one_score_each(values: Any, count: int) -> list[float]:
     """Scores as they come from other programs, as one number for each picture.
 

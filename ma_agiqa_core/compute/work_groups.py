@@ -67,6 +67,10 @@ def work_in_groups(
             running = submitted
         if running is not None:
             yield _interruptible(running)
+    except KeyboardInterrupt:
+        if running is not None and running.done():  # what was scored is kept
+            yield running.result()
+        raise
     finally:
         worker.shutdown(wait=False, cancel_futures=True)
 

@@ -4,10 +4,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..scorers.judges.edit import edit_judge
     from .best_of.best_of_n import BestOfN, best_of_n
     from .calibration.measure import calibrate
     from .calibration.report import CalibrationReport
+    from .pipeline_judge import pipeline_judge
     from .pipelines.schedulers import UnsupportedPipelineError
+    from .planning.plan import PruningPlan
+    from .planning.planner import plan_pruning
     from .pruning.callback import QualityFilterCallback
     from .pruning.modular import ModularQualityFilter
     from .pruning.rule import PruningStep
@@ -16,22 +20,30 @@ __all__ = [
     "BestOfN",
     "CalibrationReport",
     "ModularQualityFilter",
+    "PruningPlan",
     "PruningStep",
     "QualityFilterCallback",
     "UnsupportedPipelineError",
     "best_of_n",
     "calibrate",
+    "edit_judge",
+    "pipeline_judge",
+    "plan_pruning",
 ]
 
 _MODULE_OF = {
     "BestOfN": "best_of.best_of_n",
     "CalibrationReport": "calibration.report",
     "ModularQualityFilter": "pruning.modular",
+    "PruningPlan": "planning.plan",
     "PruningStep": "pruning.rule",
     "QualityFilterCallback": "pruning.callback",
     "UnsupportedPipelineError": "pipelines.schedulers",
     "best_of_n": "best_of.best_of_n",
     "calibrate": "calibration.measure",
+    "edit_judge": ".scorers.judges.edit",
+    "pipeline_judge": "pipeline_judge",
+    "plan_pruning": "planning.planner",
 }
 
 

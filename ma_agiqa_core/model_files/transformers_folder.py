@@ -12,7 +12,7 @@ import logging
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in order of preference;
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 """One of them is in the folder of any model that reads text."""
 
-_DESCRIBING = (  # the small files that, with the weights, decide what a model answers
+DESCRIBING = (  # the small files that, with the weights, decide what a model answers
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
@@ -156,6 +156,25 @@ def read_shard(path: Path) -> Iterator[tuple[str, Tensor]]:
         yield from read(path)
 
 
+def read_rows(folder: Path, name: str, rows: Sequence[int]) -> Tensor:
+    """Some rows of one published tensor, (len(rows), ...); the rest of it stays in its file.
+
+    Raises:
+        ValueError: No shard has it, or it has fewer rows; or a shard is damaged.
+    """
+    for path in _files_with(folder, name):
+        with _whole(path):
+            if path.suffix == ".safetensors":
+                found = _safetensors_rows(path, name, rows)
+            else:
+                found = next((tensor[list(rows)] for own, tensor in _pickled(path) if own == name), None)
+        if found is not None:
+            return found
+    raise MaAgiqaError(
+        f"Expected {name!r} in {str(folder)!r}, got none. Check that all of the model's files are there."
+    )
+
+
 def check_shards(folder: Path) -> None:
     """Looks at the table of contents of every shard: one that was cut short has none, or one that does not fit.
 
@@ -175,14 +194,18 @@ def check_shards(folder: Path) -> None:
                 zipfile.ZipFile(path).close()
 
 
-def fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path, weights: Sequence[Path] | None = None) -> str:
     """SHA-256 over all files that decide what a model answers: another fingerprint, another model.
 
     16 GB are read once and not in every run: see `file_digest`.
+
+    Args:
+        folder: Of the model.
+        weights: Its files of weights, where they lie elsewhere or have other names.
     """
     digest = hashlib.sha256()
-    describing = [folder / name for name in _DESCRIBING if (folder / name).is_file()]
-    for path in [*describing, *weight_files(folder)]:
+    describing = [folder / name for name in DESCRIBING if (folder / name).is_file()]
+    for path in [*describing, *(weight_files(folder) if weights is None else weights)]:
         digest.update(f"{path.name}:{file_digest(path)}\n".encode())
     return digest.hexdigest()
 
@@ -218,6 +241,29 @@ def _whole(path: Path) -> Iterator[None]:
 def _is_zip_from_the_start(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
+
+
+def _files_with(folder: Path, name: str) -> list[Path]:
+    """The shard that the index names for a tensor; without an index all there are."""
+    for weights in _WEIGHTS:
+        if (index := folder / f"{weights}.index.json").is_file():
+            weight_map = read_json(index).get("weight_map")
+            shard = weight_map.get(name) if isinstance(weight_map, dict) else None
+            return [path for path in _shards(index) if path.name == shard]
+        if (folder / weights).is_file():
+            break
+    return weight_files(folder)
+
+
+def _safetensors_rows(path: Path, name: str, rows: Sequence[int]) -> Tensor | None:
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as shard:
+        if name not in shard.keys():  # noqa: SIM118 - not a dict
+            return None
+        stored = shard.get_slice(name)
+        return torch.cat([stored[row : row + 1] for row in rows])
 
 
 def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:

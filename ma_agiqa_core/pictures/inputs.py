@@ -43,7 +43,7 @@ __all__ = [
     "decode_bytes",
     "iterate_pictures",
     "load_image",
-    "path_text",
+    "path_of",
     "pixel_count",
     "read_picture",
     "to_rgb",
@@ -122,7 +122,7 @@ def decode(image: PictureInput, index: int = 0) -> Picture:
         ValueError: An array or tensor of a wrong layout, range or dtype.
         TypeError: Something that is not a picture.
     """
-    path = path_text(image)
+    path = path_of(image)
     try:
         picture = Picture(index, path, _pixels(image, index), None, image)
     except UnreadablePictureError as error:
@@ -183,7 +183,7 @@ def _pixels_to_decode(image: PictureInput) -> int:
     return pixel_count(image) if isinstance(image, str | os.PathLike) else 0
 
 
-def path_text(image: object) -> str | None:
+def path_of(image: object) -> str | None:
     """The path of a picture that was given as one, else None."""
     return os.fsdecode(image) if isinstance(image, str | os.PathLike) else None
 

@@ -24,7 +24,7 @@ SHEET_WIDTH, SHEET_HEIGHT = 2048, 16384  # what thumbnails are made to fit into,
 LARGEST, SMALLEST = 512, 112  # longest side of a thumbnail
 SHEET_ASPECT = 4 / 3
 LETTERS_OF_A_SHEET = 20  # so many letters high is a thumbnail
-LETTERS_OF_A_STRIP = 10  # larger ones: programs show a strip's pictures at a third of their size
+LETTERS_OF_A_STRIP = 5, 10  # larger ones: programs show a strip's pictures side by side, the smaller the more there are
 PAPER, INK, GREY, ORANGE = (250, 250, 250), (30, 30, 30), (105, 105, 105), (214, 94, 30)
 
 
@@ -92,7 +92,7 @@ def captioned_pictures(
         side: The longest side of a thumbnail.
 
     Returns:
-        RGB, in input order; the best has a frame.
+        RGB, best first; the best has a frame, and each says its number, from 0 in input order.
 
     Raises:
         ValueError: No picture, another number of scores or percentiles than pictures, or a malformed picture.
@@ -105,13 +105,15 @@ def captioned_pictures(
     thumbnails = [_thumbnail(picture, index, side) for index, picture in enumerate(pictures)]
     largest = max(max(thumbnail.size) for thumbnail in thumbnails)
     edge = max(3, largest // 100)
-    drawn = {}
+    least, most = LETTERS_OF_A_STRIP
+    letters = max(least, min(most, round(28 / math.sqrt(len(pictures)))))
+    drawn = []
     for place in _places(scores, percentiles):
-        cell = _Cell(place, thumbnails[place.index], largest, decimals, LETTERS_OF_A_STRIP)
+        cell = _Cell(place, thumbnails[place.index], largest, decimals, letters, is_numbered=True)
         canvas = PIL.Image.new("RGB", (cell.width + 2 * edge, cell.height + edge), PAPER)
         cell.draw(canvas, edge, edge + cell.thumbnail.height, cell.width)
-        drawn[place.index] = canvas
-    return [drawn[index] for index in range(len(pictures))]
+        drawn.append(canvas)
+    return drawn
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ class _Cell:
     largest: int  # longest side of all thumbnails, which sets the size of the letters
     decimals: int
     letters: int = LETTERS_OF_A_SHEET
+    is_numbered: bool = False
 
     @property
     def font_size(self) -> int:
@@ -189,7 +192,8 @@ class _Cell:
             return (f"picture {self.place.index}", "not scored")
         score = f"#{self.place.rank}   {self.place.score:.{self.decimals}f}"
         share = better_than(self.place.percentile)
-        return (score, "" if share is None else f"better than {share} %")
+        numbered = [f"no. {self.place.index}"] if self.is_numbered else []
+        return (score, ", ".join([*numbered, *([] if share is None else [f"better than {share} %"])]))
 
     @property
     def width(self) -> int:

@@ -12,7 +12,7 @@ from ..arguments.options import shown
 from ..compute.progress import tick
 from ..errors import MaAgiqaError, PictureError, UnreadablePictureError
 from ..pictures.given import as_given, is_batch, of_batch
-from ..pictures.inputs import Picture, PictureInput, Pictures, load_image, path_text, read_picture
+from ..pictures.inputs import Picture, PictureInput, Pictures, load_image, path_of, read_picture
 from .picture_scorer import Outcome, PictureScorer, joined
 from .scorer import ScorerInfo, as_scores
 
@@ -105,7 +105,7 @@ class CallableScorer(PictureScorer):
 
 
 def _opened(given: PictureInput, index: int) -> Picture:
-    path = path_text(given)
+    path = path_of(given)
     try:
         if path is not None:
             return Picture(index, path, None, None, read_picture(path))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,8 @@ def load_clip_processor(files: ClipFiles) -> Any:
     wanted = f"Expected a tokenizer and picture preprocessing in {str(files.processor)!r}"
     try:
         processor = AutoProcessor.from_pretrained(files.processor, local_files_only=True, trust_remote_code=False)
+        if files.is_pickscore:
+            processor.image_processor = _pillow_preprocessing(files.processor)
     except ImportError as error:  # SigLIP's tokenizer in spiece.model
         raise MissingPackageError(
             f"{wanted}, got {first_line(error)} Run `pip install protobuf sentencepiece`."
@@ -122,6 +125,16 @@ def load_clip_processor(files: ClipFiles) -> Any:
     except Exception as error:
         raise MaAgiqaError(f"{wanted}, got settings that cannot be used: {first_line(error)} {_FETCH}") from error
     return processor
+
+
+def _pillow_preprocessing(folder: Path) -> Any:
+    """Picture preprocessing with Pillow, which PickScore was published with; torchvision's moves its scores by .0003
+    to .0008 of their spread."""
+    from transformers import AutoImageProcessor
+
+    has_backends = find_spec("transformers.image_processing_backends") is not None  # of transformers 5
+    pillow: dict[str, Any] = {"backend": "pil"} if has_backends else {"use_fast": False}
+    return AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **pillow)
 
 
 def _processor_folder(folder: Path, is_pickscore: bool, local_files_only: bool) -> Path:

@@ -45,6 +45,8 @@ class EnsembleScorer(PictureScorer):
     """
 
     def __init__(self, members: Iterable[tuple[Scorer, float]], combine: str = "calibrated") -> None:
+        if not isinstance(members, Iterable):
+            raise MaAgiqaError(f"Expected a list of (scorer, weight), got {shown(members)}.")
         members = tuple(_member(member) for member in members)
         if not members:
             raise MaAgiqaError("Expected at least one (scorer, weight), got none.")

@@ -12,6 +12,9 @@ import torch
 from ..errors import MaAgiqaError
 from .scorer import Scorer
 
+OF_SEMANTIC_MODELS = ("semantic", "quantization", "device_map", "without")
+"""Options of a semantic model."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -39,7 +42,7 @@ class Request:
         Raises:
             ValueError: An option of a semantic model is given; the message names it and the `scorer`.
         """
-        for option in ("semantic", "quantization", "device_map", "without"):
+        for option in OF_SEMANTIC_MODELS:
             value = getattr(self, option)
             if value is not None and value != ():
                 raise MaAgiqaError(f"Expected no {option}= for {scorer}, got {value!r}. It has no semantic model.")
@@ -59,8 +62,12 @@ class Family:
         detects: Whether a model is one of this family, by what its files say: the metadata of a checkpoint, or
             {"model_type": ...} of a complete folder of transformers.
         load: Loads one; imports what it needs only then.
-        by_name: Loaded as "NAME:" with a folder or Hub id. Else its checkpoints are files.
+        by_name: Loaded as "NAME:" with a folder or Hub id, and as "NAME" from `repository`. Else its checkpoints are
+            files.
         repository: Where the published weights are.
+        memory: What it takes to score with it, for people; the same as its `size` if it is not said.
+        files: Names of files that only a folder of this family has.
+        refuses: Options of `load_scorer` that do not apply to it; beside scorers that take them it is not given them.
         agreement: Published agreement with people, with its source; None if there is none.
         carried: The file in the package.
     """
@@ -77,10 +84,20 @@ class Family:
     repository: str | None = None
     agreement: str | None = None
     carried: Callable[[], Path] | None = None
+    memory: str | None = None
+    files: tuple[str, ...] = ()
+    refuses: tuple[str, ...] = ()
 
     def names(self, model: str) -> bool:
         """Whether a `model` for `load_scorer` names this family."""
-        return model.startswith(f"{self.name}:") if self.by_name else self.carried is not None and model == self.name
+        if self.by_name:
+            return model == self.name or model.startswith((f"{self.name}:", f"{self.name}@"))
+        return self.carried is not None and model == self.name
+
+    def named(self, model: str) -> str:
+        """What a `model` that `names` this family says of it: folder, file or Hub id; else `repository`."""
+        rest = model.removeprefix(self.name)
+        return rest[1:].strip() if rest.startswith(":") else f"{self.repository or ''}{rest}"
 
     def facts(self) -> dict[str, str | bool | None]:
         """What people and programs want to know of it, in the order to show it."""
@@ -92,5 +109,6 @@ class Family:
             "repository": self.repository,
             "licence": self.licence,
             "size": self.size,
+            "memory": self.memory or self.size,
             "agreement": self.agreement,
         }

@@ -15,7 +15,7 @@ from ..compute.caller_state import as_loaded
 from ..errors import PictureError
 from ..pictures.given import is_batch, of_batch
 from ..pictures.groups import grouped
-from ..pictures.inputs import Picture, PictureInput, Pictures, as_picture_list, iterate_pictures, path_text
+from ..pictures.inputs import Picture, PictureInput, Pictures, as_picture_list, iterate_pictures, path_of
 from ..pictures.prompts import Prompts, check_score_options, resolve_prompts
 from .scorer import ScorerInfo
 
@@ -107,7 +107,7 @@ class PictureScorer(ABC):
             outcomes = self.outcomes(self._decoded(inputs, images, on_error), texts, batch_size)
             for index, (given, outcome) in enumerate(zip(inputs, outcomes, strict=True)):
                 if isinstance(outcome, str) and on_error == "raise":
-                    raise PictureError(index, path_text(given), outcome)
+                    raise PictureError(index, path_of(given), outcome)
                 found.append(outcome)
         return found
 

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from ..compute.caller_state import as_loaded
 from ..compute.own_lock import OwnLock
 from ..errors import MaAgiqaError
-from .chat_model_files import load_config, load_model, load_processor
+from .chat_model_files import first_place, load_config, load_model, load_processor
+from .decoder import BorrowedDecoder, Decoder, OwnDecoder
 from .placement import entry_device
 
 if TYPE_CHECKING:
@@ -50,10 +51,12 @@ class ChatModel:
     """Answers with features: the mean last hidden state over the whole chat, picture and text.
 
     Args:
-        model: Of transformers, in eval mode, where it is to compute; its LM head is taken off.
+        model: Of transformers, in eval mode, where it is to compute; its LM head is taken off, or passed by. A
+            `BorrowedDecoder` is left as it is.
         processor: Its own: tokenizer, image processor and chat template.
         device: Where its inputs go while accelerate keeps its weights elsewhere; else they follow these.
         dtype: What it computes in.
+        keeps_head: The LM head stays with the model, for `head`.
 
     Raises:
         ValueError: The model has no LM head, or the processor cannot take a picture and a question.
@@ -66,12 +69,13 @@ class ChatModel:
         torch.Size([1, 2048])
     """
 
-    def __init__(self, model: Any, processor: Any, *, device: torch.device, dtype: torch.dtype) -> None:
-        if model.get_output_embeddings() is None:
-            raise MaAgiqaError(f"Expected a decoder with an LM head, got {type(model).__name__}. Use a chat model.")
-        self._last = _LastHiddenState()
-        model.set_output_embeddings(self._last)
-        self._model, self._processor = model, processor
+    def __init__(
+        self, model: Any, processor: Any, *, device: torch.device, dtype: torch.dtype, keeps_head: bool = False
+    ) -> None:
+        is_borrowed = isinstance(model, BorrowedDecoder)
+        self._decoder: Decoder = model if is_borrowed else OwnDecoder(model, keeps_head=keeps_head)
+        self._model, self._processor = self._decoder.model, processor
+        model = self._model
         self._device, self._dtype = device, dtype
         config = model.config
         self._image_token: Any = next(
@@ -99,6 +103,7 @@ class ChatModel:
         dtype: torch.dtype,
         quantization: str | None = None,
         device_map: str | DeviceMap | None = None,
+        keeps_head: bool = False,
     ) -> ChatModel:
         """Loads a model's folder as on the Hub: config.json, safetensors, processor. No network, no code from it.
 
@@ -108,6 +113,7 @@ class ChatModel:
             dtype: Of its weights.
             quantization: None, or "int8" or "nf4" for the language model's linear layers.
             device_map: None, "auto" or a dict, as accelerate takes it.
+            keeps_head: As for the class.
 
         Raises:
             ImportError: A library that quantization or the processor needs is not installed.
@@ -115,10 +121,17 @@ class ChatModel:
         """
         config = load_config(folder)
         processor = load_processor(folder)
-        model = load_model(folder, config, device=device, dtype=dtype, quantization=quantization, device_map=device_map)
-        places = [torch.device(place) for place in (getattr(model, "hf_device_map", None) or {}).values()]
-        first_card = next((place for place in places if place.type != "cpu"), torch.device("cpu"))
-        return cls(model, processor, device=device if device_map is None else first_card, dtype=dtype)
+        model = load_model(
+            folder,
+            config,
+            device=device,
+            dtype=dtype,
+            quantization=quantization,
+            device_map=device_map,
+            needs_head=keeps_head,
+        )
+        place = device if device_map is None else first_place(model)
+        return cls(model, processor, device=place, dtype=dtype, keeps_head=keeps_head)
 
     @property
     def network(self) -> nn.Module:
@@ -127,6 +140,37 @@ class ChatModel:
     @property
     def hidden_size(self) -> int:
         return self._model.config.get_text_config().hidden_size
+
+    @property
+    def tokenizer(self) -> Any:
+        return self._processor.tokenizer
+
+    @property
+    def head(self) -> nn.Module | None:
+        """The LM head, if it is kept."""
+        return self._decoder.head
+
+    @as_loaded()
+    def answers(self, pictures: Sequence[Tensor], question: str) -> Tensor:
+        """Where the model is about to answer: what its LM head would be given.
+
+        Args:
+            pictures: uint8 (3, H, W) RGB, of any sizes.
+            question: About each of them.
+
+        Returns:
+            (N, D) in the model's precision, where it computes; NaN for a picture that the processor refuses.
+        """
+        with torch.inference_mode(), self._computing:
+            prompts = self._prompts(pictures, question)
+            ends: dict[int, Tensor] = {}
+            for rows in _alike(prompts):
+                batch = _joined([prompts[i] for i in rows])
+                hidden, _ = self._last_hidden(batch.ids, **batch.per_token, **batch.visual, use_cache=False)
+                ends |= dict(zip(rows, hidden[:, -1], strict=True))
+        some = next(iter(ends.values()), torch.empty(self.hidden_size))
+        nothing = torch.full_like(some, torch.nan)
+        return torch.stack([ends.get(i, nothing) for i in range(len(pictures))])
 
     @as_loaded()
     def features(self, pictures: Sequence[Tensor], questions: Mapping[str, str]) -> dict[str, Tensor]:
@@ -244,8 +288,8 @@ class ChatModel:
             name: value.to(device, self._dtype if value.is_floating_point() else value.dtype)
             for name, value in {"input_ids": ids, **inputs}.items()
         }
-        output = self._model(**on_device, past_key_values=past_key_values, use_cache=use_cache, return_dict=True)
-        return self._last.take(), output.past_key_values
+        hidden, output = self._decoder(**on_device, past_key_values=past_key_values, use_cache=use_cache)
+        return hidden, output.past_key_values
 
 
 def _can_share_prefill(family: str) -> bool:
@@ -253,23 +297,6 @@ def _can_share_prefill(family: str) -> bool:
     from packaging.version import Version
 
     return family in SHARES_PREFILL and Version(transformers.__version__) >= Version(SHARES_PREFILL[family])
-
-
-class _LastHiddenState(nn.Module):
-    """Stands where the LM head was and keeps what that would have been given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._hidden: Tensor | None = None
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        self._hidden = hidden
-        return hidden
-
-    def take(self) -> Tensor:
-        hidden, self._hidden = self._hidden, None
-        assert hidden is not None
-        return hidden
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,8 +75,18 @@ def load_model(
     dtype: torch.dtype,
     quantization: str | None = None,
     device_map: str | DeviceMap | None = None,
+    needs_head: bool = False,
 ) -> Any:
     """The model with its weights, in eval mode.
+
+    Args:
+        folder: Its files.
+        config: Its config.
+        device: For all of it, unless there is a `device_map`.
+        dtype: Of its weights.
+        quantization: None, or "int8" or "nf4" for the language model's linear layers.
+        device_map: None, "auto" or a dict, as accelerate takes it.
+        needs_head: The LM head must be in the files.
 
     Raises:
         ImportError: Quantization without its library.
@@ -103,7 +113,7 @@ def load_model(
         folder,
         config.model_type,
         dtype,
-        unneeded=[f"{name}.weight" for name in _names_of(empty, empty.get_output_embeddings())],
+        unneeded=[] if needs_head else [f"{name}.weight" for name in _names_of(empty, empty.get_output_embeddings())],
         config=config,
         trust_remote_code=False,
         use_safetensors=True,
@@ -116,6 +126,12 @@ def load_model(
             f"{transformers.__version__} left as they are. Use quantization=None, or no parts on the CPU in device_map."
         )
     return model.eval()
+
+
+def first_place(model: Any) -> torch.device:
+    """Where the inputs of a model go that was loaded with a device map: to its first card."""
+    places = [torch.device(place) for place in (getattr(model, "hf_device_map", None) or {}).values()]
+    return next((place for place in places if place.type != "cpu"), torch.device("cpu"))
 
 
 def not_in_language_model(model: Any) -> list[str]:

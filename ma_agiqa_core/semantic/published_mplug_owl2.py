@@ -105,8 +105,15 @@ class PublishedMplugOwl2:
 
     def prompt_ids(self, question: str) -> list[int]:
         """Token ids of a question's whole prompt; the picture stands at `MplugOwl2.image_token_id`."""
-        before, after = self._tokenize(BEFORE_PICTURE.format(question=question)), self._tokenize(AFTER_PICTURE)
-        return [self._bos_token_id, *before, self.network.image_token_id, *after]
+        return self.ids_around_picture(BEFORE_PICTURE.format(question=question), AFTER_PICTURE)
+
+    def ids_around_picture(self, before: str, after: str) -> list[int]:
+        """Token ids of a beginning, a text, the picture and another text; the texts are tokenized apart."""
+        return [self._bos_token_id, *self._tokenize(before), self.network.image_token_id, *self._tokenize(after)]
+
+    def pixel_values(self, pictures: Sequence[Tensor]) -> Tensor:
+        """Pictures, uint8 (3, H, W) RGB of any sizes, as the network takes them, where it takes them."""
+        return self.preprocessing(pictures, entry_device(self.network, self._device), self._dtype)
 
     def features(self, pictures: Sequence[Tensor], questions: Mapping[str, str]) -> dict[str, Tensor]:
         """The mean last hidden state over all positions, for every picture and question.
@@ -119,8 +126,8 @@ class PublishedMplugOwl2:
             By the questions' names: (N, D) float32 on the CPU.
         """
         prompts = {name: self.prompt_ids(question) for name, question in questions.items()}
-        pixels = self.preprocessing(pictures, entry_device(self.network, self._device), self._dtype)
-        return {name: vectors.cpu() for name, vectors in self.network.features(pixels, prompts).items()}
+        vectors = self.network.features(self.pixel_values(pictures), prompts)
+        return {name: vector.cpu() for name, vector in vectors.items()}
 
 
 def read_all_but_weights(folder: Path) -> tuple[ClipPreprocessing, Tokenize, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ def fill(
     device_of: Callable[[str], torch.device],
     dtype: torch.dtype,
     after_shard: Callable[[], object] = lambda: None,
+    files: Sequence[Path] | None = None,
 ) -> None:
     """Puts every published tensor where it belongs, shard by shard, tensor by tensor.
 
@@ -32,6 +33,7 @@ def fill(
         device_of: Where a parameter, given by name, goes.
         dtype: What it becomes.
         after_shard: Called when all of a shard is in place.
+        files: The shards, where they have not the usual names.
 
     Raises:
         ValueError: A shard is damaged, or the weights are those of another model.
@@ -40,7 +42,7 @@ def fill(
 
     expected = dict(network.named_parameters())
     unknown: list[str] = []
-    for path in weight_files(folder):
+    for path in weight_files(folder) if files is None else files:
         for published, tensor in read_shard(path):
             name = own_name(published)
             if name is None:

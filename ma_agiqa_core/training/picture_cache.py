@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from ..atomic_write import atomic_write
+from ..compute.progress import tick
 from ..pictures.inputs import PictureError, decode, iterate_pictures
 from ..preprocess import resize_cubic, to_bytes
 
@@ -56,14 +56,14 @@ class PictureCache:
             self._memory[row] = resized
         return resized
 
-    def keep_in(self, folder: Path, progress: Any = None) -> None:
+    def keep_in(self, folder: Path) -> None:
         """From now on reads the pictures from a file in this folder, which is written first if it is not there.
 
         Its name is a digest of the paths, sizes and modification times of all pictures. Runs and processes share it.
+        Whoever is `watching` is told of each picture.
 
         Args:
             folder: Created if missing.
-            progress: Called with 1 for each picture that is resized.
 
         Raises:
             OSError: The file cannot be written; there is none then.
@@ -73,10 +73,10 @@ class PictureCache:
         file = folder / f"{self._digest()}.npy"
         with FileLock(file.with_suffix(".lock")):  # of two runs one writes, the other waits
             if not file.is_file():
-                self._write(file, progress)
+                self._write(file)
         self._kept = np.load(file, mmap_mode="c")  # torch takes no read-only array; what is written stays in memory
 
-    def _write(self, file: Path, progress: Any) -> None:
+    def _write(self, file: Path) -> None:
         """Row by row: a full disk is an error while writing, where a memory map would end the process."""
         shape = (len(self.paths), 3, self.size, self.size)
         with atomic_write(file) as temporary, temporary.open("wb") as out:
@@ -86,8 +86,7 @@ class PictureCache:
                 if picture.pixels is None:
                     raise PictureError(row, str(self.paths[row]), picture.error or "unknown")
                 out.write(self._resized(picture.pixels).numpy().tobytes())
-                if progress is not None:
-                    progress(1)
+                tick(1)
 
     def _resized(self, pixels: Tensor) -> Tensor:
         return resize_cubic(to_bytes(pixels), (self.size, self.size)).contiguous()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -21,7 +21,6 @@ def semantic_vectors(
     *,
     process: int = 0,
     processes: int = 1,
-    progress: Callable[[int], None] | None = None,
 ) -> dict[str, Tensor]:
     """One process's share of the vectors; those of all processes add up to all vectors.
 
@@ -32,7 +31,6 @@ def semantic_vectors(
         pictures: In the order of the rows.
         process: Which of the processes this is, from 0.
         processes: How many there are.
-        progress: Called with how many more pictures are done.
 
     Returns:
         By question, (N, D) float32 on the CPU, 0 in the other processes' rows.
@@ -60,8 +58,6 @@ def semantic_vectors(
                     continue
                 for name, values in semantic.vectors.items():
                     vectors[name][rows[picture.index]] = values[place]
-            if progress is not None:
-                progress(len(group))
     if failed:
         raise MaAgiqaError(
             f"Expected semantic vectors of {len(pictures)} pictures, got none of {len(failed)}: {first_names(failed)}. "

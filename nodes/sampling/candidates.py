@@ -15,7 +15,8 @@ from ...ma_agiqa_core.comfyui.run_log import run_log
 from ...ma_agiqa_core.comfyui.segmented_best_of_n import Chosen, Stage
 from ..sockets.images import flattened, for_core
 from .decoding import PreviewDecoder, decoded
-from .segmented_sampling import RATIO, SamplerSettings, SegmentedSampling
+from .sampler_runs import RATIO, SamplerRun
+from .segmented_sampling import SegmentedSampling
 
 _REPLAY_ALONE = (
     "to reproduce one: a batch of <n> latents (Repeat Latent Batch makes it of one), Latent From Batch with the "
@@ -31,12 +32,9 @@ class SampledCandidates:
     """What the core's `choose` asks for candidates.
 
     Args:
-        model: ModelPatcher of the diffusion model.
+        run: What is sampled.
         vae: Decodes the finished pictures.
         preview: "VAE" or "TAESD", which decodes the previews.
-        settings: As for a KSampler.
-        positive: Conditioning for all candidates, or with a row for each.
-        negative: Likewise.
         latent: All candidates' "samples" and "batch_index", and optionally "noise_mask".
         batch_limit: How many candidates go through the model together; 0: all.
 
@@ -44,25 +42,13 @@ class SampledCandidates:
         sampling: The sampler.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        vae: Any,
-        preview: str,
-        settings: SamplerSettings,
-        positive: Any,
-        negative: Any,
-        latent: Mapping[str, Any],
-        batch_limit: int,
-    ) -> None:
-        self.sampling = SegmentedSampling(
-            model, settings, positive, negative, latent, batch_limit, on_step=self._stepped
-        )
+    def __init__(self, run: SamplerRun, vae: Any, preview: str, latent: Mapping[str, Any], batch_limit: int) -> None:
+        self._run, self._latent, self._preview, self._vae = run, latent, preview, vae
+        self.sampling = SegmentedSampling(run, batch_limit, on_step=self._stepped)
         self._latents: dict[int, Tensor] = {}
         self._images: dict[int, Tensor] = {}
-        self._settings, self._latent, self._preview = settings, latent, preview
-        self._vae, self._decode_preview = vae, PreviewDecoder(preview, model, vae)
-        self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        self._decode_preview = PreviewDecoder(preview, run.model, vae)
+        self._previewer = latent_preview.get_previewer(run.model.load_device, run.model.model.latent_format)
         self._bar: Any = None
 
     def show_progress(self, node_id: str, n: int, stages: Sequence[Stage], passes: int) -> None:
@@ -94,7 +80,10 @@ class SampledCandidates:
     def pictures(self, rows: Sequence[int]) -> Any:
         """The finished pictures of these rows, as scorers take them."""
         finished = self.sampling.run(rows)
-        images = flattened(decoded(self._vae, finished), rows)
+        clean = finished
+        if self._run.leaves_noise and self.sampling.x0 is not None:  # noisy ones are for the next sampler
+            clean = self._run.model.model.process_latent_out(self.sampling.x0)
+        images = flattened(decoded(self._vae, clean), rows)
         self._latents, self._images = dict(zip(rows, finished, strict=True)), dict(zip(rows, images, strict=True))
         return for_core(images)
 
@@ -107,20 +96,20 @@ class SampledCandidates:
         """The pictures of finished rows, [B, H, W, C]."""
         return torch.stack([self._images[row] for row in rows])
 
-    def log(self, chosen: Chosen, scorer_name: str) -> str:
-        """The run as text."""
-        n, own = len(self._latent["samples"]), self._settings
+    def log(self, chosen: Chosen, scorer_name: str, first: int = 0) -> str:
+        """The run as text, with candidates numbered from `first`."""
+        n = self._run.count
         return run_log(
             chosen,
-            heading=f"{n} candidates, numbered from 0, with seed {own.seed}: {own.sampler_name}, {own.scheduler}, "
-            f"{own.steps} steps, cfg {own.cfg:g}, denoise {own.denoise:g}; scored by {scorer_name}, previews by "
-            f"{self._preview}",
+            heading=f"{n} candidates, numbered from {first}, with {self._run.description}; scored by {scorer_name}, "
+            f"previews by {self._preview}",
             steps=self.sampling.steps,
             n=n,
+            first=first,
             calls=self.sampling.calls,
             calls_of_one=self.sampling.calls_of_one,
             replay=_REPLAY_ALONE if self.sampling.replays_alone else _REPLAY_TOGETHER,
-        ).replace("<n>", str(n))
+        ).replace("<n>", str(first + n))
 
     def _stepped(self, rows: int, x0: Tensor) -> None:
         self.advance(rows, x0)

@@ -1,11 +1,13 @@
-"""Pictures from latents: by the VAE, or, for previews, by its tiny approximation TAESD."""
+"""Pictures from latents: by the VAE, or, for previews, by a tiny approximation of it: TAESD, or TAEHV for video."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import comfy.model_management as memory
+import comfy.utils
 import folder_paths
+import latent_preview
 import torch
 from torch import Tensor
 
@@ -28,7 +30,7 @@ class PreviewDecoder:
         vae: ComfyUI's VAE.
 
     Raises:
-        ValueError: There is no TAESD for this model, or an unknown kind.
+        ValueError: There is no tiny decoder for this model, or an unknown kind.
         FileNotFoundError: It is not in models/vae_approx.
     """
 
@@ -40,33 +42,49 @@ class PreviewDecoder:
         self._taesd: Any = None
 
     def __call__(self, x0: Tensor) -> Tensor:
-        """x0 (B, C, h, w) as the model sees it -> pictures [B, H, W, C] in 0..1."""
+        """x0 (B, C, h, w) or (B, C, T, h, w) as the model sees it -> pictures [B, H, W, C] in 0..1."""
         if self._file is None:
             return decoded(self._vae, self._model.model.process_latent_out(x0))
+        decode = self._decode_video if _is_of_video(self._model) else self._decode_picture
+        return torch.cat([decode(row[None]) for row in x0]).clamp(0, 1)
+
+    def _decode_picture(self, x0: Tensor) -> Tensor:
         if self._taesd is None:
             from comfy.taesd.taesd import TAESD
 
             channels = self._model.model.latent_format.latent_channels
             self._taesd = TAESD(None, self._file, latent_channels=channels)
         device = self._model.load_device
-        taesd = self._taesd.to(device)
-        pictures = [taesd.decode(row[None].to(device)).to(memory.intermediate_device()) for row in x0]
-        return ((torch.cat(pictures) + 1) / 2).clamp(0, 1).movedim(1, -1)
+        pictures = self._taesd.to(device).decode(x0.to(device)).to(memory.intermediate_device())
+        return ((pictures + 1) / 2).movedim(1, -1)
+
+    def _decode_video(self, x0: Tensor) -> Tensor:
+        """The first frame: of a picture there is one."""
+        if self._taesd is None:
+            from comfy.sd import VAE
+
+            self._taesd = VAE(comfy.utils.load_torch_file(self._file))
+            self._taesd.first_stage_model.show_progress_bar = False
+        return self._taesd.decode(x0[:, :, :1])[:, 0].to(memory.intermediate_device())
+
+
+def _is_of_video(model: Any) -> bool:
+    return getattr(model.model.latent_format, "latent_dimensions", 2) > 2
 
 
 def _taesd_file(model: Any) -> str:
-    latent_format = model.model.latent_format
-    name = getattr(latent_format, "taesd_decoder_name", None)
-    is_of_video = getattr(latent_format, "latent_dimensions", 2) > 2  # newer versions of ComfyUI name a TAEHV there
-    if name is None or is_of_video:
+    name = getattr(model.model.latent_format, "taesd_decoder_name", None)
+    videos = getattr(latent_preview, "VIDEO_TAES", ())  # newer versions of ComfyUI
+    if name is None or (_is_of_video(model) and name not in videos):
         raise ValueError(
-            "Expected a model with a TAESD for preview 'TAESD', got one that ComfyUI knows none for. Set preview to "
-            "VAE."
+            "Expected a model with a tiny decoder for preview 'TAESD', got one that this ComfyUI knows none for. Set "
+            "preview to VAE."
         )
     found = next((file for file in folder_paths.get_filename_list(_FOLDER) if file.startswith(name)), None)
     if found is None:
+        source = "madebyollin/taehv, or lightx2v's autoencoders" if name in videos else "madebyollin/taesd"
         raise FileNotFoundError(
             f"Expected {name} in models/{_FOLDER} for preview 'TAESD', got no such file. Put {name}.safetensors there "
-            "(github.com/madebyollin/taesd), or set preview to VAE."
+            f"(github.com/{source}), or set preview to VAE."
         )
     return folder_paths.get_full_path(_FOLDER, found)

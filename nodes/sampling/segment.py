@@ -42,7 +42,7 @@ class Segment:
         brownian: BrownianNoise,
         on_step: Callable[[int, Tensor], object],
     ) -> None:
-        self._sampler, self._function, self._brownian = sampler, sampler.sampler_function, brownian
+        self._sampler, self._function, self._brownian = sampler, getattr(sampler, "sampler_function", None), brownian
         self._rows, self._until, self._answers, self._shape = rows, until, answers, shape
         self._on_step = on_step
         self.x0: Any = None
@@ -76,4 +76,5 @@ class Segment:
 
     def show(self, step: int, x0: Tensor, x: Tensor, total: int) -> None:
         """ComfyUI's callback of a step."""
+        self.x0 = x0
         self._on_step(len(self._rows), x0)

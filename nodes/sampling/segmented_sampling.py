@@ -11,23 +11,20 @@ no candidate had been dropped. This needs no list of samplers, only one that com
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.model_management as memory
-import comfy.sample
 import comfy.samplers
 import comfy.utils
 import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...ma_agiqa_core.comfyui.conditioning import conditioning_rows
+from ..out_of_memory import is_out_of_memory
 from .brownian_noise import BrownianNoise
+from .sampler_runs import SamplerRun
 from .segment import Segment
-
-RATIO = "downscale_ratio_"  # begins what newer versions of ComfyUI write on an empty latent: how large it was made
 
 _KEY = "ma_agiqa.best_of_n"
 _LARGER_STEPS = "dpm_fast"  # three model calls a step, and as many calls as others have steps
@@ -37,67 +34,37 @@ _OTHER_SIZE = "must match the size of tensor"  # torch's words if a patch rememb
 _ADD_NO_NOISE = frozenset({"res_multistep", "res_multistep_cfg_pp"})
 
 
-@dataclass(frozen=True)
-class SamplerSettings:
-    """As on the KSampler node."""
-
-    sampler_name: str
-    scheduler: str
-    steps: int
-    cfg: float
-    denoise: float
-    seed: int
-
-
 class SegmentedSampling:
     """Makes the candidates of one run.
 
     Args:
-        model: ModelPatcher of the diffusion model; not changed.
-        settings: As for a KSampler.
-        positive: Conditioning for all candidates, or with a row for each.
-        negative: Likewise.
-        latent: All candidates' "samples" and "batch_index", and optionally "noise_mask".
+        run: What is sampled.
         batch_limit: How many candidates go through the model together; 0: all.
         on_step: Called with the number of candidates that have just taken a step, and their x0.
 
     Attributes:
         steps: How many there are: a KSampler's `steps`, or what denoise 0 and some samplers make of it.
         calls_of_one: How many calls a candidate took that got as far as the last segment.
+        x0: The model's last estimate of the candidates that ran last, before the VAE's scale.
     """
 
     def __init__(
         self,
-        model: Any,
-        settings: SamplerSettings,
-        positive: Any,
-        negative: Any,
-        latent: Mapping[str, Any],
+        run: SamplerRun,
         batch_limit: int = 0,
         on_step: Callable[[int, Tensor], object] = lambda rows, x0: None,
     ) -> None:
         self.calls_of_one = 0.0
-        self._settings, self._positive, self._negative = settings, positive, negative
-        self._on_step, self._calls, self._brownian = on_step, _Calls(), BrownianNoise(settings.sampler_name)
-        self._model = model.clone()
+        self.x0: Tensor | None = None
+        self._run, self._on_step, self._calls = run, on_step, _Calls()
+        self._brownian = BrownianNoise(run.sampler_name)
+        self._model = run.model.clone()
         self._model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self._calls)
-        fit = comfy.sample.fix_empty_latent_channels  # newer ones also make it as small as models like Flux.2 want it
-        known = inspect.signature(fit).parameters
-        ratios = {name: latent[name] for name in known if name.startswith(RATIO) and name in latent}
-        self._latents = fit(model, latent["samples"], **ratios)
-        self._noise = comfy.sample.prepare_noise(self._latents, settings.seed, latent["batch_index"])
-        self._mask, self._masks = _shared_or_each(latent.get("noise_mask"), self._latents)
-        self._limit = batch_limit or len(self._latents)
-        _check_known("sampler", settings.sampler_name, comfy.samplers.KSampler.SAMPLERS)
-        _check_known("scheduler", settings.scheduler, comfy.samplers.KSampler.SCHEDULERS)
-        schedule = comfy.samplers.KSampler(
-            model, settings.steps, model.load_device, settings.sampler_name, settings.scheduler, settings.denoise
-        )
-        self._sigmas = schedule.sigmas
-        self.steps = max(len(self._sigmas) - 1, 0)
-        if settings.sampler_name == _LARGER_STEPS:
+        self._limit = batch_limit or run.count
+        self.steps = max(len(run.sigmas) - 1, 0)
+        if run.sampler_name == _LARGER_STEPS:
             self.steps = self.steps // 3 + 1
-        self._answers: dict[int, list[Any]] = {row: [] for row in range(len(self._latents))}
+        self._answers: dict[int, list[Any]] = {row: [] for row in range(run.count)}
 
     @property
     def calls(self) -> int:
@@ -108,17 +75,15 @@ class SegmentedSampling:
         """Checks that candidates can be made independently of each other.
 
         Raises:
-            ValueError: The sampler or the conditioning does not allow it.
+            ValueError: The sampler, a patch on the model or the conditioning does not allow it.
         """
-        name = self._settings.sampler_name
-        sampler = comfy.samplers.sampler_object(name)
-        if name == _COUPLED or not isinstance(sampler, comfy.samplers.KSAMPLER):
+        name = self._run.sampler_name
+        if name == _COUPLED or not isinstance(self._run.sampler(), comfy.samplers.KSAMPLER):
             raise ValueError(
                 f"Expected a sampler that makes each candidate independently, got {name!r}, whose steps depend on all "
                 "of them. Choose another sampler, or empty prune_at and set batch_limit to 0."
             )
-        for conditioning in (self._positive, self._negative):
-            conditioning_rows(conditioning, [0], len(self._latents))
+        self._run.check_divisible(min(self._limit, self._run.count))
 
     @property
     def replays_alone(self) -> bool:
@@ -126,12 +91,12 @@ class SegmentedSampling:
 
         Noise that is drawn during the steps depends on the size of the batch.
         """
-        name = self._settings.sampler_name
-        sampler = comfy.samplers.sampler_object(name)
+        name, sampler = self._run.sampler_name, self._run.sampler()
+        if not isinstance(sampler, comfy.samplers.KSAMPLER):
+            return False
         arguments = inspect.signature(sampler.sampler_function).parameters
         draws = "noise_sampler" in arguments and name not in _ADD_NO_NOISE
-        is_masked = self._mask is not None or self._masks is not None
-        draws_masked = is_masked and bool(sampler.inpaint_options.get("random"))
+        draws_masked = self._run.is_masked and bool(sampler.inpaint_options.get("random"))
         return not (draws or draws_masked or name == _COUPLED)
 
     def run(self, rows: Sequence[int], until: int | None = None) -> Tensor:
@@ -151,52 +116,62 @@ class SegmentedSampling:
         is_first = not self._answers[rows[0]]
         self._answers = {row: self._answers[row] for row in rows}
         before, parts, rest = self.calls, [], list(rows)
+        estimates: list[Tensor | None] = []
         while rest:
             group = rest[: self._limit]
             try:
-                parts.append(self._run_together(group, until))
-            except memory.OOM_EXCEPTION:
-                if len(group) == 1 or self._settings.sampler_name == _COUPLED:
+                part, x0 = self._run_together(group, until)
+                parts.append(part)
+                estimates.append(x0)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    if len(group) == 1 or not self._can_be_divided():
+                        raise
+                    self._limit = len(group) // 2
+                elif not is_first and isinstance(error, RuntimeError) and _OTHER_SIZE in str(error):
+                    raise RuntimeError(
+                        "Expected a model that takes each step independently, got a patch on it that remembers earlier "
+                        "steps: it fails when candidates are dropped. Bypass the patch, or empty prune_at."
+                    ) from error
+                else:
                     raise
-                self._limit = len(group) // 2
-            except RuntimeError as error:
-                if is_first or _OTHER_SIZE not in str(error):
-                    raise
-                raise RuntimeError(
-                    "Expected a model that takes each step independently, got a patch on it that remembers earlier "
-                    "steps, such as APG with momentum or a feature cache: it fails when candidates are dropped. "
-                    "Bypass the patch, or empty prune_at."
-                ) from error
             else:
                 rest = rest[len(group) :]
                 continue
             memory.soft_empty_cache()  # out here: the error, and with it the tensors of its frames, is gone
         self.calls_of_one += (self.calls - before) / len(rows)
+        known = [x0 for x0 in estimates if x0 is not None]
+        self.x0 = torch.cat(known) if len(known) == len(estimates) else None
         return torch.cat(parts)
 
-    def _run_together(self, rows: list[int], until: int | None) -> Tensor:
-        settings, count = self._settings, len(self._latents)
+    def _can_be_divided(self) -> bool:
+        try:
+            self.check_divisible()
+        except ValueError:
+            return False
+        return True
+
+    def _run_together(self, rows: list[int], until: int | None) -> tuple[Tensor, Tensor | None]:
+        run = self._run
         if self.steps == 0:  # denoise 0: a KSampler gives its latent back
-            return self._latents[rows]
-        sampler = comfy.samplers.sampler_object(settings.sampler_name)
-        segment = Segment(sampler, rows, until, self._answers, self._noise.shape, self._brownian, self._on_step)
-        sampler.sampler_function = segment.sample
-        is_part = len(rows) < count
-        finished = comfy.sample.sample_custom(
-            self._model,
-            self._noise[rows],
-            settings.cfg,
+            return run.latents[rows], None
+        sampler = run.sampler()
+        segment = Segment(sampler, rows, until, self._answers, run.noise.shape, self._brownian, self._on_step)
+        if isinstance(sampler, comfy.samplers.KSAMPLER):  # others run to the end
+            sampler.sampler_function = segment.sample
+        finished = run.guider(self._model, rows).sample(
+            run.noise[rows],
+            run.latents[rows],
             sampler,
-            self._sigmas.clone(),  # uni_pc writes into them
-            conditioning_rows(self._positive, rows, count) if is_part else self._positive,
-            conditioning_rows(self._negative, rows, count) if is_part else self._negative,
-            self._latents[rows],
-            noise_mask=self._mask if self._masks is None else self._masks[rows],
+            run.sigmas.clone(),  # uni_pc writes into them
+            denoise_mask=run.masks_of(rows),
             callback=segment.show,
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=settings.seed,
+            seed=run.seed,
         )
-        return finished if until is None else segment.x0.to(finished.device)
+        finished = run.finished(finished)
+        x0 = None if segment.x0 is None else segment.x0.to(finished.device)
+        return (finished if until is None else x0), x0
 
 
 class _Calls:
@@ -210,22 +185,3 @@ class _Calls:
         answer = execute(x, *args, **kwargs)
         self.rows += len(x)
         return answer
-
-
-def _check_known(what: str, name: str, known: Sequence[str]) -> None:
-    """ComfyUI 0.3.64 accepts names that are not on the list, and uses the first scheduler for them."""
-    if name not in known:
-        raise ValueError(
-            f"Expected a {what} that this ComfyUI has, got {name!r}. Choose another, or install the pack with it."
-        )
-
-
-def _shared_or_each(mask: Tensor | None, latents: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """A mask for all candidates, or one mask for each, as ComfyUI's sampler reads a noise mask of several."""
-    if mask is None:
-        return None, None
-    if latents.ndim == 4:
-        mask = mask.reshape(-1, 1, *mask.shape[-2:])
-    if mask.ndim != latents.ndim or len(mask) == 1:
-        return mask, None
-    return None, comfy.utils.repeat_to_batch_size(mask, len(latents))

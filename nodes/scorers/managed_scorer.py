@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...ma_agiqa_core.compute.batching import is_out_of_memory
 from ...ma_agiqa_core.compute.caller_state import as_loaded
 from ...ma_agiqa_core.compute.progress import tick
 from ...ma_agiqa_core.errors import PictureError
 from ...ma_agiqa_core.pictures.inputs import as_picture_list
 from ...ma_agiqa_core.pictures.prompts import check_score_options, resolve_prompts
 from ...ma_agiqa_core.scorers.scorer import Scorer
+from ..out_of_memory import is_out_of_memory
 from .memory import LanguageModelMemory, ManagedNetworks
 from .score_cache import ScoreCache, picture_key
 
@@ -47,6 +47,9 @@ class ManagedScorer:
         if (extractor := getattr(scorer, "extractor", None)) is not None:
             extractor.hand_over(LanguageModelMemory(self._networks, extractor.drop_model))
             self.passes += 1
+        judge = getattr(scorer, "language_model", None)  # of a judge: the only network that sees its pictures
+        if judge is not None and hasattr(judge, "hand_over"):
+            judge.hand_over(LanguageModelMemory(self._networks, judge.drop))
 
     def score(self, images: Any, prompts: Any = None, batch_size: int | None = None, on_error: str = "raise") -> Tensor:
         """Scores pictures; see the core's `Scorer.score`. Pictures scored before (with their prompts) are known."""

@@ -63,6 +63,21 @@ def vector_cache() -> str:
     return str(Path(folder_paths.get_user_directory(), NAME, "vectors"))
 
 
+def picks_file(name: str) -> Path:
+    """Where marks are kept, for `ma-agiqa learn`.
+
+    Args:
+        name: Of the file, with or without .json.
+
+    Raises:
+        ValueError: A path.
+    """
+    stem = name.strip().removesuffix(".json")
+    if not stem or stem.startswith(".") or any(sign in stem for sign in '/\\:*?"<>|'):
+        raise ValueError(f"Expected a plain file name, got {name!r:.80}. Name it like 'picks'.")
+    return Path(folder_paths.get_user_directory(), NAME, f"{stem}.json")
+
+
 def _roots() -> list[Path]:
     return [Path(root) for root in folder_paths.get_folder_paths(NAME)]
 

@@ -24,7 +24,8 @@ def save_in_output(
     Args:
         pictures: [H, W, C] as `flattened` gives them.
         metadata: One per picture; None writes no chunk of ours. With `--disable-metadata` no chunk is written at all.
-        prefix: As in Save Image: it may name a folder and hold %year%, %width%, %batch_num% and the like.
+        prefix: As in Save Image: it may name a folder and hold %year%, %width%, %batch_num% and the like; also %score%,
+            %rank% and %index%, which are "none" for a picture without a score.
         hidden: `cls.hidden` of the node, with prompt and extra_pnginfo.
 
     Returns:
@@ -35,13 +36,21 @@ def save_in_output(
         height, width = picture.shape[:2]
         # once a picture, since sizes may differ; %batch_num% first, so that the counter is that of the true name
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            prefix.replace("%batch_num%", str(number)), folder_paths.get_output_directory(), width, height
+            _filled(prefix.replace("%batch_num%", str(number)), entry),
+            folder_paths.get_output_directory(),
+            width,
+            height,
         )
         file = f"{name}_{counter:05}_.png"
         entry, chunks = (None, None) if args.disable_metadata else (entry, _workflow_chunks(hidden))
         save_picture(as_pil(picture), Path(folder, file), entry, chunks, COMPRESS_LEVEL)
         saved.append({"filename": file, "subfolder": subfolder, "type": "output"})
     return saved
+
+
+def _filled(prefix: str, entry: PictureMetadata | None) -> str:
+    score, rank, index = ("none",) * 3 if entry is None else (f"{entry.score:.4g}", entry.rank, entry.index)
+    return prefix.replace("%score%", str(score)).replace("%rank%", str(rank)).replace("%index%", str(index))
 
 
 def _workflow_chunks(hidden: Any) -> PngInfo:

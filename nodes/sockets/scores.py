@@ -1,7 +1,7 @@
 """The sockets SCORER and scores: the connected scorer and what it says of pictures, or scores that are given."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from comfy import model_management
 from comfy.utils import ProgressBar
@@ -12,6 +12,31 @@ from ...ma_agiqa_core.compute.progress import watching
 from ...ma_agiqa_core.scorers.scorer import Scorer
 from ..scorers.managed_scorer import ManagedScorer
 from .images import for_core, one, prompts_for
+
+
+class Origin(NamedTuple):
+    """Where a picture comes from: its number among all candidates, from 0, and the seed of their noise."""
+
+    index: int
+    seed: int | None = None
+
+
+class ScoreOf(float):
+    """A score that knows whose it is: links carry it, so that a file of a winner can name the candidate."""
+
+    origin: Origin | None = None
+
+    @classmethod
+    def of(cls, score: float, origin: Origin) -> "ScoreOf":
+        made = cls(score)
+        made.origin = origin
+        return made
+
+
+def origins_of(scores: Any, count: int) -> list[Origin]:
+    """Where the pictures of these scores come from; of scores that do not say, their places."""
+    known = [getattr(score, "origin", None) for score in _flat(scores)]
+    return [origin or Origin(place) for place, origin in enumerate(known if len(known) == count else [None] * count)]
 
 
 def one_scorer(values: Any) -> ManagedScorer | None:
@@ -98,3 +123,11 @@ def limit_for(min_score: Any, scorer: Any) -> float:
             "one run with each other. Use Select Best Images with 'top k' alone, or combine scorers as 'calibrated'."
         )
     return limit
+
+
+def _flat(scores: Any) -> Iterator[Any]:
+    if isinstance(scores, list | tuple):
+        for score in scores:
+            yield from _flat(score)
+    else:
+        yield scores

@@ -1,5 +1,6 @@
 """How many pictures a scorer is given at a time, and how soon its results are out."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,26 @@ def test_a_scorer_without_memory_is_asked_for_smaller_batches(pictures: list[Pat
     small = Small()
     assert tolerant_outcomes(small, [Picture(i, None, None, None) for i in range(20)], None, None) == [0.0] * 20
     assert small.given == [(20, None), (20, 10), (20, 5), (20, 2)]
+
+
+def test_what_was_scored_when_ctrl_c_came_is_kept() -> None:
+    def items() -> Iterator[int]:
+        yield from range(4)
+        scored.wait(60)
+        raise KeyboardInterrupt
+
+    def work(group: list[int]) -> list[int]:
+        if group == [2, 3]:
+            scored.set()
+        return group
+
+    def keep() -> None:
+        for group in work_in_groups(items(), work, pixels_of=lambda item: 1, size=2):
+            kept.append(group)
+
+    scored = threading.Event()
+    kept: list[list[int]] = []
+    with pytest.raises(KeyboardInterrupt):
+        keep()
+    assert kept[:1] == [[0, 1]]
+    assert kept in ([[0, 1]], [[0, 1], [2, 3]])

@@ -7,6 +7,7 @@ two. The fakes are for schemas, sockets and scorers; what samples is marked with
 
 import importlib
 import importlib.util
+import inspect
 import os
 import shutil
 import sys
@@ -101,6 +102,7 @@ def comfy_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     base = tmp_path_factory.mktemp("comfyui")
     root = Path(os.environ["COMFYUI_PATH"]) if IS_REAL else FAKES
     sys.path.insert(0, str(root))
+    sys.modules.pop("comfy", None)  # pytest's name for this project, where its folder is called so
     try:
         if IS_REAL:
             _import_comfyui(base)
@@ -153,7 +155,7 @@ def run_node(comfy_modules: str) -> Callable[..., Any]:
         assert not missing, f"{schema.node_id} needs the inputs {missing}"
         if schema.is_input_list:
             inputs = {name: value if isinstance(value, list) else [value] for name, value in inputs.items()}
-        clone = node.PREPARE_CLASS_CLONE({io.Hidden[name]: value for name, value in (hidden or {}).items()})
+        clone = node.PREPARE_CLASS_CLONE(_hidden({io.Hidden[name]: value for name, value in (hidden or {}).items()}))
         with torch.inference_mode():
             return make_locked_method_func(node, "EXECUTE_NORMALIZED", clone)(**inputs)
 
@@ -177,10 +179,12 @@ def tiny_diffusion(comfy_modules: str) -> ModuleType:
 
 
 @pytest.fixture
-def progress(comfy_modules: str) -> Iterator[list[tuple[float, float, Any]]]:
+def progress(comfy_modules: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[float, float, Any]]]:
     """What progress bars show while the test runs: (value, total, node id)."""
     import comfy.utils
 
+    for throttle in ("PROGRESS_THROTTLE_MIN_INTERVAL", "PROGRESS_THROTTLE_MIN_PERCENT"):  # of newer versions
+        monkeypatch.setattr(comfy.utils, throttle, 0, raising=False)
     shown: list[tuple[float, float, Any]] = []
     before = comfy.utils.PROGRESS_BAR_HOOK
     comfy.utils.set_progress_bar_global_hook(
@@ -208,6 +212,14 @@ def batch() -> torch.Tensor:
     """Five pictures [5, 24, 32, 3], each of one grey: number 3 is the brightest, then 0, 4, 1, 2."""
     greys = torch.tensor([0.7, 0.3, 0.1, 0.9, 0.5])
     return greys[:, None, None, None].expand(5, 24, 32, 3).contiguous()
+
+
+def _hidden(values: dict[Any, Any]) -> dict[Any, Any]:
+    """As the version of ComfyUI wants them: one dictionary among others since 0.4."""
+    from comfy_api.latest import io
+
+    wants_more = "v3_data" in inspect.signature(io.ComfyNode.PREPARE_CLASS_CLONE).parameters
+    return {"hidden_inputs": values} if wants_more else values
 
 
 def _import_comfyui(base: Path) -> None:

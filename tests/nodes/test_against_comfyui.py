@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-ITS_OWN_WAY = [Path(__file__), *HERE.glob("test_comfyui_*.py")]  # the others start ComfyUI themselves
+ITS_OWN_WAY = [Path(__file__), *HERE.rglob("test_comfyui_*.py")]  # the others start ComfyUI themselves
 LIMIT = 1500  # seconds
 
 

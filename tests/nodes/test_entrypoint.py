@@ -17,6 +17,9 @@ IDS = {
     "MaAgiqaSelectBest",
     "MaAgiqaQualityGate",
     "MaAgiqaBestOfNSampler",
+    "MaAgiqaBestOfNCustom",
+    "MaAgiqaClipJudge",
+    "MaAgiqaMarkImages",
     "MaAgiqaScoreSheet",
     "MaAgiqaSaveScored",
 }

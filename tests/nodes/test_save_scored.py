@@ -117,3 +117,28 @@ def test_mistakes_are_told_in_a_sentence_and_leave_no_file(save, batch, output):
     with pytest.raises(Exception, match="outside the output folder"):
         save(images=batch[:1], scores=[1.0], filename_prefix="../elsewhere")
     assert list(output.rglob("*.png")) == []
+
+
+def test_a_score_that_knows_its_candidate_names_it_in_the_file(save, batch, pack_module):
+    scores = pack_module("nodes.sockets.scores")
+    known = [scores.ScoreOf.of(0.7, scores.Origin(5, 12)), scores.ScoreOf.of(0.3, scores.Origin(2, 12))]
+
+    said = [chunks(path)["ma_agiqa"] for path in save(images=batch[:2], scores=known)]
+
+    assert [(entry["index"], entry["seed"], entry["rank"]) for entry in said] == [(5, 12, 1), (2, 12, 2)]
+    assert "seed" not in chunks(save(images=batch[:1], scores=[1.0])[0])["ma_agiqa"]
+
+
+def test_scores_come_out_of_select_best_with_the_numbers_of_their_pictures(save, batch, pack_module, run_node, managed):
+    best = run_node(pack_module("nodes.select_best").SelectBest, images=batch, scores=SCORES, top_k=2)
+    again = run_node(pack_module("nodes.select_best").SelectBest, images=best.args[0], scores=best.args[3], top_k=1)
+
+    saved = [*save(images=best.args[0], scores=best.args[3]), *save(images=again.args[0], scores=again.args[3])]
+
+    assert [chunks(path)["ma_agiqa"]["index"] for path in saved] == [3, 0, 3]
+
+
+def test_scores_ranks_and_numbers_in_file_names(save, batch):
+    paths = save(images=batch[:3], scores=[0.7, 0.3456, math.nan], filename_prefix="all/%rank%_%index%_%score%")
+
+    assert [path.name for path in paths] == ["1_0_0.7_00001_.png", "2_1_0.3456_00001_.png", "none_none_none_00001_.png"]

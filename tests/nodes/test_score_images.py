@@ -48,6 +48,19 @@ def test_the_strip_shows_every_picture_with_its_score(
     assert ui["text"][0].startswith("mean (about 0 to 1; higher is better)")
 
 
+def test_the_strip_begins_with_the_best(node, run_node, managed, batch, pack_module, monkeypatch):
+    """It is the cover of the job; and each picture says its number."""
+    drawn = []
+    strip = pack_module("nodes.sockets.score_strip")
+    true = strip.captioned_pictures
+    monkeypatch.setattr(strip, "captioned_pictures", lambda *args, **given: drawn.extend(true(*args, **given)) or drawn)
+
+    run_node(node, scorer=managed(), images=batch)
+
+    greys = [picture.getpixel((picture.width // 2, 12))[0] for picture in drawn]
+    assert greys == pytest.approx([230, 178, 128, 76, 26], abs=1)
+
+
 def test_large_pictures_are_small_in_the_strip_and_of_the_same_colours(
     node: Any, run_node: Callable[..., Any], managed: Callable[..., Any]
 ) -> None:

@@ -157,12 +157,12 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
         contact_sheet([plain(RED), tmp_path / "broken.png"], [1.0, 2.0])
 
 
-def test_pictures_with_captions_one_by_one_in_input_order() -> None:
+def test_pictures_with_captions_one_by_one_best_first() -> None:
     pictures = [plain(colour, 100, height) for colour, height in zip(COLOURS, (100, 60, 60, 100), strict=True)]
     drawn = captioned_pictures(pictures, [1.0, 3.0, math.nan, 2.0], [10.0, 90.0, None, 50.0], side=100)
-    for picture, colour, source in zip(drawn, COLOURS, pictures, strict=True):
-        left, top, right, bottom = box_of(picture, colour)
-        assert (right - left, bottom - top) == source.size
+    for picture, place in zip(drawn, (1, 3, 0, 2), strict=True):
+        left, top, right, bottom = box_of(picture, COLOURS[place])
+        assert (right - left, bottom - top) == pictures[place].size
         assert ink(picture, (0, bottom + 4, picture.width, picture.height)) > 20
     framed = [(np.asarray(picture) == module.ORANGE).all(axis=2)[:2].any() for picture in drawn]
-    assert framed == [False, True, False, False]
+    assert framed == [True, False, False, False]

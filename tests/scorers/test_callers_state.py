@@ -342,8 +342,8 @@ def test_threads_that_score_at_once_restore_what_was_there(
 
 class TestHeldSettings:
     def test_the_last_one_out_restores(self) -> None:
-        first, second = as_loaded(), as_loaded()
-        with default_dtype(torch.float64):
+        first, second = as_loaded(), as_loaded()  # as two threads leave it; in one, grad mode has to be put back
+        with default_dtype(torch.float64), torch.enable_grad():
             first.__enter__()
             second.__enter__()
             first.__exit__(None, None, None)

@@ -49,10 +49,13 @@ def pictures(noise_pictures):
 
 
 @torch.no_grad()
-def forward(folder, pictures, texts, **padding):
+def forward(folder, pictures, texts, *, with_pillow=False, **padding):
     """transformers' own model on all pictures and texts at once, as the model's page shows it."""
     model = transformers.AutoModel.from_pretrained(folder).eval()
     processor = transformers.AutoProcessor.from_pretrained(folder)
+    if with_pillow:  # transformers 4 calls it CLIPImageProcessor
+        kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
+        processor.image_processor = kind.from_pretrained(folder)
     images = [PIL.Image.fromarray(picture) for picture in pictures]
     inputs = processor(text=texts, images=images, return_tensors="pt", truncation=True, **padding)
     return model, model(**inputs)
@@ -74,7 +77,7 @@ def test_pickscore_is_that_of_its_page(known_by, tiny_models, pickscore_folder, 
     folder = pickscore_folder
     if known_by == "origin":
         folder = tiny_models.write_clip(tmp_path / "mine", _name_or_path="yuvalkirstain/PickScore_v1")
-    model, output = forward(folder, pictures, TEXTS, padding=True, max_length=77)
+    model, output = forward(folder, pictures, TEXTS, with_pillow=True, padding=True, max_length=77)
     expected = model.logit_scale.exp() * (output.text_embeds @ output.image_embeds.T).diagonal()
     scorer = load_scorer(f"clip:{folder}", device="cpu")
     assert isinstance(scorer, ClipScorer)

@@ -11,6 +11,7 @@ import pytest
 import scipy.stats
 import torch
 
+from ma_agiqa_core.errors import MaAgiqaError
 from ma_agiqa_core.pictures import inputs as images_module
 from ma_agiqa_core.pictures.groups import PICTURES_AT_ONCE
 from ma_agiqa_core.pictures.inputs import PictureError, read_picture
@@ -279,3 +280,9 @@ def test_a_member_that_returns_another_number_of_scores() -> None:
 
     with pytest.raises(ValueError, match="Expected 3 scores from 'a'"):
         EnsembleScorer([(Careless(), 1)]).score(pictures(3))
+
+
+@pytest.mark.parametrize("members", [None, 3])
+def test_members_that_are_no_list_are_named(members: Any) -> None:
+    with pytest.raises(MaAgiqaError, match=str(members)):
+        EnsembleScorer(members)

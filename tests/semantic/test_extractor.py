@@ -113,9 +113,9 @@ def test_another_model_precision_or_question_is_another_entry(owl_folder, noise_
 
 
 def test_without_a_cache_the_weights_are_not_read_for_a_fingerprint(owl_folder, noise_pictures, monkeypatch):
-    from ma_agiqa_core.semantic import lazy_model
+    from ma_agiqa_core.semantic import lazy_network
 
-    monkeypatch.setattr(lazy_model, "fingerprint", None)
+    monkeypatch.setattr(lazy_network, "fingerprint", None)
     assert SemanticExtractor(owl_folder, device="cpu").extract(noise_pictures)["coherence"].isfinite().all()
 
 

@@ -17,6 +17,8 @@ QUIET = {  # no tour, no news, nothing that lies over the nodes
     "LiteGraph.Node.TooltipDelay": 100,
 }
 
+_QUEUE = "button[data-testid=queue-button], [data-testid=queue-button] button"  # newer ones, older ones
+_REGISTRY = "https://api.comfy.org/"  # whose node failed: a newer front end asks it with an error's details
 _READY = "() => window.app?.graph && window.app.extensionManager?.setting && window.app.vueAppReady"
 _LISTEN = """() => {
   window.ended = null;
@@ -31,7 +33,7 @@ _HAS_PICTURES = """() => {
   });
 }"""
 _NODE = "(type) => { const n = window.app.graph.nodes.find((n) => n.type === type); return n && (%s); }"
-_FIT = """([types, margin, square]) => {
+_FIT = """([types, margin, square, inset]) => {
   window.app.canvas.draw(true, true);  // sizes are known once nodes are drawn
   const nodes = window.app.graph.nodes.filter((n) => !types.length || types.includes(n.type));
   const boxes = nodes.map((n) => n.getBounding());
@@ -39,7 +41,7 @@ _FIT = """([types, margin, square]) => {
   const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]));
   const right = Math.max(...boxes.map((b) => b[0] + b[2])), bottom = Math.max(...boxes.map((b) => b[1] + b[3]));
   const area = window.app.canvas.canvas.getBoundingClientRect(), ds = window.app.canvas.ds;
-  const place = {x: 72, y: 96, width: area.width - 144, height: area.height - 192};
+  const [x, y] = inset ?? [72, 96], place = {x, y, width: area.width - 2 * x, height: area.height - 2 * y};
   ds.scale = Math.min(1, place.width / (right - left), place.height / (bottom - top));
   ds.offset[0] = place.x / ds.scale - left;
   ds.offset[1] = place.y / ds.scale - top;
@@ -88,9 +90,18 @@ class FrontEnd:
     def run(self) -> dict[str, Any]:
         """Presses Run and waits; what the server said at the end, with `kind` "execution_success" if all went well."""
         self.page.evaluate("() => { window.ended = null; }")
-        self.page.get_by_test_id("queue-button").get_by_role("button").first.click()
+        self.page.locator(_QUEUE).first.click()
         self.page.wait_for_function("() => window.ended")
         return self.page.evaluate("() => window.ended")
+
+    def wait_for_error(self, text: str) -> None:
+        """Waits until the front end shows the text of an error; newer ones show it when they are asked for details."""
+        details = self.page.get_by_role("button", name="View details")
+        shown = self.page.get_by_text(text)
+        details.or_(shown).first.wait_for()
+        if not shown.first.is_visible():
+            details.first.click()
+        shown.first.wait_for()
 
     def of_node(self, node_type: str, expression: str) -> Any:
         """Evaluates JavaScript about the first node `n` of a type."""
@@ -98,7 +109,7 @@ class FrontEnd:
 
     def click_title(self, node_type: str) -> None:
         """Selects the first node of a type, after moving it into sight."""
-        box = self.page.evaluate(_FIT, [[node_type], 0, False])
+        box = self.page.evaluate(_FIT, [[node_type], 0, False, [400, 240]])  # clear of what lies over the canvas
         self.page.mouse.click(box["x"] + 60, box["y"] + 12)
 
     def open_help(self, node_type: str) -> Any:
@@ -125,7 +136,7 @@ class FrontEnd:
     def picture(self, path: Path, *node_types: str, margin: int = 24, square: bool = False) -> None:
         """Takes a picture of these nodes, or of the whole workflow."""
         self.page.evaluate("() => window.app.canvas.deselectAll?.()")
-        box = self.page.evaluate(_FIT, [list(node_types), margin, square])
+        box = self.page.evaluate(_FIT, [list(node_types), margin, square, None])
         size = self.page.viewport_size
         self.page.mouse.move(size["width"] / 2, size["height"] - 5)
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -133,5 +144,5 @@ class FrontEnd:
         self.page.screenshot(path=path, clip=box)
 
     def _note_foreign(self, url: str) -> None:
-        if not url.startswith((self.url, "data:", "blob:")):
+        if not url.startswith((self.url, "data:", "blob:", _REGISTRY)):
             self.complaints.append(f"asked for {url}")

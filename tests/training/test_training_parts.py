@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ma_agiqa_core.compute.progress import watching
 from ma_agiqa_core.labels.joined import merge_sets
 from ma_agiqa_core.labels.labelled_set import LabelledPicture, LabelledSet
 from ma_agiqa_core.labels.splits import Split
@@ -204,9 +205,10 @@ def test_pixels_are_those_of_scorers_with_and_without_the_cache(tmp_path: Path) 
 
     assert torch.equal(normalised(torch.stack([pixels[row] for row in range(3)])), expected)
     counted: list[int] = []
-    pixels.keep_in(tmp_path / "cache", counted.append)
     again = PictureCache(paths, 32)
-    again.keep_in(tmp_path / "cache", counted.append)
+    with watching(counted.append):
+        pixels.keep_in(tmp_path / "cache")
+        again.keep_in(tmp_path / "cache")
     assert torch.equal(normalised(torch.stack([again[row] for row in range(3)])), expected)
     assert sum(counted) == 3  # the second time it was there
     PIL.Image.new("RGB", (9, 9)).save(paths[0])

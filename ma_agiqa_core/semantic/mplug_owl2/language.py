@@ -70,11 +70,13 @@ class LanguageLayer(nn.Module):
         rotation: tuple[Tensor, Tensor],
         mask: Tensor | None,
         before: KeysValues | None,
+        ends: Tensor | None = None,  # (Q B,) the one text token of each sequence whose output is wanted; None is all
     ) -> tuple[Tensor, KeysValues]:
         normed = self.input_layernorm(x, packing.image_rows)
-        attended, keys_values = self.self_attn(normed, packing, rotation, mask, before)
+        attended, keys_values = self.self_attn(normed, packing, rotation, mask, before, ends)
+        x, image_rows = (x, packing.image_rows) if ends is None else (x[ends], 0)
         x = x + attended
-        return x + self.mlp(self.post_attention_layernorm(x, packing.image_rows)), keys_values
+        return x + self.mlp(self.post_attention_layernorm(x, image_rows)), keys_values
 
 
 class TwoWay(nn.Module):
@@ -111,19 +113,23 @@ class LanguageAttention(nn.Module):
         rotation: tuple[Tensor, Tensor],
         mask: Tensor | None,
         before: KeysValues | None,
+        ends: Tensor | None = None,
     ) -> tuple[Tensor, KeysValues]:
-        projected = self.q_proj(x), self.k_proj(x, packing.image_rows), self.v_proj(x, packing.image_rows)
+        asking = x if ends is None else x[ends]
+        projected = self.q_proj(asking), self.k_proj(x, packing.image_rows), self.v_proj(x, packing.image_rows)
         query, key, value = (states.unflatten(-1, (-1, self.head_dim)) for states in projected)
-        query, key = rotate(query, rotation), rotate(key, rotation)
+        turn = rotation if ends is None else (rotation[0][ends], rotation[1][ends])
+        query, key = rotate(query, turn), rotate(key, rotation)
         keys, values = (None, None) if before is None else before
         attended = F.scaled_dot_product_attention(  # (Q B, heads, M + T, head width)
-            _sequences(packing, query),
+            _sequences(packing, query) if ends is None else query[:, :, None],
             _for_each_head(_sequences(packing, key, keys), self.shared_by),
             _for_each_head(_sequences(packing, value, values), self.shared_by),
             attn_mask=mask,
             is_causal=mask is None,
-        )
-        return self.o_proj(packing.pack(attended.transpose(1, 2)).flatten(1)), (key, value)
+        ).transpose(1, 2)
+        read = packing.pack(attended) if ends is None else attended[:, 0]
+        return self.o_proj(read.flatten(1)), (key, value)
 
 
 class LanguageMlp(nn.Module):

@@ -7,6 +7,7 @@ exactly redundant for features:
   the sum of its last hidden states are computed once and kept.
 - All questions about all pictures go through the layers as one padded batch.
 - There is no LM head, and no hidden state is kept but the running one.
+- Where only the end of each prompt is asked for (`answers`), the last layer computes nothing else but keys and values.
 """
 
 from __future__ import annotations
@@ -138,6 +139,27 @@ class MplugOwl2(nn.Module):
             means[name] = total / (prefix.lengths[q] + image.shape[2] + after)
         return means
 
+    @as_loaded(float32_by_default=False)
+    def answers(self, pixel_values: Tensor, prompts: Mapping[str, Sequence[int] | Tensor]) -> Tensor:
+        """Where the model is about to answer: what its LM head would be given.
+
+        Args:
+            pixel_values: (B, 3, S, S) float, RGB, normalised as for CLIP.
+            prompts: Token ids of each question, as for `features`; there is text after the picture.
+
+        Returns:
+            (B, Q, `hidden_size`) in the network's precision: the last hidden state at each prompt's last token.
+
+        Raises:
+            ValueError: As for `features`, or a prompt that ends with the picture.
+        """
+        self._check_pixels(pixel_values)
+        asked = [self._prompt(name, ids) for name, ids in prompts.items()]
+        if ending := [name for name, prompt in zip(prompts, asked, strict=True) if not prompt.after]:
+            raise MaAgiqaError(f"Expected text after the picture in prompt {ending[0]!r}, got none.")
+        _, packing, ends = self._run(self.image_tokens(pixel_values), asked, only_ends=True)
+        return ends.unflatten(0, (packing.questions, packing.pictures)).transpose(0, 1)
+
     def image_tokens(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, M, D), what the language model sees of a picture."""
         return self.visual_abstractor(self.vision_model(pixel_values))
@@ -149,6 +171,13 @@ class MplugOwl2(nn.Module):
             What is kept of the text before the picture; the image tokens (Q, B, M, D); the text after the picture
             (Q, B, T, D), padded behind its end.
         """
+        prefix, packing, x = self._run(image_tokens, prompts, only_ends=False)
+        return prefix, *packing.unpack(x)
+
+    def _run(
+        self, image_tokens: Tensor, prompts: Sequence[Prompt], *, only_ends: bool
+    ) -> tuple[Prefix, Packing, Tensor]:
+        """Of Q prompts about B pictures, after the final norm: all tokens, packed, or the last of each (Q B, D)."""
         prefix = self._prefix(tuple(prompt.before for prompt in prompts), image_tokens.device, image_tokens.dtype)
         T = max(len(prompt.after) for prompt in prompts)
         ids = [[*prompt.after, *[0] * (T - len(prompt.after))] for prompt in prompts]
@@ -162,8 +191,9 @@ class MplugOwl2(nn.Module):
             ]
         )
         mask = _mask(prefix.lengths, packing, x)
-        x, _ = self._through_layers(x, packing, prefix, mask)
-        return prefix, *packing.unpack(self.norm(x))
+        last = torch.tensor([len(prompt.after) - 1 for prompt in prompts], device=x.device).repeat_interleave(B)
+        x, _ = self._through_layers(x, packing, prefix, mask, last if only_ends else None)
+        return prefix, packing, self.norm(x)
 
     def clear_prefix_cache(self) -> None:
         """Drops what was kept of the text before pictures; needed only after parameters were changed in place."""
@@ -198,14 +228,20 @@ class MplugOwl2(nn.Module):
         return self.embed_tokens(torch.tensor(ids, dtype=torch.long, device=device)).to(device)
 
     def _through_layers(
-        self, x: Tensor, packing: Packing, prefix: Prefix, mask: Tensor | None
+        self, x: Tensor, packing: Packing, prefix: Prefix, mask: Tensor | None, last: Tensor | None = None
     ) -> tuple[Tensor, list[KeysValues]]:
+        """All tokens; with `last`, (Q B,) places in the texts, after the last layer only these."""
         positions = packing.positions(torch.tensor(prefix.lengths, device=x.device))
         rotation = rotation_at(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
         computed = []
         for index, layer in enumerate(self.layers):
             before = prefix.keys_values[index] if prefix.keys_values else None
-            x, keys_values = layer(x, packing, rotation, mask, before)
+            ends = None
+            if last is not None and mask is not None and index == len(self.layers) - 1:
+                sequence = torch.arange(len(last), device=x.device)
+                ends = packing.image_rows + sequence * packing.text_tokens + last
+                mask = mask[sequence, :, packing.image_tokens + last][:, :, None]
+            x, keys_values = layer(x, packing, rotation, mask, before, ends)
             if mask is None:
                 computed.append(keys_values)
         return x, computed

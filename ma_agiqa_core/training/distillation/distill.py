@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from ...atomic_write import atomic_write
 from ...compute.caller_state import as_loaded
+from ...compute.progress import tick
 from ...errors import MaAgiqaError, MissingFileError
 from ...evaluation.agreement import Agreement, agreement
 from ...pictures.inputs import iterate_pictures
@@ -110,7 +111,6 @@ def follow(
     name: str | None = None,
     held_out: float = HELD_OUT,
     seed: int = SEED,
-    progress: Callable[[Sequence[Path]], Iterable[Path]] = iter,
 ) -> Distilled:
     """Teaches a student to reproduce a teacher's scores of pictures, and writes it.
 
@@ -122,7 +122,6 @@ def follow(
         name: Name of the student; None takes the file's.
         held_out: Share of the pictures held out for measuring.
         seed: Seed for choosing them.
-        progress: Wraps the pictures that are iterated over, to show progress.
 
     Raises:
         ValueError: Fewer than 30 pictures with a score, or equal scores only.
@@ -131,7 +130,7 @@ def follow(
     network = StudentNetwork(_lite()).eval()
     known = [(path, score) for path, score in zip(pictures, scores, strict=True) if np.isfinite(score)]
     _check_scores([score for _, score in known], teacher)
-    descriptions, rows = _describe(network, progress([path for path, _ in known]))
+    descriptions, rows = _describe(network, [path for path, _ in known])
     y = np.array([known[row][1] for row in rows])
     _check_scores(y, teacher)  # some could not be read
     test, train = _held_out(len(y), held_out, seed)
@@ -200,6 +199,7 @@ def _describe(network: StudentNetwork, pictures: Iterable[Path]) -> tuple[torch.
                 rgb = picture.pixels if picture.pixels.is_floating_point() else picture.pixels.float() / 255
                 found.append(network.describe(rgb[None])[0])
                 rows.append(picture.index)
+            tick(1)
     return torch.stack(found) if found else torch.empty(0, len(network.weight)), rows
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import pytest
+import tiny_pipelines
 import torch
 
 from ma_agiqa_core import CallableScorer
@@ -72,6 +73,7 @@ ONE_PICTURE_A_CALL = {"masked_image_latents", "padding_mask_crop"}
 WITHOUT_ROWS = {"clip_skip", "timesteps", "sigmas", "mu", "original_inference_steps", "text_encoder_out_layers"}
 WITHOUT_ROWS |= {"clean_caption", "ip_adapter_image", "negative_ip_adapter_image"}
 WITHOUT_ROWS |= {"attention_kwargs", "cross_attention_kwargs", "joint_attention_kwargs"}
+UNSEEDED = {name for family in FAMILIES for name in family.unseeded}
 # Joined before they are repeated, so that rows would get each other's halves.
 MIXED = {"sdxl", "sdxl_ip_adapter", "sdxl_controlnet", "kolors", "kolors_img2img"}
 
@@ -128,6 +130,22 @@ def assert_candidates_are_those_of_their_seeds(pipe: Any, call: dict[str, Any], 
         output = pipe(prompt=prompt, generator=torch.Generator("cpu").manual_seed(seed), **call)
         alone = output.images[0] if hasattr(output, "images") else output.frames[0][0]
         assert float(abs(torch.as_tensor(image) - torch.as_tensor(alone)).max()) <= 1e-4
+
+
+@pytest.mark.parametrize("family", tiny_pipelines.FAMILIES)
+def test_a_candidate_among_others_is_the_picture_of_its_seed(family: str) -> None:
+    if family not in tiny_pipelines.available():
+        pytest.skip("not in this diffusers")
+    pipe = tiny_pipelines.pipeline(family)
+    if type(pipe).__name__ in UNSEEDED:
+        with pytest.raises(UnsupportedPipelineError, match="draws the latents of its control picture from torch's"):
+            assert_candidates_are_those_of_their_seeds(pipe, call_of(tiny_pipelines, family))
+        return
+    if family == "wan_frames":
+        with pytest.raises(MaAgiqaError, match="Expected num_frames=1, got 5: pictures are scored"):
+            assert_candidates_are_those_of_their_seeds(pipe, call_of(tiny_pipelines, family))
+        return
+    assert_candidates_are_those_of_their_seeds(pipe, call_of(tiny_pipelines, family))
 
 
 @pytest.mark.parametrize("options", SETS)

@@ -3,6 +3,11 @@
 import torch
 
 OOM_EXCEPTION = torch.cuda.OutOfMemoryError
+ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", RuntimeError)
+
+
+def is_oom(e):
+    return isinstance(e, OOM_EXCEPTION) or (isinstance(e, ACCELERATOR_ERROR) and "out of memory" in str(e).lower())
 
 
 class InterruptProcessingException(Exception):
@@ -73,7 +78,7 @@ def load_models_gpu(
         patcher.partially_load(patcher.load_device, 1e32)
 
 
-def free_memory(memory_required, device, keep_loaded=[]):
+def free_memory(memory_required, device, keep_loaded=[], for_dynamic=False, pins_required=0, ram_required=0):
     unloaded = [entry for entry in current_loaded_models if entry not in keep_loaded and entry.device == device]
     for entry in unloaded:
         current_loaded_models.remove(entry)

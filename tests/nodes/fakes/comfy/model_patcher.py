@@ -47,7 +47,7 @@ class ModelPatcher:
             if own and len(own) == len(list(layer.parameters())):
                 yield model_management.module_size(layer), layer
 
-    def partially_unload(self, device_to, memory_to_free=0):
+    def partially_unload(self, device_to, memory_to_free=0, force_patch_weights=False):
         return 0
 
     def detach(self, unpatch_all=True):

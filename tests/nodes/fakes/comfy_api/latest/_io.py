@@ -1,4 +1,4 @@
-"""The fake of schemas, inputs, outputs and nodes. Signatures are the true ones of ComfyUI 0.3.64."""
+"""The fake of schemas, inputs, outputs and nodes. Signatures are the true ones of ComfyUI 0.33.0."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -27,10 +27,21 @@ class Hidden(str, Enum):
     dynprompt = "DYNPROMPT"
     auth_token_comfy_org = "AUTH_TOKEN_COMFY_ORG"
     api_key_comfy_org = "API_KEY_COMFY_ORG"
+    comfy_usage_source = "COMFY_USAGE_SOURCE"
 
 
 class HiddenHolder:
-    def __init__(self, unique_id, prompt, extra_pnginfo, dynprompt, auth_token_comfy_org, api_key_comfy_org, **kwargs):
+    def __init__(
+        self,
+        unique_id,
+        prompt,
+        extra_pnginfo,
+        dynprompt,
+        auth_token_comfy_org,
+        api_key_comfy_org,
+        comfy_usage_source=None,
+        **kwargs,
+    ):
         self.unique_id, self.prompt, self.extra_pnginfo, self.dynprompt = unique_id, prompt, extra_pnginfo, dynprompt
 
     def __getattr__(self, key):
@@ -40,9 +51,19 @@ class HiddenHolder:
 class Input:
     io_type = "*"
 
-    def __init__(self, id, display_name=None, optional=False, tooltip=None, lazy=None, extra_dict=None):
+    def __init__(
+        self,
+        id,
+        display_name=None,
+        optional=False,
+        tooltip=None,
+        lazy=None,
+        extra_dict=None,
+        raw_link=None,
+        advanced=None,
+    ):
         self.id, self.display_name, self.optional, self.tooltip = id, display_name, optional, tooltip
-        self.lazy, self.extra_dict = lazy, extra_dict or {}
+        self.lazy, self.extra_dict, self.rawLink, self.advanced = lazy, extra_dict or {}, raw_link, advanced
 
     def get_io_type(self):
         return self.io_type
@@ -61,8 +82,10 @@ class WidgetInput(Input):
         widget_type=None,
         force_input=None,
         extra_dict=None,
+        raw_link=None,
+        advanced=None,
     ):
-        super().__init__(id, display_name, optional, tooltip, lazy, extra_dict)
+        super().__init__(id, display_name, optional, tooltip, lazy, extra_dict, raw_link, advanced)
         self.default, self.socketless, self.widget_type, self.force_input = (
             default,
             socketless,
@@ -75,7 +98,8 @@ class Output:
     io_type = "*"
 
     def __init__(self, id=None, display_name=None, tooltip=None, is_output_list=False):
-        self.id, self.display_name, self.tooltip, self.is_output_list = id, display_name, tooltip, is_output_list
+        self.id, self.tooltip, self.is_output_list = id, tooltip, is_output_list
+        self.display_name = display_name or id
 
 
 def Custom(io_type):
@@ -94,6 +118,7 @@ def Custom(io_type):
 
 Image, Mask, Latent = Custom("IMAGE"), Custom("MASK"), Custom("LATENT")
 Model, Vae, Clip, Conditioning = Custom("MODEL"), Custom("VAE"), Custom("CLIP"), Custom("CONDITIONING")
+Noise, Guider, Sampler, Sigmas = Custom("NOISE"), Custom("GUIDER"), Custom("SAMPLER"), Custom("SIGMAS")
 Image.Type = Mask.Type = torch.Tensor
 
 
@@ -113,8 +138,12 @@ class Boolean(Custom("BOOLEAN")):
             label_off=None,
             socketless=None,
             force_input=None,
+            extra_dict=None,
+            raw_link=None,
+            advanced=None,
         ):
-            super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
+            more = extra_dict, raw_link, advanced
+            super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input, *more)
 
 
 class Int(Custom("INT")):
@@ -136,8 +165,12 @@ class Int(Custom("INT")):
             display_mode=None,
             socketless=None,
             force_input=None,
+            extra_dict=None,
+            raw_link=None,
+            advanced=None,
         ):
-            super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
+            more = extra_dict, raw_link, advanced
+            super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input, *more)
             self.min, self.max, self.step, self.control_after_generate = min, max, step, control_after_generate
 
 
@@ -158,10 +191,15 @@ class Float(Custom("FLOAT")):
             step=None,
             round=None,
             display_mode=None,
+            gradient_stops=None,
             socketless=None,
             force_input=None,
+            extra_dict=None,
+            raw_link=None,
+            advanced=None,
         ):
-            super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
+            more = extra_dict, raw_link, advanced
+            super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input, *more)
             self.min, self.max, self.step, self.round = min, max, step, round
 
 
@@ -182,8 +220,12 @@ class String(Custom("STRING")):
             dynamic_prompts=None,
             socketless=None,
             force_input=None,
+            extra_dict=None,
+            raw_link=None,
+            advanced=None,
         ):
-            super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
+            more = extra_dict, raw_link, advanced
+            super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input, *more)
             self.multiline, self.placeholder, self.dynamic_prompts = multiline, placeholder, dynamic_prompts
 
 
@@ -205,10 +247,14 @@ class Combo(Custom("COMBO")):
             image_folder=None,
             remote=None,
             socketless=None,
+            extra_dict=None,
+            raw_link=None,
+            advanced=None,
         ):
             if isinstance(options, type) and issubclass(options, Enum):
                 options = [value.value for value in options]
-            super().__init__(id, display_name, optional, tooltip, lazy, default, socketless)
+            more = extra_dict, raw_link, advanced
+            super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, None, *more)
             self.options = options
 
 
@@ -221,13 +267,19 @@ class Schema:
     outputs: list = None
     hidden: list = None
     description: str = ""
+    search_aliases: list = None
     is_input_list: bool = False
     is_output_node: bool = False
     is_deprecated: bool = False
     is_experimental: bool = False
+    is_dev_only: bool = False
     is_api_node: bool = False
+    price_badge: Any = None
     not_idempotent: bool = False
     enable_expand: bool = False
+    accept_all_inputs: bool = False
+    essentials_category: str = None
+    has_intermediate_output: bool = False
 
     def validate(self):
         inputs, outputs = [i.id for i in self.inputs or []], [o.id for o in self.outputs or []]
@@ -286,6 +338,7 @@ class ComfyNode:
         return result if isinstance(result, NodeOutput) else NodeOutput(*(result or ()))
 
     @classmethod
-    def PREPARE_CLASS_CLONE(cls, hidden_inputs):
-        hidden = {hidden.name: (hidden_inputs or {}).get(hidden) for hidden in Hidden}
+    def PREPARE_CLASS_CLONE(cls, v3_data):
+        given = v3_data["hidden_inputs"] if v3_data else {}
+        hidden = {hidden.name: given.get(hidden) for hidden in Hidden}
         return type(cls.__name__, (cls,), {"hidden": HiddenHolder(**hidden)})

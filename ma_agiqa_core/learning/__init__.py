@@ -1,0 +1,1 @@
+"""A scorer of somebody's own taste, learned from picks."""

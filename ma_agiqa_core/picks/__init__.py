@@ -1,0 +1,1 @@
+"""What people picked: marks, pairs and ratings of pictures, and the files that hold them."""

@@ -1,0 +1,148 @@
+"""The pack in ComfyUI's own front end: Debian's chromium, driven by playwright, with no network."""
+
+import json
+import os
+import re
+import shutil
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
+pytestmark = [
+    pytest.mark.skipif("COMFYUI_PATH" not in os.environ, reason="COMFYUI_PATH names no checkout of ComfyUI"),
+    pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed: ComfyUI was not opened"),
+]
+SMALL = """() => {  // what takes minutes on a processor
+  const values = {ckpt_name: "tiny.safetensors", width: 64, height: 64, steps: 2, prune_at: "0.5:2"};
+  for (const node of window.app.graph.nodes)
+    for (const widget of node.widgets ?? []) {
+      if (widget.name in values) widget.value = values[widget.name];
+      if (widget.name === "model" && widget.value !== "lite") widget.value = "tiny-clip";
+    }
+}"""
+
+
+@pytest.fixture(scope="module")
+def tools(front_end_tools: ModuleType) -> ModuleType:
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    return front_end_tools
+
+
+@pytest.fixture(scope="module")
+def chromium(tools: ModuleType, chromium_tools: ModuleType) -> Iterator[Any]:
+    with chromium_tools.browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def front_end(chromium: Any, tools: ModuleType, comfyui: Any) -> Iterator[Any]:
+    """The front end, opened in English; fails a test in which it threw an error or asked another host."""
+    comfyui.post("/settings", **tools.QUIET, **{"Comfy.Locale": "en"})
+    front_end = tools.FrontEnd(chromium.new_page(viewport={"width": 1600, "height": 1200}), comfyui.url)
+    front_end.start()
+    yield front_end
+    front_end.page.close()
+    assert front_end.complaints == []
+
+
+def test_scores_and_strip_are_seen_on_the_node(front_end):
+    front_end.open_template("ma-agiqa", "score_a_batch")
+    front_end.page.evaluate(SMALL)
+    assert front_end.run()["kind"] == "execution_success"
+    front_end.wait_for_node("MaAgiqaScoreImages", "n.imgs?.length === 8 && n.imgs.every((i) => i.naturalWidth > 0)")
+    report = front_end.of_node("PreviewAny", "n.widgets.map((w) => w.value).find((v) => v)")
+    scores = [float(score) for score in re.findall(r"\d+\.\d+", report)]
+    assert len(scores) == 8
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_template_browser_shows_every_example_with_its_thumbnail(front_end):
+    front_end.page.get_by_role("button", name="Templates").first.click()
+    front_end.page.get_by_text("ma-agiqa", exact=True).click()
+    for example in EXAMPLES:
+        card = front_end.page.get_by_test_id(f"template-workflow-{example.stem}")
+        card.scroll_into_view_if_needed()
+        card.locator("img").first.wait_for()
+        front_end.page.wait_for_function("(image) => image.naturalWidth > 0", arg=card.locator("img").element_handle())
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
+def test_examples_open_whole_and_are_queued_as_the_other_tests_queue_them(front_end, comfyui, workflow_to_api, example):
+    workflow = json.loads(example.read_text("utf-8"))
+    front_end.open_workflow(workflow)
+    sent = front_end.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    for node in sent.values():
+        del node["_meta"]
+        if node["class_type"] == "PreviewAny":
+            node["inputs"].pop("preview", None)  # what older front ends show, and no input
+    assert sent == workflow_to_api.api_form(workflow, comfyui.get("/object_info"))
+    known = "window.app.graph.nodes.every((n) => n.type in window.LiteGraph.registered_node_types)"
+    assert front_end.page.evaluate(f"() => {known}")
+
+
+def test_help_page_opens_with_its_picture(front_end):
+    front_end.open_template("ma-agiqa", "score_a_batch")
+    panel = front_end.open_help("MaAgiqaScoreImages")
+    text = (ROOT / "web" / "docs" / "MaAgiqaScoreImages.md").read_text("utf-8")
+    assert text.splitlines()[0] in panel.inner_text()
+    picture = panel.locator("img").element_handle()
+    front_end.page.wait_for_function("(image) => image.naturalWidth > 0", arg=picture)
+
+
+def test_every_help_page_and_picture_is_where_the_front_end_asks(comfyui):
+    for path in sorted((ROOT / "web" / "docs").rglob("*.*")):
+        name = path.relative_to(ROOT / "web" / "docs").as_posix()
+        with urllib.request.urlopen(f"{comfyui.url}/extensions/ma-agiqa/docs/{name}", timeout=60) as answer:
+            assert answer.read() == path.read_bytes()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_nodes_speak_the_users_language(front_end, comfyui, language):
+    comfyui.post("/settings", **{"Comfy.Locale": language})
+    front_end.start()
+    texts = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text("utf-8"))
+    for node_type, text in texts.items():
+        labels = front_end.page.evaluate(
+            """(type) => {
+              const n = window.LiteGraph.createNode(type), shown = (s) => s.label || s.localized_name || s.name,
+                    slot = (s) => [s.name, shown(s)];
+              return {title: n.title, inputs: Object.fromEntries(n.inputs.map(slot)), outputs: n.outputs.map(slot),
+                      widgets: Object.fromEntries((n.widgets ?? []).map((w) => [w.name, w.label]))};
+            }""",
+            node_type,
+        )
+        names = {name: entry["name"] for name, entry in text["inputs"].items()}
+        assert labels["title"] == text["display_name"]
+        assert labels["inputs"] == names
+        assert {name: label for name, label in labels["widgets"].items() if name in names} == {
+            name: names[name] for name in labels["widgets"] if name in names
+        }
+        assert [label for _, label in labels["outputs"]] == [entry["name"] for entry in text["outputs"].values()]
+
+
+def test_a_mistake_is_told_in_a_sentence_on_the_red_node(front_end):
+    front_end.open_template("ma-agiqa", "best_of_8_then_upscale")
+    front_end.page.evaluate(SMALL)
+    front_end.of_node("MaAgiqaBestOfNSampler", "n.widgets.find((w) => w.name === 'prune_at').value = 'half'")
+    ended = front_end.run()
+    assert (ended["kind"], ended["node_type"]) == ("execution_error", "MaAgiqaBestOfNSampler")
+    front_end.wait_for_error(ended["exception_message"].strip())
+    assert "'half'" in ended["exception_message"]
+
+
+def test_a_saved_picture_dropped_on_the_canvas_opens_its_workflow(front_end, comfyui):
+    front_end.open_template("ma-agiqa", "two_scorers")
+    front_end.page.evaluate(SMALL)
+    assert front_end.run()["kind"] == "execution_success"
+    [saved] = (comfyui.base / "output").glob("two_scorers*.png")
+    types = front_end.page.evaluate("() => window.app.graph.nodes.map((n) => n.type).sort()")
+    front_end.open_template("ma-agiqa", "score_a_batch")
+    front_end.drop_file(saved.name, saved.read_bytes())
+    front_end.wait_for_node("MaAgiqaEnsembleScorer", "true")
+    assert front_end.page.evaluate("() => window.app.graph.nodes.map((n) => n.type).sort()") == types
