@@ -93,23 +93,30 @@ def main() -> None:
     print(table(measured(Path(os.environ["COMFYUI_PATH"]))))
 
 
-def _child() -> None:
-    """In a process of its own, where importing ComfyUI is right."""
+def opened() -> tuple[ModuleType, ModuleType, ModuleType]:
+    """ComfyUI in this process, on the CPU: the tests' small models, our sampling, and what it samples."""
     sys.path[0] = os.environ["COMFYUI_PATH"]  # instead of this folder
     sys.argv = ["main.py", "--cpu"]
     import comfy.options  # noqa: TID251
 
     comfy.options.enable_args_parsing()
-    import comfy.samplers  # noqa: TID251
     import comfy.utils  # noqa: TID251
     import torch
 
     comfy.utils.set_progress_bar_enabled(False)
     torch.set_num_threads(1)
-    tiny = _loaded("tiny_diffusion", ROOT / "tests" / "support" / "tiny_diffusion.py")
-    _loaded("ma_agiqa_pack", ROOT / "__init__.py", package=ROOT)
+    tiny = loaded("tiny_diffusion", ROOT / "tests" / "support" / "tiny_diffusion.py")
+    loaded("ma_agiqa_pack", ROOT / "__init__.py", package=ROOT)
     sampling = importlib.import_module("ma_agiqa_pack.nodes.sampling.segmented_sampling")
-    runs = importlib.import_module("ma_agiqa_pack.nodes.sampling.sampler_runs")
+    return tiny, sampling, importlib.import_module("ma_agiqa_pack.nodes.sampling.sampler_runs")
+
+
+def _child() -> None:
+    """In a process of its own, where importing ComfyUI is right."""
+    tiny, sampling, runs = opened()
+    import comfy.samplers  # noqa: TID251
+    import torch
+
     with torch.inference_mode():
         rows = [_one(name, sampling, runs, tiny) for name in comfy.samplers.KSampler.SAMPLERS]
     print(_RESULT + json.dumps([asdict(row) for row in rows]))
@@ -128,7 +135,7 @@ def _one(name: str, sampling: ModuleType, runs: ModuleType, tiny: ModuleType) ->
     alone = True
     for latent in (empty, given):
         model = tiny.tiny_model()
-        plain, unpruned_calls = _plain(model, settings, text, other, latent)
+        unpruned_latents, unpruned_calls = plain(model, settings, text, other, latent)
         pruned = sampling.SegmentedSampling(runs.KSamplerRun(model, settings, text, other, latent))
         alone = alone and (latent is given or pruned.replays_alone)
         try:
@@ -139,12 +146,12 @@ def _one(name: str, sampling: ModuleType, runs: ModuleType, tiny: ModuleType) ->
         pruned.run(list(range(N)), round(0.4 * pruned.steps))
         pruned.run(SURVIVORS[0], round(0.7 * pruned.steps))
         finished = pruned.run(SURVIVORS[1])
-        differences.append(float((finished - plain[SURVIVORS[1]]).abs().max() / plain.std()))
+        differences.append(float((finished - unpruned_latents[SURVIVORS[1]]).abs().max() / unpruned_latents.std()))
         calls, unpruned = pruned.calls, unpruned_calls
     return SamplerRow(name, differences[0], differences[1], calls, unpruned, alone)
 
 
-def _plain(model: Any, settings: Any, text: Any, other: Any, latent: dict[str, Any]) -> tuple[Any, int]:
+def plain(model: Any, settings: Any, text: Any, other: Any, latent: dict[str, Any]) -> tuple[Any, int]:
     """ComfyUI's own sampler, and the rows that its model was asked for."""
     import comfy.sample  # noqa: TID251
     from comfy.patcher_extension import WrappersMP  # noqa: TID251
@@ -175,7 +182,7 @@ def _plain(model: Any, settings: Any, text: Any, other: Any, latent: dict[str, A
     return finished, counted[0]
 
 
-def _loaded(name: str, file: Path, package: Path | None = None) -> ModuleType:
+def loaded(name: str, file: Path, package: Path | None = None) -> ModuleType:
     spec = importlib.util.spec_from_file_location(
         name, file, submodule_search_locations=None if package is None else [str(package)]
     )

@@ -1,7 +1,7 @@
 """What the ComfyUI nodes cost, and what the best-of-N sampler saves.
 
     COMFYUI_PATH=/path/to/ComfyUI python -m benchmarks.nodes                    both, on one thread
-    COMFYUI_PATH=/path/to/ComfyUI python -m benchmarks.nodes --only overhead    or sampler
+    COMFYUI_PATH=/path/to/ComfyUI python -m benchmarks.nodes --only overhead    or sampler, patches
 
 overhead  Score Images for a batch of 8 at 1024 px: everything that ComfyUI does for the node, the strip on it included,
           beside the bare call of the core's scorer in the same process, in turns, and beside the call that it makes
@@ -25,7 +25,7 @@ from typing import Any
 
 import click
 
-from . import node_sampling
+from . import node_patches, node_sampling
 from .machine import machine
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +41,7 @@ LABELS = {
 
 
 @click.command()
-@click.option("--only", type=click.Choice(["overhead", "sampler"]), help="One part.")
+@click.option("--only", type=click.Choice(["overhead", "sampler", "patches"]), help="One part.")
 @click.option("--turns", default=45, show_default=True, type=click.IntRange(min=3), help="Of each.")
 def main(only: str | None, turns: int) -> None:
     if "COMFYUI_PATH" not in os.environ:
@@ -51,7 +51,9 @@ def main(only: str | None, turns: int) -> None:
     if only in (None, "overhead"):
         print(overhead_table(timings(comfyui, turns)), flush=True)
     if only in (None, "sampler"):
-        print(node_sampling.table(node_sampling.measured(comfyui)))
+        print(node_sampling.table(node_sampling.measured(comfyui)), flush=True)
+    if only in (None, "patches"):
+        print(node_patches.table(node_patches.measured(comfyui)))
 
 
 def timings(comfyui: Path, turns: int) -> dict[str, list[dict[str, float]]]:

@@ -2,7 +2,7 @@
 
 python -m benchmarks.scale [PART ...] [--pictures 400] [--side 256] [--many 100000]
 
-Parts: workers, judges, memory, ray, kills; all without. Each prints its bar and whether it was met.
+Parts: workers, judges, memory, size, ray, kills; all without. Each prints its bar and whether it was met.
 """
 
 from __future__ import annotations
@@ -120,6 +120,42 @@ def ray(folder: Path, count: int, side: int) -> None:
     print(f" (bar: at most 10 %): {verdict(over <= 0.1)}", flush=True)
 
 
+def size(folder: Path, count: int = 200_000) -> None:
+    """Bytes of a row with one judge: keys as in an object store, which no compression shortens to nothing."""
+    import hashlib
+    import json
+
+    import numpy as np
+
+    from ma_agiqa_core.scale.parts import PartWriter
+    from ma_agiqa_core.scale.scoring import ScoredRow
+
+    facts = json.dumps([{"column": "lite", "identity": "lite@0123456789ab"}])
+    made = np.random.default_rng(0)
+    parts = PartWriter(folder / "size", 1e9)
+    for first in range(0, count, 1000):
+        digests = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(first, first + 1000)]
+        parts.add(
+            [
+                ScoredRow(
+                    f"s3://bucket/renders/{first // 10_000:05}/{digest[:16]}.png",
+                    (float(made.normal(5, 1)),),
+                    (float(made.uniform(0, 100)),),
+                    None,
+                    1024,
+                    1024,
+                    digest[16:32],
+                    None,
+                )
+                for digest in digests
+            ],
+            facts,
+        )
+    parts.save()
+    total = sum(file.stat().st_size for file in (folder / "size").iterdir())
+    print(f"size: {total / count:.1f} bytes a row with one judge, over {count} rows", flush=True)
+
+
 def kills(folder: Path, many: int) -> None:
     """Two of the workers are killed on the way."""
     import psutil
@@ -176,6 +212,7 @@ def main() -> None:
         "workers": lambda folder: workers(folder, count, side),
         "judges": lambda folder: judges(folder, count, side),
         "memory": lambda folder: memory(folder, arguments.memory_pictures, side),
+        "size": size,
         "ray": lambda folder: ray(folder, count, side),
         "kills": lambda folder: kills(folder, arguments.many),
     }

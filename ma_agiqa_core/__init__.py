@@ -4,11 +4,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    # not relative: ComfyUI's archive of the pack has no scale/, and its relative imports must all lead somewhere
+    from ma_agiqa_core.scale.actor import ScoreActor
+    from ma_agiqa_core.scale.dataset import score_dataset
+
     from .errors import MaAgiqaError, PictureError
     from .learning.learn import learn
     from .ranking import RankedPicture, Ranking, rank
-    from .scale.actor import ScoreActor
-    from .scale.dataset import score_dataset
     from .scorers.callable import CallableScorer
     from .scorers.ensemble import EnsembleScorer
     from .scorers.load import load_scorer

@@ -15,6 +15,7 @@ class ScoreImages(io.ComfyNode):
         return schema(
             node_id="MaAgiqaScoreImages",
             category=CATEGORY,
+            essentials_category="Image Tools",
             search_aliases=[
                 "image quality",
                 "rate images",

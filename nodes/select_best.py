@@ -15,6 +15,7 @@ class SelectBest(io.ComfyNode):
         return schema(
             node_id="MaAgiqaSelectBest",
             category=CATEGORY,
+            essentials_category="Image Tools",
             search_aliases=["best of n", "top k", "pick best", "filter images", "choose image", "sort by score"],
             is_input_list=True,
             hidden=[io.Hidden.unique_id],

@@ -55,6 +55,9 @@ from .options import EXIT_CODES, PATH, check_outputs, json_option, model_options
     metavar="MODEL",
     help="Scorer that only watches: the report says how much of its own gain it gets. Repeat for more.",
 )
+@click.option(
+    "--save-previews", type=PATH, metavar="DIR", help="New folder for the previews, to teach an early scorer from."
+)
 @click.option("--out", type=PATH, metavar="F.json", help="Write the full report as JSON.")
 @click.option("--plot", type=PATH, metavar="F.png", help="Plot the curves.")
 @json_option
@@ -67,6 +70,7 @@ def calibrate(
     seed: int,
     preview: str,
     observe: Sequence[str],
+    save_previews: Path | None,
     out: Path | None,
     plot: Path | None,
     as_json: bool,
@@ -111,6 +115,7 @@ def calibrate(
         preview=preview,
         observe=[load(scoring, model) for model in observe],
         batch_size=scoring.batch_size,
+        save_previews=save_previews,
         local_files_only=scoring.local_files_only,
         pipe_kwargs={name: value for name, value in given.items() if value is not None},
     )

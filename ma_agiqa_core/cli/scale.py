@@ -85,6 +85,7 @@ def score_on_engine(
                 engine=engine or "auto",
                 workers=workers,
                 batch_size=options["batch_size"],
+                percentiles=options.get("percentiles", ()),
                 on_progress=show,
                 **known,
             )

@@ -110,8 +110,6 @@ def score(
     if engine is not None or any(is_for_engines(str(path)) for path in paths):
         from .scale import score_on_engine
 
-        if percentiles:
-            raise click.UsageError("Expected no --percentiles with --engine, got some.", click.get_current_context())
         return score_on_engine(
             paths,
             out,
@@ -120,7 +118,7 @@ def score(
             workers=workers,
             as_json=as_json,
             report=report,
-            options={**options, "model": models},
+            options={**options, "model": models, "percentiles": percentiles},
         )
     if out is not None:
         check_output(out)

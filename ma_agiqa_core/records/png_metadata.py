@@ -155,9 +155,9 @@ def _is_of(kind: str, value: object) -> bool:
         return "None" in kind
     if kind.startswith("str"):
         return isinstance(value, str)
-    if isinstance(value, int):
-        return not isinstance(value, bool)
-    return isinstance(value, float) and not kind.startswith("int") and math.isfinite(value)
+    if isinstance(value, float):
+        return kind.startswith("float") and math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _text_of_file(path: str | os.PathLike[str]) -> Any:

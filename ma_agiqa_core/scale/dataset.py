@@ -59,6 +59,7 @@ def score_dataset(
     workers: int | None = None,
     gpus: float | None = None,
     batch_size: int | None = None,
+    percentiles: Sequence[str | os.PathLike[str]] = (),
     save_every: float = 10.0,
     on_progress: Callable[[int, int], None] | None = None,
     **options: Any,
@@ -83,6 +84,7 @@ def score_dataset(
         workers: How many. None takes one for each graphics card, and one on a machine without.
         gpus: Of each worker on Ray.
         batch_size: Pictures at a time at most; None leaves it to the judges.
+        percentiles: Files of `ma-agiqa percentiles`, for any of the judges.
         save_every: Seconds of work that a kill may cost; a hundredth of the time so far, if that is longer.
         on_progress: Called with the number of pictures done and of those that failed.
         options: More arguments of `load_scorer`, such as `device` or `local_files_only`.
@@ -119,7 +121,7 @@ def score_dataset(
     with only_writer(out):
         parts = PartWriter(out, save_every)
         already = len(parts.done)
-        settings = JudgeSettings(models, options, batch_size, parts.expected)
+        settings = JudgeSettings(models, options, batch_size, tuple(map(Path, percentiles)), parts.expected)
         run = EngineRun(settings, columns, tuple(parts.keys()), known, workers, gpus)
         try:
             for rows, facts in _results(source, run, _engine(source, engine)):

@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
+from pathlib import Path
 from typing import Any
 
 from ..errors import MaAgiqaError
 from ..pictures.inputs import Picture
 from ..pictures.prompts import NO_PROMPT
 from ..scorers.identity import scorer_identity
-from ..scorers.load import load_scorer
+from ..scorers.load import load_scorer, named_family
 from ..scorers.picture_scorer import Outcome
 from ..scorers.scorer import Scorer
 from ..scorers.tolerant_outcomes import tolerant_outcomes
@@ -29,12 +30,14 @@ class JudgeSettings:
         models: For `load_scorer`, or scorers as they are.
         options: More arguments of `load_scorer`.
         batch_size: Pictures at a time at most; None leaves it to the scorers.
+        percentiles: Files of `ma-agiqa percentiles`, for any of them.
         expected: The identities that earlier parts were made with; None if there are none.
     """
 
     models: tuple[str | Scorer, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int | None = None
+    percentiles: tuple[Path, ...] = ()
     expected: tuple[str, ...] | None = None
 
 
@@ -63,8 +66,7 @@ class Judges:
     def __init__(self, settings: JudgeSettings) -> None:
         self.batch_size = settings.batch_size
         self.judges: list[Judge] = []
-        for model in settings.models:
-            scorer = load_scorer(model, **settings.options) if isinstance(model, str) else model
+        for scorer in _loaded(settings):
             scorer.info.require_scale("to score pictures of a data set", "Rank the pictures of a folder instead.")
             column = _column(scorer.info.name, [judge.column for judge in self.judges])
             self.judges.append(Judge(column, scorer, scorer_identity(scorer)))
@@ -110,6 +112,22 @@ class Judges:
         texts = [(prompt or "").strip() for prompt in compress(prompts, is_ready)] if needs_prompt else None
         made = iter(tolerant_outcomes(scorer, list(compress(pictures, is_ready)), texts, self.batch_size))
         return [next(made) if error is None else error for error in errors]
+
+
+def _loaded(settings: JudgeSettings) -> list[Scorer]:
+    """All of them; of several each gets those options that its family takes."""
+    from ..scorers.percentiles import with_percentiles
+
+    scorers: list[Scorer] = []
+    for model in settings.models:
+        if not isinstance(model, str):
+            scorers.append(model)
+            continue
+        family = named_family(model) if len(settings.models) > 1 else None
+        refused = () if family is None else family.refuses
+        taken = {name: value for name, value in settings.options.items() if name not in refused}
+        scorers.append(load_scorer(model, **taken))
+    return list(with_percentiles(scorers, settings.percentiles))
 
 
 def as_models(model: str | Scorer | Sequence[str | Scorer]) -> tuple[str | Scorer, ...]:

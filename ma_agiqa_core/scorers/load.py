@@ -183,7 +183,7 @@ FAMILIES: tuple[Family, ...] = (
         by_name=True,
         repository="q-future/Q-ReAlign-Mini-0.8B",
         agreement="generated pictures: SRCC .811 (Mini), .829 (Lite), .843 (Pro), by its authors",
-        memory="2.3 GB (Mini, bfloat16) to 19 GB (Pro)",
+        memory="1.7 GB (Mini) to 18 GB (Pro) in bfloat16",
     ),
     Family(
         name="vqascore",
@@ -463,7 +463,11 @@ def _checkpoint_family(path: Path) -> Family:
 
     try:
         with path.open("rb") as file:
-            if path.suffix.lower() in _PICKLE_SUFFIXES or file.read(4).startswith(_PICKLE_STARTS):
+            start = file.read(9)
+            is_table = (
+                start[8:] == b"{"
+            )  # behind the length of a safetensors header, which may look like a pickle's start
+            if path.suffix.lower() in _PICKLE_SUFFIXES or (start.startswith(_PICKLE_STARTS) and not is_table):
                 raise MaAgiqaError(
                     f"Expected a safetensors checkpoint, got the pickle {str(path)!r}, which could run code. "
                     "Convert the published one with `ma-agiqa convert PUBLISHED.pt OUT.safetensors`."

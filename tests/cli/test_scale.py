@@ -151,3 +151,16 @@ def test_urls_in_a_table_are_not_followed_offline(tmp_path):
     assert run(["score", str(tmp_path / "t.parquet"), "--offline", "--out", str(tmp_path / "out")]) == 1
     (row,) = rows_of(tmp_path / "out")
     assert row["error"] == "it lies at a URL, and the network is forbidden"
+
+
+def test_several_judges_with_percentiles_of_ones_own(tmp_path, capsys):
+    write_pictures(tmp_path / "in", 20)
+    scale = tmp_path / "scale.json"
+    models = ["--model", "lite", "--model", "stumbles"]
+    assert run(["score", str(tmp_path / "in"), "--engine", "local", "--out", str(tmp_path / "out"), *models]) == 1
+    rows = rows_of(tmp_path / "out")
+    assert {"brightness", "stumbles"} <= set(rows[0])
+    scale.write_text("{}", "utf-8")
+    arguments = ["score", str(tmp_path / "in"), "--engine", "local", "--out", str(tmp_path / "other")]
+    assert run([*arguments, "--percentiles", str(scale)]) == 2
+    assert "Expected" in capsys.readouterr().err

@@ -56,3 +56,10 @@ def test_published_judges_are_scorers(tmp_path: Path) -> None:
 
 def test_no_folder_offers_nothing(tmp_path: Path) -> None:
     assert scorers_in(tmp_path / "gone") == semantic_models_in(tmp_path / "gone") == []
+
+
+def test_a_learned_scorer_is_listed_and_loaded(tmp_path: Path, tiny_models: ModuleType) -> None:
+    tiny_models.write_learned(tmp_path / "taste" / "mine.safetensors")
+
+    assert scorers_in(tmp_path) == ["taste/mine.safetensors"]
+    assert load_scorer(scorer_path(tmp_path, "taste/mine.safetensors"), device="cpu").info.name == "tiny"

@@ -7,7 +7,7 @@ import pytest
 import tiny_models
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from ma_agiqa_core import load_scorer
 from ma_agiqa_core.errors import MaAgiqaError
@@ -80,3 +80,15 @@ def test_other_tensors_and_options_are_refused(file, tmp_path):
         load_scorer(file, semantic="owl")
     with pytest.raises(MaAgiqaError, match="got 'float16'"):
         load_scorer(file, dtype="float16")
+
+
+def test_a_header_whose_length_looks_like_a_pickle_is_none(file, tmp_path):
+    """The first bytes of a safetensors file are that length: 0x80 0x02 begins a pickle as well."""
+    with safe_open(file, framework="pt") as checkpoint:
+        entries = dict(checkpoint.metadata())
+    tensors = load_file(file)
+    length = int.from_bytes(save(tensors, entries)[:8], "little")
+    content = save(tensors, {**entries, "ma_agiqa.trained_on": "x" * ((0x0280 - length) % 0x10000)})
+    (tmp_path / "mine.safetensors").write_bytes(content)
+    assert content.startswith(b"\x80\x02")
+    assert load_scorer(tmp_path / "mine.safetensors", device="cpu").info.name == "tiny"

@@ -231,6 +231,7 @@ def write_learned(path: Path, features: str = "lite") -> Path:
     facts = LearnedFacts(
         "tiny", described_by.source, described_by.revision, prior.name, prior.revision, "", "", (0.0, 5.0, 10.0), {}
     )
+    path.parent.mkdir(parents=True, exist_ok=True)
     LearnedScorer(taste, described_by, prior, facts).save(path)
     return path
 

@@ -220,6 +220,16 @@ def check_pipeline(pipe: Any, arguments: Mapping[str, Any], *, is_pruned: bool) 
             f"Expected no caption_upsample_temperature, got {arguments['caption_upsample_temperature']!r}: each call "
             "would draw another text, which no seed repeats. Call pipe.upsample_prompt once and give its text."
         )
+    if arguments.get("prompt_upsampling"):
+        raise MaAgiqaError(
+            f"Expected no prompt_upsampling, got {arguments['prompt_upsampling']!r}: each call would draw another "
+            "text. Call pipe.upsample_prompt once and give its text."
+        )
+    if getattr(pipe, "pe", None) is not None and argument_of(pipe, arguments, "use_pe"):
+        raise MaAgiqaError(
+            f"Expected use_pe=False, got {argument_of(pipe, arguments, 'use_pe')!r}: each call would draw another "
+            "text. Let the enhancer write one text, and give that."
+        )
 
 
 def check_reproducible(pipe: Any, arguments: Mapping[str, Any]) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from ...scorers.scorer import Scorer
 from ...scorers.watching import as_observers, watched
 from ..best_of.batches import as_pil, pictures_of, repeated
 from ..best_of.request import argument_of, check_scorers, checked_seed
+from ..early.kept_previews import keep_prompt
 from ..pipelines.families import family_of
 from ..pipelines.rows_of_a_call import pictures_per_row
 from ..preview.decoding import Previewer
@@ -51,6 +54,7 @@ def calibrate(
     preview: Any = "auto",
     observe: Scorer | Sequence[Scorer] | None = None,
     batch_size: int | None = None,
+    save_previews: str | os.PathLike[str] | None = None,
     **pipe_kwargs: Any,
 ) -> CalibrationReport:
     """Finds out for a pipeline and a scorer at which fractions of the steps candidates can be dropped.
@@ -69,6 +73,8 @@ def calibrate(
         preview: As in `QualityFilterCallback`.
         observe: A second scorer, or several, that only watch: the report says how much of its own gain each gets.
         batch_size: Candidates at a time; None: all n, and half as many where memory runs out.
+        save_previews: Folder for the previews with the scores of their finished pictures: what an early scorer is
+            taught from (`ma-agiqa distill --previews`).
         pipe_kwargs: Further arguments of the pipeline, such as `num_inference_steps` and `guidance_scale`: those
             that the pipeline will be used with.
 
@@ -99,6 +105,7 @@ def calibrate(
         preview=preview,
         observe=observe,
         batch_size=batch_size,
+        save_previews=save_previews,
         pipe_kwargs=pipe_kwargs,
     )
     for done in calibration.run():
@@ -127,6 +134,7 @@ class Calibration:
         observe: Scorer | Sequence[Scorer] | None = None,
         batch_size: int | None = None,
         local_files_only: bool = False,
+        save_previews: str | os.PathLike[str] | None = None,
         pipe_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         self._fractions, self._target_share = checked_fractions(fractions), checked_share(target_share)
@@ -144,6 +152,9 @@ class Calibration:
         with RowPruner(pipe, self._family, self._fractions, lambda stage: stage.rows):
             pass  # refuses a scheduler whose x0 is not known
         self._previewer = Previewer(pipe, self._family, preview, local_files_only=local_files_only)
+        self._folder = None if save_previews is None else Path(save_previews)
+        if self._folder is not None and self._folder.is_dir() and any(self._folder.iterdir()):
+            raise MaAgiqaError(f"Expected a new or empty folder for previews, got {self._folder}. Name another.")
         self._steps: dict[float, int] = {}
         self._calls = 0
         self._done: list[_PromptScores] = []
@@ -176,11 +187,23 @@ class Calibration:
         preview_seconds = made.preview_seconds + time.perf_counter() - started
         previews = [by_step[step] for step in self._steps.values()]
         count = self._n * len(by_step)
+        finals = self._scores(self._scorer, made.finished, prompt, seed, "the finished picture")
+        if self._folder is not None:
+            keep_prompt(
+                self._folder,
+                len(self._done),
+                {fraction: made.previews[step] for fraction, step in self._steps.items()},
+                prompt=prompt,
+                judge=_name_of(self._scorer),
+                pipeline=type(self._pipe).__name__,
+                previews=np.stack(previews),
+                finals=finals,
+            )
         self._done.append(
             _PromptScores(
                 prompt,
                 np.stack(previews),
-                self._scores(self._scorer, made.finished, prompt, seed, "the finished picture"),
+                finals,
                 tuple(
                     self._scores(observer, made.finished, prompt, seed, "the finished picture")
                     for observer in self._observers

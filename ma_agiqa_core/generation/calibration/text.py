@@ -86,7 +86,7 @@ def _margins(margin: Mapping[float, float]) -> list[str]:
     if not margin:
         return []
     widths = ", ".join(f"{fraction:g}: {width:.3g}" for fraction, width in margin.items())
-    return [f"and at each of them drop whoever trails the best preview by more than {{{widths}}} in score."]
+    return [f"Margins: {{{widths}}}: whoever trails the best preview by more is dropped too."]
 
 
 def _count(figures: CalibrationFigures) -> str:

@@ -118,9 +118,8 @@ def explain(pipeline: str | type) -> Explanation:
     if loop is None:
         never = "its __call__ calls callback_on_step_end in no loop: nothing can be dropped or stopped in it"
         return Explanation(name, family, refused, obstacles=(never,))
-    networks = _networks(loop)
     taken_back = tuple(_taken_back(loop))
-    variables = _variables(call, loop)
+    variables, used = _variables(call, loop, kind)
     counts = tuple(name for name in variables if "batch_size" in name or "num_images_per_prompt" in name)
     counts += tuple(sorted(_counts_afterwards(call, loop) - set(counts)))
     obstacles = []
@@ -135,10 +134,10 @@ def explain(pipeline: str | type) -> Explanation:
         family,
         refused,
         tuple(obstacles),
-        networks,
+        _networks(loop, kind),
         taken_back,
-        tuple(name for name in variables if name not in taken_back or name not in _arguments_of(loop)),
-        tuple(name for name in variables if "cache" in name),
+        tuple(name for name in variables if name not in taken_back),
+        tuple(name for name in used if name.endswith(("cache", "caches")) and not name.startswith("use_")),
         counts,
         _draws_noise(loop),
     )
@@ -187,18 +186,32 @@ def _name(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
-def _is_network(call: ast.Call) -> bool:
-    function = call.func
-    is_own = (
-        isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "self"
-    )
-    return is_own and not _name(call).startswith("_") and len(call.keywords) >= 2
+def _network_calls(loop: ast.For, kind: type) -> Iterator[tuple[str, ast.Call]]:
+    """Calls of parts of the pipeline, by the part's name; a variable may stand for one of several (Wan)."""
+    standing_for: dict[str, list[str]] = {}
+    for node in ast.walk(loop):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and (part := _part(node.value, kind)):
+            standing_for.setdefault(node.targets[0].id, []).append(part)
+    for call in _calls(loop):
+        if part := _part(call.func, kind):
+            yield part, call
+        elif isinstance(call.func, ast.Name):
+            for other in standing_for.get(call.func.id, []):
+                yield other, call
 
 
-def _networks(loop: ast.For) -> dict[str, tuple[str, ...]]:
+def _part(node: ast.AST, kind: type) -> str | None:
+    """ "transformer" of self.transformer; None for methods of the pipeline."""
+    is_own = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+    return node.attr if is_own and not node.attr.startswith("_") and not hasattr(kind, node.attr) else None  # type: ignore[attr-defined]
+
+
+def _networks(loop: ast.For, kind: type) -> dict[str, tuple[str, ...]]:
+    """Names of the arguments; of those by position the names of the variables, but for the sample."""
     found: dict[str, dict[str, None]] = {}
-    for call in filter(_is_network, _calls(loop)):
-        known = found.setdefault(_name(call), {})
+    for name, call in _network_calls(loop, kind):
+        known = found.setdefault(name, {})
+        known.update(dict.fromkeys(one.id for one in call.args[1:] if isinstance(one, ast.Name)))
         known.update(dict.fromkeys(keyword.arg for keyword in call.keywords if keyword.arg is not None))
     return {name: tuple(arguments) for name, arguments in found.items()}
 
@@ -208,32 +221,26 @@ def _taken_back(loop: ast.For) -> list[str]:
     return [str(call.args[0].value) for call in pops if isinstance(call.args[0], ast.Constant)]
 
 
-def _arguments_of(loop: ast.For) -> set[str]:
-    """Names of variables within the arguments of the loop's networks."""
-    return {
-        node.id
-        for call in filter(_is_network, _calls(loop))
-        for keyword in call.keywords
-        for node in ast.walk(keyword.value)
-        if isinstance(node, ast.Name)
+def _variables(call: ast.FunctionDef, loop: ast.For, kind: type) -> tuple[list[str], list[str]]:
+    """Variables from before the loop that it uses: those that are no network's whole argument, and all of them."""
+    whole = {
+        id(value)
+        for _, one in _network_calls(loop, kind)
+        for value in (*one.args, *(keyword.value for keyword in one.keywords))
     }
-
-
-def _variables(call: ast.FunctionDef, loop: ast.For) -> list[str]:
-    """Variables from before the loop that are used in it, but not as a network's whole argument."""
-    whole = {id(keyword.value) for one in filter(_is_network, _calls(loop)) for keyword in one.keywords}
     before = {
         node.id
         for node in ast.walk(call)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.lineno < loop.lineno
     } | {argument.arg for argument in (*call.args.args, *call.args.kwonlyargs)}
-    used: dict[str, None] = {}
-    for node in ast.walk(loop):
-        if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load) or id(node) in whole:
-            continue
-        if node.id in before - _ROOM:
-            used[node.id] = None
-    return [name for name in used if not name.startswith(("do_", "use_", "has_")) and "scale" not in name]
+    used = [
+        node
+        for node in ast.walk(loop)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in before - _ROOM
+    ]
+    apart = dict.fromkeys(node.id for node in used if id(node) not in whole)
+    named = [name for name in apart if not name.startswith(("do_", "use_", "has_")) and "scale" not in name]
+    return named, list(dict.fromkeys(node.id for node in used))
 
 
 def _counts_afterwards(call: ast.FunctionDef, loop: ast.For) -> set[str]:

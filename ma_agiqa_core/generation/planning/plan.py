@@ -76,9 +76,11 @@ class PruningPlan:
 
     @property
     def prune_at(self) -> PruneAt:
-        """Fraction to how many survive it at most: n where only the margin counts. It carries `margin`."""
-        names = self.basis.names
-        counts = {names[stage.place]: self.n if stage.keep is None else stage.keep for stage in self.rule}
+        """Fraction to how many survive it at most, also where only the margin drops any. It carries `margin`."""
+        counts, most = {}, self.n
+        for stage in self.rule:
+            most = most if stage.keep is None else stage.keep
+            counts[self.basis.names[stage.place]] = most
         return PruneAt(counts, self.margin)
 
     @property

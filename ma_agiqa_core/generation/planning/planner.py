@@ -202,8 +202,8 @@ class _Planner:
         looks, saved = float((with_looks - spent).mean()) * n, (1 - float(spent.mean())) * n
         return self._nothing(
             f"previews cost more than they save: {looks:.1f} previews of a prompt with their scores, each as long as "
-            f"{self._preview_cost:.2g} of a picture, are {looks * self._preview_cost:.2g} pictures, and what is "
-            f"dropped saves {saved:.2g} of {n}. A faster preview or scorer would do"
+            f"{self._preview_cost:.2g} of a picture, are {looks * self._preview_cost:.2g} pictures, and dropping "
+            f"saves {saved:.2g} of {n}. A faster preview or scorer would do"
         )
 
     def _nothing(self, reason: str, missing: int = 0) -> PruningPlan:

@@ -119,7 +119,7 @@ class LiteNetwork(nn.Module):
         """The scores of `predict`, (B, 4), centred, squashed and weighted: (B,)."""
         centred = (scores - self.mean) / self.scale
         scale, damage = centred[:, :_SCALE], centred[:, _SCALE]
-        penalty = F.softsign((self.threshold - damage).clamp_min(0))
+        penalty = (self.threshold - damage).clamp_min(0).tanh()
         return F.softsign(scale) @ self.weight[:_SCALE] - self.weight[_SCALE] * penalty
 
 

@@ -28,10 +28,10 @@ def made() -> Callable[[str], Any]:
 
 @pytest.fixture(scope="module")
 def sdxl_modular() -> Any:
-    from diffusers.modular_pipelines import StableDiffusionXLAutoBlocks
+    from diffusers import modular_pipelines
 
-    blocks: Any = StableDiffusionXLAutoBlocks()
-    pipe = blocks.init_pipeline()
+    pipe: Any = modular_pipelines.StableDiffusionXLAutoBlocks()
+    pipe = pipe.init_pipeline()
     parts = ("vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "unet", "scheduler")
     source = tiny_pipelines.pipeline("sdxl")
     pipe.update_components(**{name: getattr(source, name) for name in parts})

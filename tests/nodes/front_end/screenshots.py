@@ -201,8 +201,8 @@ def best_of_n_custom(front_end: Any, path: Path) -> None:
         ("sampler", 1, "shown", "images"),
         ("sampler", 4, "log", "source"),
     ]
-    shown = ["RandomNoise", "CFGGuider", "KSamplerSelect", "BasicScheduler", "MaAgiqaBestOfNCustom", "PreviewImage"]
-    scene(front_end, path, nodes, links, shown)
+    shown = ["RandomNoise", "CFGGuider", "KSamplerSelect", "BasicScheduler", "MaAgiqaBestOfNCustom"]
+    scene(front_end, path, nodes, links, shown, run=False)
 
 
 def clip_judge(front_end: Any, path: Path) -> None:

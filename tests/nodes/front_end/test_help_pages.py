@@ -33,6 +33,16 @@ def test_pages_name_every_input_and_output(schemas):
         assert [label for label in numbered if label not in text] == [], node_id
 
 
+def test_chinese_pages_name_every_input_and_output_in_chinese(schemas):
+    texts = json.loads((LOCALES / "zh" / "nodeDefs.json").read_text("utf-8"))
+    assert {page.parent.name for page in DOCS.glob("*/zh.md")} == set(schemas)
+    for node_id, shown in texts.items():
+        text = (DOCS / node_id / "zh.md").read_text("utf-8")
+        labels = {part["name"] for part in (*shown["inputs"].values(), *shown["outputs"].values())}
+        assert [label for label in labels if label not in text] == [], node_id
+        assert all((DOCS / path).is_file() for _, path in PICTURE.findall(text)), node_id
+
+
 def test_pictures_lie_beside_the_pages_and_are_small(schemas):
     shown = set()
     for node_id in schemas:

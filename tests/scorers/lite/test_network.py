@@ -86,7 +86,7 @@ def test_only_plain_damage_costs(lite: network.LiteNetwork) -> None:
     got = lite.combine(scores)
     assert got[0] == got[1] == 0
     assert got.diff()[1:].max() < 0
-    assert got[3] == pytest.approx(-0.3 * 0.5)
+    assert got[3] == pytest.approx(-0.3 * np.tanh(1))
     assert got[4] == pytest.approx(-0.3, abs=1e-4)
 
 
