@@ -234,19 +234,33 @@ def true_size(name: str) -> str:
     config: Any = network.config.vision_config if isinstance(judge, HPSv2) else getattr(network, "tower", None)
     side = 224 if config is None else getattr(config, "image_size", None) or config.config.image_size
     pixels = torch.zeros(PICTURES, 3, side, side, device="meta")
-    with torch.device("meta"):
-        published = PICTURES * flops(lambda: contender.published(pixels[:1]))
-    if isinstance(judge, HPSv2):
-        ids = torch.zeros(1, PROMPT_TOKENS, dtype=torch.long, device="meta")
-        total = flops(lambda: network.get_text_features(input_ids=ids))  # type: ignore[operator]
-        total += flops(lambda: network.get_image_features(pixel_values=pixels))  # type: ignore[operator]
-    else:
-        prompts: Sequence[Any] = judge.read(["any"] * PICTURES, None) if judge.info.needs_prompt else []
-        total = flops(lambda: judge.judge(pixels, prompts))
+    published = PICTURES * operations(judge, network, contender.layers, pixels[:1], padded=True)
+    total = operations(judge, network, nn.Sequential(), pixels, padded=False)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return (
         f"| {name} | {parameters / 1e9:.2f} | {4 * parameters / 1e9:.1f} | {published / 1e12:.2f} | {total / 1e12:.2f} "
         f"| {published / total:.2f} |"
+    )
+
+
+def operations(judge: PictureJudge, network: Any, layers: nn.Sequential, pixels: Tensor, *, padded: bool) -> int:
+    """Of one call, without the masks of padded tokens, which need real numbers."""
+    if isinstance(judge, HPSv2):
+        ids = torch.zeros(1, 77 if padded else PROMPT_TOKENS, dtype=torch.long, device="meta")
+        return flops(
+            lambda: (network.get_text_features(input_ids=ids), network.get_image_features(pixel_values=pixels))
+        )
+    if isinstance(judge, ImageReward):
+        ids = torch.zeros(len(pixels), 35 if padded else PROMPT_TOKENS, dtype=torch.long, device="meta")
+
+        def read() -> None:
+            patches = network.vision(pixel_values=pixels).last_hidden_state
+            words = network.text(input_ids=ids, encoder_hidden_states=patches, is_decoder=False).last_hidden_state
+            layers(words[:, 0])
+
+        return flops(read)
+    return flops(
+        lambda: (network.tower(pixel_values=pixels), layers(torch.zeros(1, network.head.width, device="meta")))
     )
 
 
