@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,10 @@ class LearnedScorer(PictureScorer):
         """
         with atomic_write(path, is_shared=True) as temporary:
             temporary.write_bytes(self._content)
+
+    def set_up(self) -> AbstractContextManager[None]:
+        """The caller's default dtype too, since transformers goes by it."""
+        return as_loaded()
 
     def outcomes(
         self, pictures: Iterable[Picture], prompts: Sequence[str] | None, batch_size: int | None

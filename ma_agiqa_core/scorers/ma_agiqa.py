@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ..checkpoint import CheckpointFacts, load_checkpoint, read_facts
 from ..compute.batching import run_in_batches
+from ..compute.caller_state import as_loaded
 from ..compute.devices import precision_setting, resolve_device, resolve_dtype
 from ..compute.progress import tick
 from ..errors import MaAgiqaError, MissingFileError
@@ -156,6 +158,10 @@ class MaAgiqaScorer(PictureScorer):
             target=target,
         )
         return cls(model, info, extractor, features)
+
+    def set_up(self) -> AbstractContextManager[None]:
+        """With features the caller's default dtype too, since transformers goes by it."""
+        return as_loaded(float32_by_default=self.features is not None)
 
     def outcomes(
         self, pictures: Iterable[Picture], prompts: Sequence[str] | None, batch_size: int | None

@@ -84,7 +84,7 @@ def _hue_histogram(red_green: Tensor, yellow_blue: Tensor, weight: Tensor | None
     weight = (chroma if weight is None else chroma * weight).flatten(1)
     place = (torch.atan2(yellow_blue, red_green) / (2 * math.pi) * HUES).remainder(HUES).flatten(1)
     left = place.floor()
-    bins = torch.zeros(len(place), HUES, device=place.device)
+    bins = weight.new_zeros(len(place), HUES)
     bins.scatter_add_(1, left.long() % HUES, weight * (1 - (place - left)))
     bins.scatter_add_(1, (left.long() + 1) % HUES, weight * (place - left))
     return bins / (weight.sum(1, keepdim=True) + 0.02 * weight.shape[1])
