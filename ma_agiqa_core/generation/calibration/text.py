@@ -65,13 +65,13 @@ def _advice(figures: CalibrationFigures) -> list[str]:
         share = _with_interval(best.share_of_gain, best.share_of_gain_interval, ".0%")
         held_out = best.share_of_gain_held_out
         bound = best.share_of_gain_lower_bound
-        new = "" if held_out is None else f", {held_out:.0%} by prompts left out of the choice"
+        new = "" if held_out is None else f", {held_out:.0%} on prompts left out of the choice"
         lines = [
             f"Recommended: prune_at={best.prune_at}",
             *_margins(best.margin),
             f"It keeps {share} of the gain{new}, at {best.cost:.0%} of the network evaluations "
-            f"({best.network_evaluations:.0f} of {figures.network_evaluations:.0f} for a prompt); "
-            f"{best.time:.0%} with the time of previews and their scores.",
+            f"({best.network_evaluations:.0f} of {figures.network_evaluations:.0f} for a prompt).",
+            f"With previews and their scores it takes {best.time:.0%} of the time.",
             *([] if bound is None else [f"Expect {bound:.0%} or more on new prompts."]),
             f"It holds for n={best.n}, {best.steps} steps and {best.scheduler}, and for this scorer.",
         ]

@@ -55,6 +55,7 @@ class PruningPlan:
 
     Example:
         >>> import numpy as np
+        >>> from ma_agiqa_core.generation import plan_pruning
         >>> finals = np.random.default_rng(0).normal(size=(30, 8))
         >>> plan = plan_pruning(finals[:, None], finals, [0.25])  # a preview that foretells the finished picture
         >>> plan.prune_at, plan.margin, plan.cost
