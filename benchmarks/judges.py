@@ -13,7 +13,7 @@ import click
 
 from .machine import machine
 
-PARTS = ("language_judges", "clip_judges")  # each has `run(scale, batch, turns)`, which prints its tables
+PARTS = ("language_judges", "clip_judges")  # each prints its tables, by `run(scale, batch, turns)` or its own command
 
 
 @click.command()
@@ -27,7 +27,11 @@ def main(scale: str, batch: int, turns: int) -> None:
     print(machine(), flush=True)
     for part in PARTS:
         if importlib.util.find_spec(f"{__package__}.{part}") is not None:
-            importlib.import_module(f".{part}", __package__).run(scale, batch, turns)
+            module = importlib.import_module(f".{part}", __package__)
+            if hasattr(module, "run"):
+                module.run(scale, batch, turns)
+            else:
+                module.main(["--turns", str(turns)], standalone_mode=False)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,6 @@ def _config(config_class: Any, kind: str, scale: str, tokenizer: Any | None) -> 
         "num_attention_heads": heads,
         "num_key_value_heads": key_heads,
         "vocab_size": vocabulary,
-        "tie_word_embeddings": False,
         "max_position_embeddings": 32768,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections},
     }
@@ -98,7 +97,9 @@ def _config(config_class: Any, kind: str, scale: str, tokenizer: Any | None) -> 
             "rope_parameters": rope | {"mrope_interleaved": True},
         }
     special = {} if tokenizer is None else _special_ids(tokenizer)
-    return config_class(text_config=text, vision_config=vision, tie_word_embeddings=False, **special)
+    is_tied = (kind, scale) == ("qwen3_5", "true")  # or it would have 1.1 billion weights, not 0.8
+    text["tie_word_embeddings"] = is_tied
+    return config_class(text_config=text, vision_config=vision, tie_word_embeddings=is_tied, **special)
 
 
 def _special_ids(tokenizer: Any) -> dict[str, int]:

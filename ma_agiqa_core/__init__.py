@@ -4,6 +4,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    # not relative: ComfyUI's archive of the pack has no scale/, and its relative imports must all lead somewhere
+    from ma_agiqa_core.scale.actor import ScoreActor
+    from ma_agiqa_core.scale.dataset import score_dataset
+
     from .errors import MaAgiqaError, PictureError
     from .learning.learn import learn
     from .ranking import RankedPicture, Ranking, rank
@@ -21,12 +25,14 @@ __all__ = [
     "PictureError",
     "RankedPicture",
     "Ranking",
+    "ScoreActor",
     "Scorer",
     "ScorerInfo",
     "__version__",
     "learn",
     "load_scorer",
     "rank",
+    "score_dataset",
 ]
 
 _MODULE_OF = {
@@ -36,11 +42,13 @@ _MODULE_OF = {
     "PictureError": "errors",
     "RankedPicture": "ranking",
     "Ranking": "ranking",
+    "ScoreActor": "scale.actor",
     "Scorer": "scorers.scorer",
     "ScorerInfo": "scorers.scorer",
     "learn": "learning.learn",
     "load_scorer": "scorers.load",
     "rank": "ranking",
+    "score_dataset": "scale.dataset",
 }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-pytest_plugins = ["generation_fixtures", "semantic_fixtures", "training_fixtures"]  # in tests/support
+pytest_plugins = ["generation_fixtures", "picks_fixtures", "semantic_fixtures", "training_fixtures"]  # in tests/support
 
 LoadModule = Callable[[Path], ModuleType]
 

@@ -8,13 +8,32 @@ import pytest
 import torch
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "ma_agiqa_core": ("CallableScorer", "EnsembleScorer", "Scorer", "ScorerInfo", "load_scorer", "rank"),
+    "ma_agiqa_core": (
+        "CallableScorer",
+        "EnsembleScorer",
+        "ScoreActor",
+        "Scorer",
+        "ScorerInfo",
+        "load_scorer",
+        "rank",
+        "score_dataset",
+    ),
     "ma_agiqa_core.checkpoint": ("convert_reference", "load_checkpoint", "save_checkpoint"),
-    "ma_agiqa_core.generation": ("ModularQualityFilter", "QualityFilterCallback", "best_of_n", "calibrate"),
+    "ma_agiqa_core.generation": (
+        "ModularQualityFilter",
+        "QualityFilterCallback",
+        "best_of_n",
+        "calibrate",
+        "edit_judge",
+        "pipeline_judge",
+    ),
     "ma_agiqa_core.metrics": ("krcc", "plcc", "rmse", "srcc"),
     "ma_agiqa_core.model": ("MaAgiqa", "MaAgiqaConfig"),
+    "ma_agiqa_core.model_files.shards_converted": ("convert_shards",),
     "ma_agiqa_core.preprocess": ("visual_pixels",),
     "ma_agiqa_core.report": ("write_report",),
+    "ma_agiqa_core.scorers.judges.held_reader": ("FirstTokenReader",),
+    "ma_agiqa_core.scorers.judges.mrope": ("positions",),
     "ma_agiqa_core.semantic": ("ChatModel", "MplugOwl2", "SemanticCache", "SemanticExtractor"),
 }
 RESULTS_AND_ERRORS = {  # shown by the example of what returns or raises them

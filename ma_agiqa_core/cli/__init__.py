@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ..errors import MaAgiqaError
-from . import evaluation, generation, learn, models, scoring, train
+from . import evaluation, families, generation, learn, models, percentiles, scoring, train
 from .options import BUG, EXIT_CODES, INTERRUPTED, PROGRAM, SOME_FAILED, WRONG_USAGE, debug_option, notice
 from .streams import READER_LEFT, ReaderLeftError, end_as_reader_left, flush_streams, open_streams, writing_to_reader
 
@@ -104,7 +104,9 @@ for command in (
     models.convert,
     models.extract,
     models.models,
+    percentiles.percentiles,
     generation.calibrate,
+    families.families,
     train.train,
     evaluation.evaluate,
     evaluation.distill,

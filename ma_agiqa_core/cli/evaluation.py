@@ -138,13 +138,17 @@ def evaluate(
 @click.option(
     "--teacher",
     "model",
-    required=True,
     metavar="MODEL",
     help=f"Teacher scorer: {SCORERS}.",
 )
 @click.option(
+    "--previews",
+    type=PATH,
+    metavar="DIR",
+    help="Folder of `calibrate --save-previews`, in place of --teacher and --images: teaches a scorer of previews.",
+)
+@click.option(
     "--images",
-    required=True,
     multiple=True,
     type=PATH,
     metavar="DIR",
@@ -162,14 +166,24 @@ def evaluate(
 @json_option
 @prompts_option
 @behind_model_options
-def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **options: Any) -> int:
+def distill(previews: Path | None, images: Sequence[Path], out: Path, seed: int, as_json: bool, **options: Any) -> int:
     """Distill a large scorer into a small, fast one on your own pictures.
 
     The teacher scores the pictures once; a small scorer like lite learns to put them in the same order. A fifth of
     the pictures is held out to measure how well the student agrees with the teacher; the result is printed and
     saved in the file. Start with a few hundred pictures. Do not expect much on pictures of another kind.
+
+    With --previews, a small scorer learns to tell from an unfinished picture what the finished one will score: for
+    pruning, as early_scorer. It is written only if it does so better than the judge itself, on prompts held out.
     """
     check_outputs(out, endings=(".safetensors",))
+    if previews is not None:
+        if options["model"] or images:
+            raise MaAgiqaError("Expected --previews alone, got --teacher or --images too. The folder has the scores.")
+        return _distill_previews(previews, out, as_json)
+    for option, given in (("--teacher", options["model"]), ("--images", images)):
+        if not given:
+            raise click.UsageError(f"Missing option '{option}'.")
     if out.exists() and Path(options["model"]).exists() and out.samefile(options["model"]):
         raise MaAgiqaError(f"Expected another file than the teacher's, got {out} for both. It would be lost.")
     pictures, all_listed = list_pictures(images)
@@ -201,6 +215,19 @@ def distill(images: Sequence[Path], out: Path, seed: int, as_json: bool, **optio
         click.echo(distilled_text(distilled, teacher))
         click.echo(f"Next:     {PROGRAM} rank YOUR_FOLDER --model {out}")
     return SOME_FAILED if distilled.failed or not all_listed else 0
+
+
+def _distill_previews(folder: Path, out: Path, as_json: bool) -> int:
+    from ..training.distillation.early import distill_previews, early_text
+
+    early = distill_previews(folder, out)
+    if as_json:
+        facts = {"out": str(out), "judge": early.judge, "pipeline": early.pipeline, "held_out": early.measured}
+        click.echo(json.dumps(facts, indent=1, allow_nan=False))
+    else:
+        click.echo(early_text(early, out))
+        click.echo('Next:     best_of_n(..., early_scorer=load_early_scorer("' + str(out) + '"))')
+    return 0
 
 
 def _scores(scoring: ScoringRun, pictures: Sequence[Path]) -> list[float]:

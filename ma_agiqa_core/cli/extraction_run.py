@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..compute.work_groups import work_in_groups
 from ..pictures.inputs import Picture, iterate_pictures
 from ..records.formats import path_key
 from ..semantic.extractor import SemanticExtractor
-from .work_groups import work_in_groups
 
 
 @dataclass(frozen=True)

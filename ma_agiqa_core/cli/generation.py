@@ -1,5 +1,6 @@
 """The command that generates: calibrate."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,15 @@ from .options import EXIT_CODES, PATH, check_outputs, json_option, model_options
     metavar="P",
     help="Preview decoder: auto, vae, tiny, or the folder or Hub id of a tiny autoencoder.",
 )
-@click.option("--observe", metavar="MODEL", help="Second scorer, reported but not used for pruning.")
+@click.option(
+    "--observe",
+    multiple=True,
+    metavar="MODEL",
+    help="Scorer that only watches: the report says how much of its own gain it gets. Repeat for more.",
+)
+@click.option(
+    "--save-previews", type=PATH, metavar="DIR", help="New folder for the previews, to teach an early scorer from."
+)
 @click.option("--out", type=PATH, metavar="F.json", help="Write the full report as JSON.")
 @click.option("--plot", type=PATH, metavar="F.png", help="Plot the curves.")
 @json_option
@@ -60,7 +69,8 @@ def calibrate(
     target_share: float,
     seed: int,
     preview: str,
-    observe: str | None,
+    observe: Sequence[str],
+    save_previews: Path | None,
     out: Path | None,
     plot: Path | None,
     as_json: bool,
@@ -103,8 +113,9 @@ def calibrate(
         target_share=target_share,
         seed=seed,
         preview=preview,
-        observe=None if observe is None else load(scoring, observe),
+        observe=[load(scoring, model) for model in observe],
         batch_size=scoring.batch_size,
+        save_previews=save_previews,
         local_files_only=scoring.local_files_only,
         pipe_kwargs={name: value for name, value in given.items() if value is not None},
     )

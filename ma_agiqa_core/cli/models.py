@@ -28,10 +28,11 @@ from .options import (
 @click.option("--trained-on", metavar="NAME", help="Name of the data set it was trained on.  [default: AGIQA-3K]")
 @debug_option
 def convert(published: Path, out: Path, trained_on: str | None) -> None:
-    """Convert the authors' published checkpoint to .safetensors.
+    """Convert a published checkpoint to .safetensors: MA-AGIQA's, or a judge's.
 
-    The pickle file is read as data only; no code in it is executed. A folder of pickled shards, as DeQA-Score is
-    published, becomes the folder OUT with the same model.
+    Judges: ImageReward.pt, HPS_v2.1_compressed.pt, sac+logos+ava1-l14-linearMSE.pth, aesthetic_predictor_v2_5.pth; a
+    folder of pickled shards, as DeQA-Score is published, becomes the folder OUT with the same model. Pickles are read
+    as data only; no code in them is executed.
     """
     if published.is_dir():
         from ..model_files.shards_converted import convert_shards
@@ -44,7 +45,18 @@ def convert(published: Path, out: Path, trained_on: str | None) -> None:
     check_can_write(out)
 
     from ..checkpoint import convert_file, read_facts
+    from ..scorers.judges.convert import convert_judge
+    from ..scorers.load import FAMILIES
 
+    try:
+        family = None if trained_on is not None else convert_judge(published, out)
+    except MaAgiqaError:
+        if any(published.name in family.files for family in FAMILIES):
+            raise
+        family = None  # what follows says what is wrong with a checkpoint of MA-AGIQA
+    if family is not None:
+        click.echo(f"Checkpoint: {out}, of {family}\nNext:       {PROGRAM} rank YOUR_FOLDER --model {family}:{out}")
+        return
     config = convert_file(published, out, trained_on=trained_on)
     semantic = f" --semantic {read_facts(out).semantic_model or 'FOLDER'}" if config.semantic_dim else ""
     click.echo(f"Checkpoint: {out}\nNext:       {PROGRAM} rank YOUR_FOLDER --model {out}{semantic}")

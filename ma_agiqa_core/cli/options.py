@@ -56,14 +56,39 @@ def together(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _
     return decorate
 
 
+class _Source(_NamedPath):
+    """A path, or a URL, which `Path` would spell otherwise."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, str) and "://" in value else super().convert(value, param, ctx)
+
+
 PATH: Any = _NamedPath(path_type=Path)
 # Only consumed here: `run` looks for it itself, since parsing is one of the things that can fail.
 debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
 paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PATH)
+sources_argument = click.argument("paths", metavar="SOURCE...", nargs=-1, required=True, type=_Source(path_type=Path))
 report_option = click.option("--report", type=PATH, metavar="F.html", help="Write an HTML report with all pictures.")
 SCORERS = "lite, a .safetensors file or folder, a Hub id, or FAMILY:MODEL"
-local_files_only_option = click.option("--local-files-only", is_flag=True, help="Never download anything.")
+
+
+def _without_network(context: click.Context, parameter: click.Parameter, is_offline: bool) -> bool:
+    if is_offline:
+        from .offline import no_network
+
+        context.with_resource(no_network())
+    return is_offline
+
+
+local_files_only_option = click.option(
+    "--local-files-only",
+    "--offline",
+    "local_files_only",
+    is_flag=True,
+    callback=_without_network,
+    help="Never download anything, nor open any connection.",
+)
 
 
 def device_options(dtype_help: str) -> Callable[[_Command], _Command]:
@@ -124,8 +149,33 @@ model_options = together(
     click.option("--model", default="lite", show_default=True, metavar="MODEL", help=f"Scorer: {SCORERS}."),
     behind_model_options,
 )
-# What `score`, `rank` and `evaluate` share.
+# What `evaluate` takes.
 scoring_options = together(prompts_option, model_options)
+# What `score` and `rank` share: several scorers of the same pictures.
+judging_options = together(
+    prompts_option,
+    click.option(
+        "--model",
+        "models",
+        multiple=True,
+        default=["lite"],
+        show_default="lite",
+        metavar="MODEL",
+        help=f"Scorer: {SCORERS}. Repeat for more scorers: pictures are decoded once.",
+    ),
+    click.option(
+        "--percentiles",
+        multiple=True,
+        type=PATH,
+        metavar="F.json",
+        help="Percentiles among your own pictures, made by `ma-agiqa percentiles`. Repeat for more scorers.",
+    ),
+    behind_model_options,
+)
+
+
+class NoPicturesError(MaAgiqaError):
+    """There is none where pictures were expected."""
 
 
 def list_pictures(paths: Sequence[Path], leave_out: Path | None = None) -> tuple[list[Path], bool]:
@@ -163,7 +213,7 @@ def list_pictures(paths: Sequence[Path], leave_out: Path | None = None) -> tuple
         where = ", ".join(map(str, paths))
         if left_out:
             raise MaAgiqaError(f"Expected pictures outside of {leave_out}, got {where}. Copy into another folder.")
-        raise MaAgiqaError(f"Expected pictures in {where}, got {_in_words(others)}.")
+        raise NoPicturesError(f"Expected pictures in {where}, got {_in_words(others)}.")
     if readable := Counter({suffix: count for suffix, count in others.items() if _plug_in_for(suffix)}):
         notice(f"left out {_in_words(readable)}")
     return pictures, not unlisted

@@ -6,26 +6,28 @@ a record with its error. Any other exception is a bug: it ends the run with its 
 
 import hashlib
 import json
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
-from ..compute.batching import is_out_of_memory
-from ..errors import MaAgiqaError, UnusableModelError
+from ..compute.work_groups import work_in_groups
+from ..errors import MaAgiqaError
 from ..pictures.inputs import Picture, iterate_pictures
 from ..pictures.prefetch import prefetch
 from ..pictures.prompts import NO_PROMPT
-from ..records.formats import Record, path_key, path_text, valid_text
+from ..records.formats import Judged, Record, path_key, path_text, valid_text
 from ..records.picture_state import PictureState, picture_state
 from ..records.prompts import read_prompts
 from ..scorers.identity import scorer_identity
-from ..scorers.load import load_scorer
-from ..scorers.outcomes import outcomes_of, runs_callers_code
+from ..scorers.load import load_scorer, named_family
 from ..scorers.picture_scorer import Outcome
-from ..scorers.scorer import Scorer
-from .work_groups import work_in_groups
+from ..scorers.scorer import Scorer, ScorerInfo
+from ..scorers.tolerant_outcomes import tolerant_outcomes
+from ..scorers.watching import watched
 
 READERS = 2  # threads that read files to tell them from others of the same name
 
@@ -50,19 +52,35 @@ class ScoringOptions:
 
 @dataclass(frozen=True)
 class ScoringRun:
-    """A loaded scorer with all it needs.
+    """A loaded scorer, or several, with all they need.
 
     Attributes:
-        scorer: What scores.
+        scorer: What scores; of several the first, by which records are sorted.
         identity: What was loaded, see `scorer_identity`: the `model` of every record.
         prompts: By `path_key`; None where the scorer looks at pictures alone.
         batch_size: Pictures at a time; None leaves it to the scorer.
+        others: Further scorers of the same pictures, which are decoded once.
     """
 
     scorer: Scorer
     identity: str
     prompts: Mapping[str, str] | None
     batch_size: int | None
+    others: tuple[Scorer, ...] = ()
+
+    @property
+    def scorers(self) -> tuple[Scorer, ...]:
+        return (self.scorer, *self.others)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the columns of several scorers are called; none where there is only one."""
+        return judge_names(self.scorers) if self.others else ()
+
+    @property
+    def infos(self) -> dict[str, ScorerInfo]:
+        """What the scorers say of themselves, by the names of their columns."""
+        return {name: scorer.info for name, scorer in zip(judge_names(self.scorers), self.scorers, strict=True)}
 
     @property
     def former_identity(self) -> str | None:
@@ -96,6 +114,53 @@ def load(options: ScoringOptions, model: str | None = None) -> Scorer:
         target=options.target,
         without=options.without,
     )
+
+
+def judge_names(scorers: Sequence[Scorer]) -> tuple[str, ...]:
+    """A name for each: its own, with its revision where several have the same, numbered where that is the same too."""
+    names = [valid_text(scorer.info.name) for scorer in scorers]
+    pinned = [f"{name}@{scorer.info.revision}" for name, scorer in zip(names, scorers, strict=True)]
+    found = [long if names.count(name) > 1 else name for name, long in zip(names, pinned, strict=True)]
+    return tuple(
+        f"{name} ({found[: place + 1].count(name)})" if found.count(name) > 1 else name
+        for place, name in enumerate(found)
+    )
+
+
+def prepare_several(models: Sequence[str], options: ScoringOptions, percentiles: Sequence[Path] = ()) -> ScoringRun:
+    """Loads several scorers of the same pictures, and the prompts that some of them need.
+
+    Args:
+        models: The first one is what records are sorted by.
+        options: Of the command line; each scorer gets those that its family takes.
+        percentiles: Files of `ma-agiqa percentiles`, for any of them.
+
+    Raises:
+        ValueError: An option is wrong, a file of percentiles is of none of them, or one needs prompts and there are
+            none.
+        OSError: A file cannot be read.
+    """
+    from ..scorers.percentiles import with_percentiles
+
+    if len(models) > 1 and options.target is not None:
+        raise MaAgiqaError(f"Expected --target beside one --model, got {options.target!r} for {len(models)}.")
+    prompts = None if options.prompts is None else read_prompts(options.prompts)
+    scorers = with_percentiles(
+        [load(options if len(models) == 1 else _taken_by(model, options), model) for model in models], percentiles
+    )
+    if without := [scorer.info.name for scorer in scorers if scorer.info.needs_prompt and not prompts]:
+        raise MaAgiqaError(f"Expected prompts for {' and '.join(without)}, got none. Give --prompts FILE.")
+    if not any(scorer.info.needs_prompt for scorer in scorers):
+        prompts = None
+    identity = " + ".join(scorer_identity(scorer) for scorer in scorers)
+    return ScoringRun(scorers[0], identity, prompts, options.batch_size, tuple(scorers[1:]))
+
+
+def _taken_by(model: str, options: ScoringOptions) -> ScoringOptions:
+    """Of several scorers' options those that one's family does not refuse."""
+    refused = () if (family := named_family(model)) is None else family.refuses
+    nothing: dict[str, Any] = {name: () if name == "without" else None for name in refused}
+    return replace(options, **nothing)
 
 
 def prepare(options: ScoringOptions, known_prompts: Mapping[str, str] | None = None) -> ScoringRun:
@@ -133,8 +198,29 @@ def score_pictures(run: ScoringRun, paths: Iterable[Path]) -> Iterator[list[Reco
         lambda group: _score_group(run, group),
         pixels_of=lambda sighted: sighted.picture.width * sighted.picture.height,
         size=run.batch_size,
-        is_one_group=run.scorer.info.relative,  # it compares the pictures
+        is_one_group=any(scorer.info.relative for scorer in run.scorers),  # it compares the pictures
     )
+
+
+def watch_lines(run: ScoringRun, records: Sequence[Record]) -> list[str]:
+    """What each judge but the first says of choosing by the first: of the pictures of one prompt, or of all."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.prompt or "", []).append(record)
+    chooser, *watchers = run.names or ("",)
+    return [
+        str(watched(chooser, watcher, [_both_scores(group, place) for group in groups.values()]))
+        for place, watcher in enumerate(watchers, start=1)
+    ]
+
+
+def _both_scores(records: Sequence[Record], place: int) -> tuple[list[float], list[float]]:
+    chooser, watcher = ([record.judges[judge].score for record in records] for judge in (0, place))
+    return [_or_nan(score) for score in chooser], [_or_nan(score) for score in watcher]
+
+
+def _or_nan(score: float | None) -> float:
+    return math.nan if score is None else score
 
 
 def _sighted(paths: Iterable[Path]) -> Iterator[_Sighted]:
@@ -152,67 +238,52 @@ def _sighted(paths: Iterable[Path]) -> Iterator[_Sighted]:
 def _score_group(run: ScoringRun, group: Sequence[_Sighted]) -> list[Record]:
     pictures = [sighted.picture for sighted in group]
     prompts = [run.prompt_of(Path(picture.path or "")) for picture in pictures]
+    columns = [_column(scorer, pictures, prompts, run.batch_size) for scorer in run.scorers]
+    return [
+        _record(run, sighted, prompt, outcomes)
+        for sighted, prompt, *outcomes in zip(group, prompts, *columns, strict=True)
+    ]
+
+
+def _column(
+    scorer: Scorer, pictures: Sequence[Picture], prompts: Sequence[str | None], batch_size: int | None
+) -> list[Outcome]:
+    """What one scorer says of every picture; one that it needs a prompt for and has none is not shown to it."""
+    needed = prompts if scorer.info.needs_prompt else [None] * len(pictures)
     errors = [
-        picture.error or (NO_PROMPT if prompt == "" else None)
-        for picture, prompt in zip(pictures, prompts, strict=True)
+        picture.error or (NO_PROMPT if prompt == "" else None) for picture, prompt in zip(pictures, needed, strict=True)
     ]
     is_ready = [error is None for error in errors]
     ready = list(compress(pictures, is_ready))
-    texts = [prompt for prompt in compress(prompts, is_ready) if prompt is not None]
-    outcomes = iter(_outcomes(run.scorer, ready, texts or None, run.batch_size))
-    return [
-        _record(run, sighted, prompt, next(outcomes) if error is None else error)
-        for sighted, prompt, error in zip(group, prompts, errors, strict=True)
-    ]
+    texts = [prompt for prompt in compress(needed, is_ready) if prompt is not None]
+    outcomes = iter(tolerant_outcomes(scorer, ready, texts or None, batch_size))
+    return [next(outcomes) if error is None else error for error in errors]
 
 
-def _outcomes(
-    scorer: Scorer, pictures: Sequence[Picture], prompts: Sequence[str] | None, batch_size: int | None
-) -> list[Outcome]:
-    """For each picture its score, or the reason why there is none."""
-    is_worth_trying = bool(pictures)
-    while is_worth_trying:
-        try:
-            return outcomes_of(scorer, pictures, prompts, batch_size)
-        except UnusableModelError:  # none of the pictures can be scored
-            raise
-        except Exception as error:
-            is_of_pictures = isinstance(error, MaAgiqaError) or is_out_of_memory(error) or runs_callers_code(scorer)
-            if not is_of_pictures:  # a bug of ours
-                raise
-            if len(pictures) == 1:
-                return [_reason(error)]
-            if scorer.info.relative:
-                raise
-            batch_size = min(batch_size or len(pictures), len(pictures)) // 2
-            is_worth_trying = is_out_of_memory(error) and batch_size > 0
-    alone = [slice(i, i + 1) for i in range(len(pictures))]
-    return [_outcomes(scorer, pictures[i], None if prompts is None else prompts[i], 1)[0] for i in alone]
-
-
-def _reason(error: Exception) -> str:
-    if is_out_of_memory(error):
-        return "not enough memory to score it"
-    return f"cannot be scored: {' '.join(str(error).split()) or type(error).__name__}"
-
-
-def _record(run: ScoringRun, sighted: _Sighted, prompt: str | None, outcome: Outcome) -> Record:
+def _record(run: ScoringRun, sighted: _Sighted, prompt: str | None, outcomes: Sequence[Outcome]) -> Record:
     picture, state = sighted.picture, sighted.state
-    score = None if isinstance(outcome, str) else _significant(outcome)
-    info = run.scorer.info
-    percentile = None if score is None or info.relative else info.percentile(score)
+    names = run.names or (run.scorer.info.name,)
+    judges = [_judged(*found) for found in zip(names, run.scorers, outcomes, strict=True)]
     return Record(
         path=path_text(picture.path or ""),
-        score=score,
-        percentile=None if percentile is None else _significant(percentile),
+        score=judges[0].score,
+        percentile=judges[0].percentile,
         width=picture.width or None,
         height=picture.height or None,
         model=run.identity,
-        error=valid_text(outcome) if isinstance(outcome, str) else None,
+        error=judges[0].error,
         prompt=valid_text(prompt) if prompt else None,
         modified=None if state is None else state.modified,
         digest=None if state is None else state.digest,
+        judges=tuple(judges) if run.others else (),
     )
+
+
+def _judged(name: str, scorer: Scorer, outcome: Outcome) -> Judged:
+    if isinstance(outcome, str):
+        return Judged(name, None, None, valid_text(outcome))
+    percentile = None if scorer.info.relative else scorer.info.percentile(outcome)
+    return Judged(name, _significant(outcome), None if percentile is None else _significant(percentile), None)
 
 
 def _significant(value: float) -> float:

@@ -2,12 +2,12 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..ranking import Ranking
-from ..records.formats import Record
+from ..records.formats import Judged, Record, as_row
 from ..report.names import better_than, decimals_for, readable
 from ..scorers.scorer import ScorerInfo
 
@@ -27,16 +27,63 @@ class ScoreTable:
         self.header = f"{'SCORE':>{self._width}}  BETTER THAN  PICTURE"
 
     def line(self, record: Record) -> str:
-        number = "-" if record.score is None else f"{record.score:.{self._decimals}f}"
-        percentile = better_than(record.percentile)
-        share = "-" if percentile is None else f"{percentile} %"
         note = f"  ({readable(record.error)})" if record.error else ""
-        return f"{number:>{self._width}}  {share:>11}  {readable(record.path)}{note}"
+        return f"{self.score(record):>{self._width}}  {_share(record):>11}  {readable(record.path)}{note}"
+
+    def score(self, record: Record | Judged) -> str:
+        return "-" if record.score is None else f"{record.score:.{self._decimals}f}"
 
 
-def ranking_table(ranking: Ranking[Record], info: ScorerInfo, *, is_selection: bool) -> str:
+class JudgesTable:
+    """As `ScoreTable`, with a column for each of several scorers: its score, and the percentile where it has one."""
+
+    def __init__(self, names: Sequence[str], infos: Sequence[ScorerInfo]) -> None:
+        self._tables = [ScoreTable(info) for info in infos]
+        self._widths = [
+            max(len(readable(name)), 14 if info.quantiles else 8) for name, info in zip(names, infos, strict=True)
+        ]
+        names = [f"{readable(name):>{width}}" for name, width in zip(names, self._widths, strict=True)]
+        self.header = "  ".join([*names, "PICTURE"])
+
+    def line(self, record: Record) -> str:
+        cells = []
+        for judged, table, width in zip(record.judges, self._tables, self._widths, strict=True):
+            share = "" if judged.percentile is None else f" ({_share(judged)})"
+            cells.append(f"{table.score(judged) + share:>{width}}")
+        errors = errors_of(record)
+        return "  ".join([*cells, readable(record.path)]) + (f"  ({readable(errors)})" if errors else "")
+
+
+def score_table_of(infos: Mapping[str, ScorerInfo]) -> ScoreTable | JudgesTable:
+    """The table of a run by one scorer, or by several: their infos by the names of their columns."""
+    if len(infos) == 1:
+        return ScoreTable(*infos.values())
+    return JudgesTable(list(infos), list(infos.values()))
+
+
+def errors_of(record: Record) -> str:
+    """Why a picture has no score: of several scorers that say different things with their names."""
+    reasons = {judged.name: judged.error for judged in record.judges if judged.error is not None}
+    if (len(set(reasons.values())) == 1 and len(reasons) == len(record.judges)) or not reasons:
+        return record.error or ""
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+
+
+def _share(record: Record | Judged) -> str:
+    percentile = better_than(record.percentile)
+    return "-" if percentile is None else f"{percentile} %"
+
+
+def facts_json(infos: Mapping[str, ScorerInfo]) -> str:
+    """The start of a JSON object: "model", and "models" where there are several."""
+    facts = [model_facts(info) for info in infos.values()]
+    several = f', "models": {json.dumps(facts)}' if len(facts) > 1 else ""
+    return f'"model": {json.dumps(facts[0])}{several}'
+
+
+def ranking_table(ranking: Ranking[Record], infos: Mapping[str, ScorerInfo], *, is_selection: bool) -> str:
     """The ranking, best first; with a column for what is kept where there was a selection."""
-    table = ScoreTable(info)
+    table = score_table_of(infos)
     lines = [f"RANK  {'VERDICT   ' if is_selection else ''}{table.header}"]
     for verdict, records in _groups(ranking).items():
         for record in records:
@@ -45,12 +92,12 @@ def ranking_table(ranking: Ranking[Record], info: ScorerInfo, *, is_selection: b
     return "\n".join(lines)
 
 
-def ranking_json(ranking: Ranking[Record], records: Sequence[Record], info: ScorerInfo) -> str:
+def ranking_json(ranking: Ranking[Record], records: Sequence[Record], infos: Mapping[str, ScorerInfo]) -> str:
     """The ranking for programs, one picture a line, each with its index among the records."""
     index = {record: i for i, record in enumerate(records)}
-    parts = [f'"model": {json.dumps(model_facts(info))}']
+    parts = [facts_json(infos)]
     for verdict, group in _groups(ranking).items():
-        lines = [json.dumps({"index": index[record], **asdict(record)}) for record in group]
+        lines = [json.dumps({"index": index[record], **as_row(record)}) for record in group]
         parts.append(f'"{verdict}": [{",".join(chr(10) + line for line in lines)}]')
     return "{" + ",\n".join(parts) + "}"
 

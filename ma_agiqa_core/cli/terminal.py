@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +13,11 @@ from tqdm import tqdm
 
 from ..compute.progress import watching
 from ..ranking import Ranking, order_by_score
-from ..records.formats import Record
+from ..records.formats import Record, as_row
 from ..report.names import readable
 from ..scorers.scorer import ScorerInfo
 from .scoring_run import ScoringRun, score_pictures
-from .tables import ScoreTable, model_facts
+from .tables import errors_of, facts_json, score_table_of
 
 if TYPE_CHECKING:
     from ..generation.calibration.measure import Calibration
@@ -54,16 +53,16 @@ def score_with_progress(
                 for output in outputs:
                     output(batch)
                 done += len(batch)
-                errors += sum(record.error is not None for record in batch)
+                errors += sum(not record.is_whole for record in batch)
                 bar.update(len(batch))
         except KeyboardInterrupt:
             bar.close()
             click.echo(f"Interrupted: {done} of {total} pictures are done.{if_interrupted}", err=True)
             raise
-    info = run.scorer.info
     pace = f", {done / (time.monotonic() - started):.1f} a second" if done else ""
     failed = f"; {errors} failed" if errors else ""
-    click.echo(f"{done - errors} of {total} pictures scored by {_described(info)}{pace}{failed}.", err=True)
+    described = " and ".join(_described(scorer.info) for scorer in run.scorers)
+    click.echo(f"{done - errors} of {total} pictures scored by {described}{pace}{failed}.", err=True)
     return errors
 
 
@@ -125,6 +124,14 @@ def _save_calibration(calibration: "Calibration", out: Path | None, plot: Path |
     return f" Written: {', '.join(written)}" if written else ""
 
 
+def going_through(paths: Sequence[Path]) -> Iterator[Path]:
+    """The paths one by one, with progress as they are taken."""
+    with _progress_bar(len(paths)) as bar:
+        for path in paths:
+            yield path
+            bar.update()
+
+
 @contextmanager
 def progress_over(pictures: int) -> Iterator[None]:
     """A progress bar that goes on with every picture that a network has seen."""
@@ -143,9 +150,9 @@ def rank_with_progress(
 
 
 @contextmanager
-def score_lines(info: ScorerInfo) -> Iterator[Show]:
+def score_lines(run: ScoringRun) -> Iterator[Show]:
     """Prints a line per picture as it is scored."""
-    table = ScoreTable(info)
+    table = score_table_of(run.infos)
     _print_above_progress(table.header)
 
     def show(batch: Sequence[Record]) -> None:
@@ -155,17 +162,17 @@ def score_lines(info: ScorerInfo) -> Iterator[Show]:
 
 
 @contextmanager
-def json_records(info: ScorerInfo) -> Iterator[Show]:
+def json_records(run: ScoringRun) -> Iterator[Show]:
     """Prints `{"model": {...}, "records": [...]}` as records come; whole JSON even if they end early."""
     count = 0
 
     def show(batch: Sequence[Record]) -> None:
         nonlocal count
-        lines = [json.dumps({"index": i, **asdict(record)}) for i, record in enumerate(batch, start=count)]
+        lines = [json.dumps({"index": i, **as_row(record)}) for i, record in enumerate(batch, start=count)]
         _print_above_progress(("," if count else "") + "\n" + ",\n".join(lines), newline=False)
         count += len(lines)
 
-    _print_above_progress(f'{{"model": {json.dumps(model_facts(info))}, "records": [', newline=False)
+    _print_above_progress(f'{{{facts_json(run.infos)}, "records": [', newline=False)
     try:
         yield show
     finally:
@@ -179,9 +186,9 @@ def error_lines() -> Iterator[Show]:
 
     def show(batch: Sequence[Record]) -> None:
         nonlocal count
-        failed = [record for record in batch if record.error is not None]
+        failed = [record for record in batch if not record.is_whole]
         for record in failed[: max(ERRORS_SHOWN - count, 0)]:
-            _print_above_progress(f"{readable(record.path)}: {readable(record.error or '')}", to_stderr=True)
+            _print_above_progress(f"{readable(record.path)}: {readable(errors_of(record))}", to_stderr=True)
         if count <= ERRORS_SHOWN < count + len(failed):
             _print_above_progress("Further errors are in the records.", to_stderr=True)
         count += len(failed)

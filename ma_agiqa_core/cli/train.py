@@ -78,6 +78,12 @@ _protocol_options = together(
     help="Preset for all settings.",
 )
 @click.option(
+    "--features",
+    metavar="FEATURES",
+    help="What describes pictures in the place of a vision transformer that is trained: lite, or clip:DIR, siglip:DIR "
+    "or dinov2:DIR with a model's folder.  [default: the preset's]",
+)
+@click.option(
     "--semantic",
     metavar="MODEL",
     help="Semantic model: a folder or Hub id; none trains the visual expert alone.  [default: the preset's]",
@@ -117,10 +123,10 @@ def train(
     """Train a model on human scores.
 
     Writes model.safetensors (the epoch with the best validation SRCC + PLCC), metrics.json, predictions.csv and
-    curves.png. The preset ma-agiqa follows the paper; tiny is a small network that trains from scratch in minutes
-    on a CPU. Several scores (--score-column quality=A --score-column alignment=B) or several data sets train one
-    model with one head per target. To train on several GPUs or machines:
-    accelerate launch -m ma_agiqa_core.cli train ...
+    curves.png. The preset ma-agiqa follows the paper; tiny trains a small network on lite's features in a minute on
+    a CPU. The result is compared with the mean of the labels, with lite and with ridge regression. Several scores
+    (--score-column quality=A --score-column alignment=B) or several data sets train one model with one head per
+    target. To train on several GPUs or machines: accelerate launch -m ma_agiqa_core.cli train ...
     """
     from ..atomic_write import check_can_write_in
 
@@ -158,4 +164,7 @@ def train(
         )
     if result.is_main:
         click.echo(training_table(result))
-        click.echo(f"\nModel: {result.model}\nNext:  {PROGRAM} rank YOUR_FOLDER --model {result.model}")
+        following = f"{PROGRAM} rank YOUR_FOLDER --model {result.model}"
+        if any(comparison.is_unfit for comparison in result.comparisons.values()):
+            following = f"do not rank with it yet: get more labels, or try `{PROGRAM} learn` on the same ratings"
+        click.echo(f"\nModel: {result.model}\nNext:  {following}")

@@ -64,6 +64,8 @@ class TerminalProgress(TrainingProgress):
 
 def training_table(result: TrainingResult) -> str:
     """The best epoch's figures on validation and test, one line each, and why one is undefined."""
+    from ..training.baselines import comparison_lines  # imports torch
+
     lines = [f"{'TARGET':<12}  {'PART':<4}  {'N':>5}  " + "  ".join(f"{name.upper():>7}" for name in _FIGURES)]
     reasons = []
     for target, parts in result.figures.items():
@@ -75,7 +77,7 @@ def training_table(result: TrainingResult) -> str:
     closing = f"Last of {len(result.history)} epochs: validation SRCC and PLCC are undefined."
     if result.is_chosen:
         closing = f"Best of {len(result.history)} epochs by validation SRCC + PLCC: {result.best_epoch}."
-    return "\n".join([*lines, *reasons, closing])
+    return "\n".join([*lines, *reasons, closing, *comparison_lines(result.comparisons)])
 
 
 def _number(value: Any) -> str:

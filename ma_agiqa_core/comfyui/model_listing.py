@@ -10,13 +10,15 @@ from pathlib import Path
 
 from ..model_files.transformers_folder import complete_kind
 from ..scorers.family import Family
-from ..scorers.load import family_of, named_family
+from ..scorers.load import FAMILIES, family_of_folder, named_family
 
 CHECKPOINT = ".safetensors"
 
 
 def scorers_in(folder: str | os.PathLike[str]) -> list[str]:
-    """Checkpoints, and folders of a family of scorers, by their path in the folder with forward slashes, sorted.
+    """Checkpoints, and folders and files of a family, by their path in the folder with forward slashes, sorted.
+
+    What is in a folder with a family's name is of that family: "imagereward/MINE".
 
     What `load_scorer` takes for them is `scorer_path`.
     """
@@ -49,17 +51,20 @@ def place_of(model: str) -> Path:
 
 
 def _family(path: Path) -> Family | None:
-    """Of a folder: whose scorer it is; None for a language model, and for a file."""
-    kind = complete_kind(path) if path.is_dir() else None
-    return None if kind is None else family_of({"model_type": kind})
+    """Whose scorer it is; None for a language model, and for a checkpoint, which says so itself."""
+    if path.is_dir():
+        return family_of_folder(path)
+    return next((family for family in FAMILIES if path.name in family.files), None)
 
 
 def _models(folder: Path) -> Iterator[Path]:
     """Single checkpoints, and folders of one model each."""
+    published = {name for family in FAMILIES for name in family.files}
     for place, folders, names in os.walk(folder, followlinks=True):
-        if "config.json" in names:
+        is_model = "config.json" in names or not published.isdisjoint(names)
+        if is_model and Path(place) != folder:
             folders.clear()
             yield Path(place)
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(place, name) for name in names if Path(name).suffix.lower() == CHECKPOINT)
+        yield from (Path(place, name) for name in names if Path(name).suffix.lower() == CHECKPOINT or name in published)

@@ -64,7 +64,7 @@ def pipeline_judge(
         ValueError: The pipeline's text encoder does not see pictures or cannot answer; the message says why.
 
     Example:
-        >>> from diffusers import QwenImagePipeline
+        >>> from diffusers import QwenImagePipeline  # doctest: +SKIP
         >>> from ma_agiqa_core.generation import best_of_n, pipeline_judge
         >>> pipe = QwenImagePipeline.from_pretrained("Qwen/Qwen-Image", torch_dtype="bfloat16")  # doctest: +SKIP
         >>> best_of_n(pipe, pipeline_judge(pipe), "a red bicycle", n=4)  # doctest: +SKIP
@@ -168,13 +168,13 @@ def _alone_on_card(pipe: Any, model: Any) -> Iterator[None]:
     own = getattr(model, "_hf_hook", None)
     hooks = list(getattr(pipe, "_all_hooks", None) or ())
     for hook in hooks:
-        if hook.hook is not own and hasattr(hook, "offload"):
+        if getattr(hook, "hook", None) is not own and hasattr(hook, "offload"):
             hook.offload()
     try:
         yield
     finally:
         for hook in hooks:
-            if hook.hook is own and hasattr(hook, "offload"):
+            if getattr(hook, "hook", None) is own and hasattr(hook, "offload"):
                 hook.offload()
 
 

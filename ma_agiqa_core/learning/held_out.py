@@ -17,8 +17,8 @@ from .columns import Columns, make_columns, scalings
 from .evidence import Evidence
 from .taste_fit import Fit, fit_taste, held_out_loss
 
-PENALTIES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
-LEAST = 500.0  # the penalty is at least this by the square of the number of picks: five picks hardly move a ranking
+PENALTIES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+LEAST = 1000.0  # the penalty is at least this by the cube of the number of picks: five picks hardly move a ranking
 FOLDS = 5
 FEWEST = 10  # picks; with fewer nothing is held out
 
@@ -137,7 +137,7 @@ def fit_choice(
 
 def allowed_penalties(picks: float) -> list[float]:
     """Those of `PENALTIES` that so many picks may have, strongest first; at least one."""
-    least = LEAST / max(picks, 1.0) ** 2
+    least = LEAST / max(picks, 1.0) ** 3
     return [penalty for penalty in PENALTIES if penalty >= least] or [PENALTIES[0]]
 
 

@@ -218,7 +218,7 @@ def _held_out_text(shares: _Shares) -> str:
 
 def _quantiles(values: np.ndarray, bias: float) -> tuple[float, ...]:
     scores = HIGH / (1 + np.exp(-np.clip(values + bias, -80, 80)))
-    return tuple(np.quantile(scores, np.linspace(0, 1, 101)).tolist())
+    return tuple(float(f"{score:.7g}") for score in np.quantile(scores, np.linspace(0, 1, 101)))
 
 
 def _facts(picks: Picks, gathered: Gathered, tried: Tried, shares: _Shares) -> dict[str, Any]:

@@ -21,7 +21,8 @@ class MaAgiqaConfig:
 
     Attributes:
         backbone: Name of a ViT in timm, with or without the tag of its weights. Training the published model
-            starts from "vit_base_patch8_224.augreg_in21k_ft_in1k".
+            starts from "vit_base_patch8_224.augreg_in21k_ft_in1k". With `description_columns` the features that
+            describe pictures, and their revision: "lite@1-0123456789ab", "dinov2:FOLDER@0123456789ab".
         image_size: Side of the square picture, px.
         backbone_blocks: Blocks whose outputs are used, counted from 0, ascending; later ones do not exist.
         stage_widths: Channels after either stage.
@@ -37,6 +38,8 @@ class MaAgiqaConfig:
         targets: What is predicted, each by a head of its own; the first is what the model predicts if not asked
             for another. "alignment" reads a third semantic vector, of a question about the generator's prompt.
         left_out: Semantic vectors that no expert reads, for ablations.
+        description_columns: Of a description of the picture, which the model then takes in the place of pixels; 0 for
+            pixels and a ViT.
 
     Raises:
         ValueError: Sizes that do not fit together; the message names them.
@@ -64,13 +67,14 @@ class MaAgiqaConfig:
     drop_path: float = 0.1
     targets: tuple[str, ...] = ("quality",)
     left_out: tuple[str, ...] = ()
+    description_columns: int = 0
 
     def __post_init__(self) -> None:
         self._check_types()
         for name in ("image_size", "window_size", "swin_mlp_width"):
             if getattr(self, name) < 1:
                 raise MaAgiqaError(f"Expected {name} of at least 1, got {getattr(self, name)}.")
-        for name in ("channel_attention_blocks", "semantic_dim"):
+        for name in ("channel_attention_blocks", "semantic_dim", "description_columns"):
             if getattr(self, name) < 0:
                 raise MaAgiqaError(f"Expected {name} of at least 0, got {getattr(self, name)}.")
         for name in ("stage_widths", "swin_depths", "swin_heads"):
@@ -132,7 +136,7 @@ class MaAgiqaConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MaAgiqaConfig:
-        """The config of what `to_dict` gave; `targets` and `left_out` may be missing, as in the first files.
+        """The config of what `to_dict` gave; the last three may be missing, as in the first files.
 
         Raises:
             ValueError: Fields are unknown, missing, or have wrong values; the message names them.
@@ -142,7 +146,7 @@ class MaAgiqaConfig:
             raise MaAgiqaError(f"Expected the fields of a config, got {values!r}.")
         if unknown := sorted(map(str, set(values) - known)):
             raise MaAgiqaError(f"Expected the fields of a config, got the unknown {first_names(unknown)}.")
-        if missing := sorted(known - set(values) - {"targets", "left_out"}):
+        if missing := sorted(known - set(values) - {"targets", "left_out", "description_columns"}):
             raise MaAgiqaError(f"Expected all fields of a config, got none of {first_names(missing)}.")
         return cls(**values)
 

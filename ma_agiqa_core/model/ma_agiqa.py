@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import MaAgiqaError
 from .channel_attention import ChannelAttention
 from .config import ALIGNMENT, MaAgiqaConfig
+from .description_tokens import DescriptionTokens
 from .expert_fusion import VISUAL, ExpertFusion, PatchQuality
 from .swin import SwinStage
 from .token_linear import TokenLinear
@@ -47,7 +48,10 @@ class MaAgiqa(nn.Module):
     def __init__(self, config: MaAgiqaConfig | None = None, *, pretrained_backbone: bool = False) -> None:
         super().__init__()
         self.config = config = config or MaAgiqaConfig()
-        self.features = VitFeatures(config, pretrained_backbone)
+        is_described = config.description_columns > 0
+        self.features: VitFeatures | DescriptionTokens = (
+            DescriptionTokens(config) if is_described else VitFeatures(config, pretrained_backbone)
+        )
         grid, widths = self.features.grid, config.stage_widths
         self.stage1 = Stage(config, self.features.width, widths[0], grid)
         self.stage2 = Stage(config, widths[0], widths[1], grid)
@@ -71,7 +75,8 @@ class MaAgiqa(nn.Module):
         """Scores pictures; AGIQA-3K's scale is about 0 to 5.
 
         Args:
-            pixels: (B, 3, S, S) RGB, any float dtype, normalised to [-1, 1]: see `preprocess.visual_pixels`.
+            pixels: (B, 3, S, S) RGB, any float dtype, normalised to [-1, 1]: see `preprocess.visual_pixels`. With
+                `config.description_columns` descriptions (B, D) in their place.
             semantic_content: (B, D) or (B, 1, D), any float dtype: the mean last hidden state of the semantic model
                 when it is asked about meaningful content. None if `config.semantic_dim` is 0.
             coherence: The same when it is asked about coherence.
@@ -148,6 +153,13 @@ class MaAgiqa(nn.Module):
                 raise MaAgiqaError(f"Expected no {name}, got {tuple(vectors.shape)}: this model {reason}.")
 
     def _check_pixels(self, pixels: Tensor) -> None:
+        if D := self.config.description_columns:
+            if pixels.ndim != 2 or pixels.shape[1] != D or not pixels.is_floating_point():
+                raise MaAgiqaError(
+                    f"Expected float descriptions (B, {D}), got {pixels.dtype} {tuple(pixels.shape)}. Use "
+                    f"the features of {self.config.backbone}."
+                )
+            return
         S = self.config.image_size
         if pixels.ndim != 4 or pixels.shape[1:] != (3, S, S) or not pixels.is_floating_point():
             raise MaAgiqaError(

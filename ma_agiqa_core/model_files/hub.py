@@ -124,6 +124,8 @@ def _local_first(
             return path
         why = "the repository lacks files that a model needs"
     except (OSError, ValueError) as error:  # no network, no such repository or revision, no access
+        if type(error).__name__ == "GatedRepoError":  # of huggingface_hub, an OSError
+            fix = f"Ask for access at https://huggingface.co/{repository}, then run `hf auth login`."
         reason, *_ = str(error).strip().splitlines() or [type(error).__name__]
         why = f"{why}, and downloading it failed: {reason.rstrip('.')}"
     raise MissingFileError(f"Expected {repository!r}{at}, got none: {why}. {fix}")

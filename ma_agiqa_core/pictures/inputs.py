@@ -26,6 +26,7 @@ from .reading import (
     load_image,
     pixel_count,
     read_picture,
+    read_picture_bytes,
     to_rgb,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "UnreadablePictureError",
     "as_picture_list",
     "decode",
+    "decode_bytes",
     "iterate_pictures",
     "load_image",
     "path_of",
@@ -128,6 +130,20 @@ def decode(image: PictureInput, index: int = 0) -> Picture:
     if path is not None and picture.width * picture.height > _BAND:
         _return_freed_memory()
     return picture
+
+
+def decode_bytes(content: bytes, index: int = 0, path: str | None = None) -> Picture:
+    """`decode` of a picture's file that is in memory.
+
+    Args:
+        content: Of the file.
+        index: Its place among the given pictures.
+        path: What the picture is called; nothing is read from there.
+    """
+    try:
+        return Picture(index, path, _byte_pixels(_as_array(read_picture_bytes(content)), ""), None)
+    except UnreadablePictureError as error:
+        return Picture(index, path, None, str(error))
 
 
 def iterate_pictures(

@@ -4,6 +4,7 @@ First frame, EXIF orientation applied, alpha over white, ICC profile left alone.
 settings and Python's warning filters stay as the caller has them.
 """
 
+import io
 import os
 import stat
 import struct
@@ -12,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import PIL.Image
 from PIL import ExifTags, ImageCms
@@ -61,12 +63,28 @@ def read_picture(path: str | os.PathLike[str]) -> PIL.Image.Image:
         if status.st_size == 0:
             raise UnreadablePictureError("file is empty")
         with Path(os.fsdecode(path)).open("rb") as file:
-            parts = pixel_parts(file)
-            image = open_picture(parts.file)
-            if image.width * image.height > MAX_PICTURE_PIXELS:
-                raise UnreadablePictureError(_TOO_LARGE)
-            _load(image)
-            return to_rgb(image, parts.orientation)
+            return _read(file)
+
+
+def read_picture_bytes(content: bytes) -> PIL.Image.Image:
+    """`read_picture` of a file that is in memory.
+
+    Raises:
+        UnreadablePictureError: For whatever reason there are no pixels.
+    """
+    with _failures_explained():
+        if not content:
+            raise UnreadablePictureError("file is empty")
+        return _read(io.BytesIO(content))
+
+
+def _read(file: IO[bytes]) -> PIL.Image.Image:
+    parts = pixel_parts(file)
+    image = open_picture(parts.file)
+    if image.width * image.height > MAX_PICTURE_PIXELS:
+        raise UnreadablePictureError(_TOO_LARGE)
+    _load(image)
+    return to_rgb(image, parts.orientation)
 
 
 def pixel_count(path: str | os.PathLike[str]) -> int:
@@ -75,11 +93,23 @@ def pixel_count(path: str | os.PathLike[str]) -> int:
         if not Path(os.fsdecode(path)).is_file():
             return 0
         with Path(os.fsdecode(path)).open("rb") as file:
-            image = open_picture(pixel_parts(file).file)
-            count = image.width * image.height
-            return count if count <= MAX_PICTURE_PIXELS else 0
+            return _count(file)
     except Exception:  # reading it will say why
         return 0
+
+
+def pixel_count_of_bytes(content: bytes) -> int:
+    """`pixel_count` of a file that is in memory."""
+    try:
+        return _count(io.BytesIO(content))
+    except Exception:  # reading it will say why
+        return 0
+
+
+def _count(file: IO[bytes]) -> int:
+    image = open_picture(pixel_parts(file).file)
+    count = image.width * image.height
+    return count if count <= MAX_PICTURE_PIXELS else 0
 
 
 def load_image(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -9,8 +9,8 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,23 @@ from .csv_cells import cell_text, csv_row
 
 ROW_GROUP = 10_000  # records of a Parquet file held in memory at a time
 LONGEST_CELL = 2**31 - 1  # characters; csv stops at 131 072 of its own accord
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one of several scorers says of a picture.
+
+    Attributes:
+        name: The scorer's, as its columns are called.
+        score: Higher is better; None where it has none.
+        percentile: 0..100.
+        error: Why there is no score.
+    """
+
+    name: str
+    score: float | None
+    percentile: float | None
+    error: str | None
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,7 @@ class Record:
         prompt: What the picture was scored with; None where the scorer needs none.
         modified: When its file last changed, as `PictureState` says.
         digest: Of its file, as `PictureState` says; None in outputs that were written before there was this column.
+        judges: Where several scored it, what each says; `score`, `percentile` and `error` are the first one's.
     """
 
     path: str
@@ -47,12 +65,56 @@ class Record:
     prompt: str | None = None
     modified: str | None = None
     digest: str | None = None
+    judges: tuple[Judged, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every scorer has a score for it."""
+        return self.error is None and all(judged.error is None for judged in self.judges)
 
 
-COLUMNS = tuple(field.name for field in fields(Record))
+COLUMNS = tuple(field.name for field in fields(Record) if field.name != "judges")
+JUDGE_COLUMNS = ("score", "percentile", "error")  # of each of several scorers, behind its name and a space
 CSV_HEADER = (",".join(COLUMNS) + "\n").encode()
 OLD_CSV_HEADER = (",".join(COLUMNS[: COLUMNS.index("prompt")]) + "\n").encode()  # with cells as they are
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def columns_of(judges: Iterable[str]) -> tuple[str, ...]:
+    """The columns of records by these scorers; none where there is only one."""
+    return (*COLUMNS, *(f"{name} {part}" for name in judges for part in JUDGE_COLUMNS))
+
+
+def as_row(record: Record) -> dict[str, Any]:
+    """A record by the names of its columns."""
+    row = {name: getattr(record, name) for name in COLUMNS}
+    return row | {f"{judged.name} {part}": getattr(judged, part) for judged in record.judges for part in JUDGE_COLUMNS}
+
+
+def record_of(row: Mapping[str, Any]) -> Record:
+    """The record that `as_row` made this row of.
+
+    Raises:
+        ValueError: Columns that are none of its.
+    """
+    own = {name: value for name, value in row.items() if name in COLUMNS}
+    names = judges_in(row)
+    judges = tuple(Judged(name, *(row[f"{name} {part}"] for part in JUDGE_COLUMNS)) for name in names)
+    return Record(**own, judges=judges)
+
+
+def judges_in(columns: Iterable[str]) -> list[str]:
+    """The names of the scorers that `columns_of` made these columns of.
+
+    Raises:
+        ValueError: A column that it does not make, or one of a scorer's that is missing.
+    """
+    further = [name for name in columns if name not in COLUMNS]
+    names = list(dict.fromkeys(name.rpartition(" ")[0] for name in further))
+    expected = columns_of(names)[len(COLUMNS) :]
+    if wrong := [name for name in further if name not in expected] or [c for c in expected if c not in further]:
+        raise MaAgiqaError(f"another set of columns, by {wrong[0]!r}")
+    return names
 
 
 def path_text(path: str | os.PathLike[str]) -> str:
@@ -107,12 +169,12 @@ def read_records(out: Path) -> Iterator[Record]:
 
 def csv_line(record: Record) -> bytes:
     """One row, as `csv_row` writes it."""
-    return csv_row(astuple(record))
+    return csv_row(as_row(record).values())
 
 
 def json_line(record: Record) -> bytes:
     """One object on one line."""
-    return (json.dumps(asdict(record), ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (json.dumps(as_row(record), ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _read_csv(out: Path) -> Iterator[Record]:
@@ -120,40 +182,41 @@ def _read_csv(out: Path) -> Iterator[Record]:
 
     def watched_lines() -> Iterator[str]:
         nonlocal is_at_end
-        yield from _whole_lines(out, openings=(CSV_HEADER, OLD_CSV_HEADER))
+        yield from _whole_lines(out, openings=(CSV_HEADER, OLD_CSV_HEADER, CSV_HEADER.replace(b"\n", b",")))
         is_at_end = True
 
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
     rows = csv.reader(watched_lines(), strict=True)
-    header = next(rows, list(COLUMNS))
+    header = [cell_text(name) for name in next(rows, list(COLUMNS))]
     is_old = len(header) < len(COLUMNS)
+    judges_in(header)
     try:
         for row in rows:
             cells = dict(zip(header, row if is_old else map(cell_text, row), strict=True))
-            yield Record(
-                cells["path"],
-                float(cells["score"]) if cells["score"] else None,
-                float(cells["percentile"]) if cells["percentile"] else None,
-                int(cells["width"]) if cells["width"] else None,
-                int(cells["height"]) if cells["height"] else None,
-                cells["model"],
-                *(cells.get(name) or None for name in COLUMNS[COLUMNS.index("error") :]),
-            )
+            yield record_of({name: _value(name, cell) for name, cell in cells.items()} | {"path": cells["path"]})
     except csv.Error:
         if not is_at_end:  # else the last record is torn inside its quotes
             raise
 
 
+def _value(column: str, cell: str) -> str | float | None:
+    """What a cell of CSV says; "model" is never None, and is written by no empty cell."""
+    if not cell:
+        return "" if column == "model" else None
+    part = column.rpartition(" ")[2]
+    return float(cell) if part in ("score", "percentile") else int(cell) if part in ("width", "height") else cell
+
+
 def _read_json_lines(out: Path) -> Iterator[Record]:
     for line in _whole_lines(out, openings=(b'{"path"',)):
-        yield Record(**json.loads(line))
+        yield record_of(json.loads(line))
 
 
 def _read_parquet(out: Path) -> Iterator[Record]:
     with import_parquet().ParquetFile(out) as file:
         for batch in file.iter_batches(ROW_GROUP):
             for row in batch.to_pylist():
-                yield Record(**row)
+                yield record_of(row)
 
 
 READERS: dict[str, Callable[[Path], Iterator[Record]]] = {

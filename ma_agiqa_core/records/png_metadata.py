@@ -4,6 +4,7 @@ The chunk is JSON in ASCII, so that every reader of PNG text gets it right. Othe
 and `workflow`, are left as they are.
 """
 
+import inspect
 import json
 import math
 import os
@@ -16,7 +17,7 @@ import PIL.Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..atomic_write import atomic_write
-from ..errors import MaAgiqaError
+from ..errors import MaAgiqaError, first_line
 from ..ranking import order
 from ..scorers.scorer import ScorerInfo
 
@@ -121,27 +122,50 @@ def read_metadata(image: str | os.PathLike[str] | PIL.Image.Image) -> PictureMet
     """What the chunk of a PNG says; None if it has none.
 
     Raises:
-        ValueError: The chunk is not one of ours, or of a later format.
+        FileNotFoundError: There is no such file.
+        ValueError: It is no whole picture, or the chunk is not one of ours, or of a later format.
     """
-    if isinstance(image, PIL.Image.Image):
-        text = image.info.get(CHUNK)
-    else:
-        with PIL.Image.open(image) as opened:
-            opened.load()  # text may stand behind the pixels
-            text = opened.info.get(CHUNK)
+    text = image.info.get(CHUNK) if isinstance(image, PIL.Image.Image) else _text_of_file(image)
     if text is None:
         return None
     try:
         known: dict[str, Any] = json.loads(text)
-        found = known.pop("format")
+        version = known.pop("format")
     except (AttributeError, KeyError, TypeError, ValueError):
         raise MaAgiqaError(f"Expected JSON with a format in the chunk {CHUNK!r}, got {text!r:.80}.") from None
-    if found != FORMAT:
-        raise MaAgiqaError(f"Expected format {FORMAT} in the chunk {CHUNK!r}, got {found!r}. Update ma-agiqa.")
-    names = {field.name for field in fields(PictureMetadata)}
+    if version != FORMAT:
+        raise MaAgiqaError(f"Expected format {FORMAT} in the chunk {CHUNK!r}, got {version!r:.80}. Update ma-agiqa.")
+    kinds = {field.name: inspect.formatannotation(field.type) for field in fields(PictureMetadata)}
+    values = {name: value for name, value in known.items() if name in kinds}
     try:
-        return PictureMetadata(**{name: value for name, value in known.items() if name in names})
+        found = PictureMetadata(**values)
     except TypeError as error:
         raise MaAgiqaError(
             f"Expected score, model, rank and index in the chunk {CHUNK!r}, got {text!r:.200}."
         ) from error
+    for name, value in values.items():
+        if not _is_of(kinds[name], value):
+            raise MaAgiqaError(f"Expected {kinds[name]} as {name} in the chunk {CHUNK!r}, got {value!r:.80}.")
+    return found
+
+
+def _is_of(kind: str, value: object) -> bool:
+    """Whether a value read from a file is what a field holds; JSON of Python's may also hold NaN and Infinity."""
+    if value is None:
+        return "None" in kind
+    if kind.startswith("str"):
+        return isinstance(value, str)
+    if isinstance(value, float):
+        return kind.startswith("float") and math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _text_of_file(path: str | os.PathLike[str]) -> Any:
+    try:
+        with PIL.Image.open(path) as opened:
+            opened.load()  # text may stand behind the pixels
+            return opened.info.get(CHUNK)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly every kind on broken data
+        raise MaAgiqaError(f"Expected a whole picture, got {os.fspath(path)!r}: {first_line(error)}") from error

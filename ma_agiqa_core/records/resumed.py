@@ -42,7 +42,7 @@ class ResumedRecords:
                     f"Expected {self._out.name} to hold scores of {self._identity}, as this run makes, got "
                     f"{record.model}. Name another output, or leave out --resume to overwrite it."
                 )
-            if record.error is None:
+            if record.is_whole:
                 self._stamps[_key_of(record)] = _stamp_of(record)
 
     def forget_changed(self, pictures: Iterable[Path], prompt_of: Callable[[Path], str | None]) -> None:
@@ -60,7 +60,7 @@ class ResumedRecords:
     def kept(self, records: Iterable[Record]) -> Iterator[Record]:
         """Of the records taken before, those that stay."""
         for record in records:
-            if record.error is None and self._stamps.get(key := _key_of(record)) == _stamp_of(record):
+            if record.is_whole and self._stamps.get(key := _key_of(record)) == _stamp_of(record):
                 self._stamps[key] = _KEPT
                 yield record
 

@@ -10,18 +10,18 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..atomic_write import atomic_write, check_can_write
 from ..errors import MaAgiqaError
+from .csv_cells import csv_row
 from .formats import (
-    COLUMNS,
-    CSV_HEADER,
     READERS,
     ROW_GROUP,
     Record,
+    as_row,
+    columns_of,
     csv_line,
     import_parquet,
     json_line,
@@ -78,6 +78,7 @@ def open_records(
     former: str | None = None,
     pictures: Iterable[Path] = (),
     prompt_of: Callable[[Path], str | None] = lambda picture: None,
+    judges: Sequence[str] = (),
 ) -> RecordWriter:
     """Opens an output for this run's records. Hold it by `only_writer` where other processes may write it.
 
@@ -88,6 +89,7 @@ def open_records(
         former: See `ResumedRecords`.
         pictures: Of these a score is only kept if the picture's file and prompt are still what was scored.
         prompt_of: Their prompts.
+        judges: The names of the scorers, where there are several: see `columns_of`.
 
     Raises:
         ValueError: A resumed output is not one of ours, or another model or other settings made it. It stays
@@ -101,7 +103,7 @@ def open_records(
         for file in (out, _journal_of(out)) if is_parquet else (out,):
             done.take(read_records(file) if file.exists() else ())
         done.forget_changed(pictures, prompt_of)
-    return (_ParquetWriter if is_parquet else _TextWriter)(out, resume, done)
+    return (_ParquetWriter if is_parquet else _TextWriter)(out, resume, done, columns_of(judges))
 
 
 def _journal_of(out: Path) -> Path:
@@ -109,12 +111,12 @@ def _journal_of(out: Path) -> Path:
 
 
 class _TextWriter(RecordWriter):
-    def __init__(self, out: Path, resume: bool, done: ResumedRecords) -> None:
+    def __init__(self, out: Path, resume: bool, done: ResumedRecords, columns: Sequence[str]) -> None:
         super().__init__(done)
         self._encode = csv_line if out.suffix.lower() == ".csv" else json_line
         old = read_records(out) if resume and out.exists() else iter(())
         with atomic_write(out) as temporary, temporary.open("wb") as file:
-            file.write(CSV_HEADER if self._encode is csv_line else b"")
+            file.write(csv_row(columns) if self._encode is csv_line else b"")
             file.writelines(self._encode(record) for record in done.kept(old))
         self._file = out.open("ab")
 
@@ -130,14 +132,14 @@ class _TextWriter(RecordWriter):
 class _ParquetWriter(RecordWriter):
     """Row groups go to a temporary file as they fill, so closing takes no time however many there are."""
 
-    def __init__(self, out: Path, resume: bool, done: ResumedRecords) -> None:
+    def __init__(self, out: Path, resume: bool, done: ResumedRecords, columns: Sequence[str]) -> None:
         super().__init__(done)
         parquet = import_parquet()
         import pyarrow
 
         text, number, size = pyarrow.string(), pyarrow.float64(), pyarrow.int32()
         types = {"score": number, "percentile": number, "width": size, "height": size}
-        self._schema = pyarrow.schema([(column, types.get(column, text)) for column in COLUMNS])
+        self._schema = pyarrow.schema([(name, types.get(name.rpartition(" ")[2], text)) for name in columns])
         self._make_table = pyarrow.Table.from_pylist
         self._rows: list[Record] = []
         self._journal_path = _journal_of(out)
@@ -146,7 +148,7 @@ class _ParquetWriter(RecordWriter):
             self._file = opened.enter_context(parquet.ParquetWriter(temporary, self._schema))
             if resume and out.exists():
                 self._add(done.kept(read_records(out)))
-            self._journal = _TextWriter(self._journal_path, resume, done)
+            self._journal = _TextWriter(self._journal_path, resume, done, columns)
             self._add(read_records(self._journal_path))
             self._opened = opened.pop_all()
         if not resume:
@@ -171,7 +173,7 @@ class _ParquetWriter(RecordWriter):
                 self._flush()
 
     def _flush(self) -> None:
-        self._file.write_table(self._make_table([asdict(row) for row in self._rows], schema=self._schema))
+        self._file.write_table(self._make_table([as_row(record) for record in self._rows], schema=self._schema))
         self._rows.clear()
 
 

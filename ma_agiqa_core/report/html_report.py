@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
@@ -24,7 +24,7 @@ from ..atomic_write import atomic_write
 from ..errors import MaAgiqaError
 from ..records.formats import Record, path_from_text, path_text
 from .histogram import make_histogram
-from .names import better_than, decimals_for, file_link, name_within, readable, shared_folder
+from .names import better_than, decimals_for, decimals_of, file_link, name_within, readable, shared_folder
 from .thumbnails import Thumbnail, make_thumbnails
 
 if TYPE_CHECKING:
@@ -49,8 +49,20 @@ class Card:
     width: int
     height: int
     thumbnail: Thumbnail
+    judges: tuple["JudgeLine", ...]
     key: str
     pick: str
+
+
+@dataclass(frozen=True)
+class JudgeLine:
+    """What one of several scorers says on a card; `sort_score` is "null" where it says nothing."""
+
+    name: str
+    score: str
+    sort_score: str
+    percentile: int | None
+    error: str
 
 
 def write_report(
@@ -61,6 +73,8 @@ def write_report(
     threshold: float | None = None,
     title: str = "Pictures ranked by quality",
     max_pictures: int = 2000,
+    judges: "Mapping[str, ScorerInfo] | None" = None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write one self-contained HTML file, replacing `out` only when it is complete.
 
@@ -73,6 +87,9 @@ def write_report(
         title: The page's heading.
         max_pictures: Beyond that many scored pictures only the best half and the worst half are shown,
             and of the failed ones the first so many.
+        judges: Where several scorers judged the pictures, each by its name in the records: every card shows what all
+            say, and the page sorts by any. `model` is the first.
+        notes: Further lines for the page's top.
 
     Raises:
         ValueError: `max_pictures` is below 2.
@@ -108,7 +125,11 @@ def write_report(
         "histogram": make_histogram(group.scores, group.rejected, threshold, 0.1 * _model_span(facts))
         if group.scores
         else None,
-        "cards": _cards(group, folder, out.parent, decimals),
+        "notes": [readable(note) for note in notes],
+        "cards": _cards(group, folder, out.parent, decimals, _decimals_of_judges(judges or {}, group)),
+        "judges": [
+            {"name": readable(name), "description": readable(info.description)} for name, info in (judges or {}).items()
+        ],
         "failures": [
             {
                 "name": readable(name_within(record.path, folder)),
@@ -206,7 +227,31 @@ def _model_span(facts: Mapping[str, Any]) -> float:
     return span if math.isfinite(span) and span > 0 else 0
 
 
-def _cards(group: _Group, folder: str, report_folder: Path, decimals: int) -> Iterator[Card]:
+def _decimals_of_judges(judges: "Mapping[str, ScorerInfo]", group: _Group) -> dict[str, int]:
+    """By the name of a scorer how many decimals its scores are shown with."""
+    found = {}
+    for name, info in judges.items():
+        scores = [judged.score for _, _, record in group.shown for judged in record.judges if judged.name == name]
+        known = [score for score in scores if score is not None]
+        found[name] = decimals_for(info.high - info.low) if math.isfinite(info.high - info.low) else decimals_of(known)
+    return found
+
+
+def _judge_lines(record: Record, decimals: Mapping[str, int]) -> tuple[JudgeLine, ...]:
+    return tuple(
+        JudgeLine(
+            readable(judged.name),
+            "" if judged.score is None else f"{judged.score:.{decimals[judged.name]}f}",
+            "null" if judged.score is None else repr(judged.score),
+            better_than(judged.percentile),
+            readable(judged.error or ""),
+        )
+        for judged in record.judges
+        if judged.name in decimals
+    )
+
+
+def _cards(group: _Group, folder: str, report_folder: Path, decimals: int, judges: Mapping[str, int]) -> Iterator[Card]:
     paths = [path_from_text(record.path) for _, _, record in group.shown]
     for (rank, state, record), path, thumbnail in zip(group.shown, paths, make_thumbnails(paths), strict=True):
         yield Card(
@@ -221,6 +266,7 @@ def _cards(group: _Group, folder: str, report_folder: Path, decimals: int) -> It
             width=record.width or 0,
             height=record.height or 0,
             thumbnail=thumbnail,
+            judges=_judge_lines(record, judges),
             key=record.digest or hashlib.sha256(record.path.encode()).hexdigest(),
             pick=_pick(record, path),
         )

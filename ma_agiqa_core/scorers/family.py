@@ -12,6 +12,9 @@ import torch
 from ..errors import MaAgiqaError
 from .scorer import Scorer
 
+OF_SEMANTIC_MODELS = ("semantic", "quantization", "device_map", "without")
+"""Options of a semantic model."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -39,7 +42,7 @@ class Request:
         Raises:
             ValueError: An option of a semantic model is given; the message names it and the `scorer`.
         """
-        for option in ("semantic", "quantization", "device_map", "without"):
+        for option in OF_SEMANTIC_MODELS:
             value = getattr(self, option)
             if value is not None and value != ():
                 raise MaAgiqaError(f"Expected no {option}= for {scorer}, got {value!r}. It has no semantic model.")
@@ -64,6 +67,7 @@ class Family:
         repository: Where the published weights are.
         memory: What it takes to score with it, for people; the same as its `size` if it is not said.
         files: Names of files that only a folder of this family has.
+        refuses: Options of `load_scorer` that do not apply to it; beside scorers that take them it is not given them.
         agreement: Published agreement with people, with its source; None if there is none.
         carried: The file in the package.
     """
@@ -82,6 +86,7 @@ class Family:
     carried: Callable[[], Path] | None = None
     memory: str | None = None
     files: tuple[str, ...] = ()
+    refuses: tuple[str, ...] = ()
 
     def names(self, model: str) -> bool:
         """Whether a `model` for `load_scorer` names this family."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..model_files.digest import file_digest
 from ..model_files.transformers_folder import MPLUG_OWL2, complete_kind, fingerprint
-from .load import FAMILIES, family_of, load_scorer
+from .family import Family
+from .load import FAMILIES, family_of, family_of_folder, load_scorer
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,9 @@ def installed_models(paths: Iterable[Path]) -> Iterator[InstalledModel]:
     """
     yield from _carried()
     for path in paths:
+        if path.is_dir() and (family := family_of_folder(path)) is not None and family.files:
+            yield _published_judge(family, path.resolve().name, "folder", path, path)
+            continue
         if path.is_dir() and (kind := complete_kind(path)):
             size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
             yield _image_text_model(kind, path.resolve().name, "folder", path, size, fingerprint(path)[:12])
@@ -121,12 +125,28 @@ def _hub_cache() -> Iterator[InstalledModel]:
         for snapshot in sorted(repository.revisions, key=lambda snapshot: snapshot.commit_hash):
             folder = Path(snapshot.snapshot_path)
             weights = folder / "model.safetensors"
-            if weights.is_file() and (scorer := _scorer_file(weights, "Hub cache", repository.repo_id)) is not None:
+            if (family := family_of_folder(folder)) is not None and family.files:
+                yield _published_judge(family, repository.repo_id, "Hub cache", folder, repository.repo_id)
+            elif weights.is_file() and (scorer := _scorer_file(weights, "Hub cache", repository.repo_id)) is not None:
                 yield scorer
             elif kind := complete_kind(folder):
                 yield _image_text_model(
                     kind, repository.repo_id, "Hub cache", folder, snapshot.size_on_disk, snapshot.commit_hash
                 )
+
+
+def _published_judge(family: Family, name: str, source: str, folder: Path, model: object) -> InstalledModel:
+    files = [folder / file for file in family.files if (folder / file).is_file()]
+    return InstalledModel(
+        name,
+        "scorer",
+        source,
+        str(folder),
+        sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
+        file_digest(files[0])[:12] if files else fingerprint(folder)[:12],
+        family.licence,
+        f"Scores {family.scores}. Use --model {family.name}:{model}",
+    )
 
 
 def _image_text_model(kind: str, name: str, source: str, folder: Path, size: int, revision: str) -> InstalledModel:

@@ -26,7 +26,7 @@ from ..errors import MaAgiqaError
 from ..pictures.inputs import Picture
 from .family import Request
 from .picture_features.features import PictureFeatures
-from .picture_features.load import check_source, load_features
+from .picture_features.load import beside, check_source, load_features
 from .picture_scorer import Outcome, PictureScorer, in_groups
 from .prior import NO_PRIOR, Prior, load_prior
 from .scorer import ScorerInfo
@@ -122,14 +122,25 @@ class LearnedScorer(PictureScorer):
         features: What it reads.
         prior: The scorer that it set out from.
         facts: For its file.
+        content: Of its file, if it came from one; its digest is the scorer's revision.
 
     Attributes:
         facts: Counts and held-out figures are in `facts.evidence`.
     """
 
-    def __init__(self, taste: Taste, features: PictureFeatures, prior: Prior, facts: LearnedFacts) -> None:
+    def __init__(
+        self,
+        taste: Taste,
+        features: PictureFeatures,
+        prior: Prior,
+        facts: LearnedFacts,
+        content: bytes | None = None,
+    ) -> None:
         self.taste, self.features, self.prior, self.facts = taste.eval(), features, prior, facts
-        self._content = save({name: part.contiguous() for name, part in taste.state_dict().items()}, facts.metadata())
+        if content is None:
+            tensors = {name: part.cpu().contiguous() for name, part in taste.state_dict().items()}
+            content = save(tensors, facts.metadata())
+        self._content = content
         self._info = ScorerInfo(
             name=facts.name,
             revision=hashlib.sha256(self._content).hexdigest()[:12],
@@ -203,10 +214,11 @@ def load(request: Request) -> LearnedScorer:
         check_source(facts.features)
         taste = Taste(len(tensors["weight"])).float()
         taste.load_state_dict(tensors)
+        content = path.read_bytes()
     except (SafetensorError, OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).replace("\n", " ").rstrip(".")[:300]
         raise MaAgiqaError(f"Expected a learned scorer, got {str(path)!r}: {reason}.") from error
-    features = load_features(_beside(facts.features, path), device)
+    features = load_features(beside(facts.features, path), device)
     prior = load_prior(facts.prior, features, device)
     for what, learned, found in (
         (f"features of {facts.features}", facts.features_revision, features.revision),
@@ -217,14 +229,7 @@ def load(request: Request) -> LearnedScorer:
                 f"Expected the {what} in revision {learned!r}, on which {path.name} was learned, got {found!r}. Learn "
                 "it again from the same picks."
             )
-    return LearnedScorer(taste.to(device), features, prior, facts)
-
-
-def _beside(source: str, path: Path) -> str:
-    """The features' folder where it was, else one of the same name beside the file: both may have moved together."""
-    kind, _, folder = source.partition(":")
-    moved = path.parent / Path(folder).name
-    return f"{kind}:{moved}" if folder and not Path(folder).is_dir() and moved.is_dir() else source
+    return LearnedScorer(taste.to(device), features, prior, facts, content)
 
 
 __all__ = ["NO_PRIOR", "LearnedFacts", "LearnedScorer", "Taste", "load"]

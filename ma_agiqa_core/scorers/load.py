@@ -16,7 +16,7 @@ import torch
 from ..arguments.options import check_paths, expanded, shown
 from ..compute.caller_state import as_loaded
 from ..errors import MaAgiqaError, MissingFileError
-from .family import Family, Request
+from .family import OF_SEMANTIC_MODELS, Family, Request
 from .scorer import Scorer
 
 _PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
@@ -36,12 +36,6 @@ def _module(name: str) -> Callable[[Request], Scorer]:
         return import_module(name, __package__).load(request)
 
     return load
-
-
-def _load_learned(request: Request) -> Scorer:
-    from .learned import load
-
-    return load(request)
 
 
 def _is_student(facts: Mapping[str, str]) -> bool:
@@ -65,6 +59,7 @@ FAMILIES: tuple[Family, ...] = (
         detects=lambda facts: facts.get("ma_agiqa.kind") == "lite" and not _is_student(facts),
         load=_module(".lite"),
         carried=_lite_weights,
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="student",
@@ -84,7 +79,7 @@ FAMILIES: tuple[Family, ...] = (
         licence="yours",
         size="9 kB, and the folder of its features, if they are a model's",
         detects=lambda facts: facts.get("ma_agiqa.kind") == "learned",
-        load=_load_learned,
+        load=_module(".learned"),
     ),
     Family(
         name="ma-agiqa",
@@ -111,6 +106,7 @@ FAMILIES: tuple[Family, ...] = (
         by_name=True,
         repository="openai/clip-vit-base-patch32",
         memory="1 to 5 GB",
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="imagereward",
@@ -127,6 +123,7 @@ FAMILIES: tuple[Family, ...] = (
         "HPSv3)",
         memory="2.5 GB",
         files=("ImageReward.pt", "ImageReward.safetensors"),
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="hpsv2",
@@ -143,6 +140,7 @@ FAMILIES: tuple[Family, ...] = (
         "HPSv3)",
         memory="5 GB",
         files=("HPS_v2.1_compressed.pt", "HPS_v2.1_compressed.safetensors", "HPS_v2_compressed.pt"),
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="laion-aesthetic",
@@ -157,6 +155,7 @@ FAMILIES: tuple[Family, ...] = (
         repository="trl-lib/ddpo-aesthetic-predictor",
         memory="2 GB",
         files=("sac+logos+ava1-l14-linearMSE.pth", "sac+logos+ava1-l14-linearMSE.safetensors", "aesthetic-model.pth"),
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="aesthetic-v2.5",
@@ -170,6 +169,7 @@ FAMILIES: tuple[Family, ...] = (
         by_name=True,
         memory="3 GB",
         files=("aesthetic_predictor_v2_5.pth", "aesthetic_predictor_v2_5.safetensors"),
+        refuses=OF_SEMANTIC_MODELS,
     ),
     Family(
         name="qrealign",
@@ -183,7 +183,7 @@ FAMILIES: tuple[Family, ...] = (
         by_name=True,
         repository="q-future/Q-ReAlign-Mini-0.8B",
         agreement="generated pictures: SRCC .811 (Mini), .829 (Lite), .843 (Pro), by its authors",
-        memory="2.3 GB (Mini, bfloat16) to 19 GB (Pro)",
+        memory="1.7 GB (Mini) to 18 GB (Pro) in bfloat16",
     ),
     Family(
         name="vqascore",
@@ -277,6 +277,7 @@ def load_scorer(
     local_files_only: bool = False,
     target: str | None = None,
     without: Collection[str] = (),
+    percentiles: str | os.PathLike[str] | None = None,
 ) -> Scorer:
     """Loads a scorer. Files are data: pickles are refused, nothing in a checkpoint is executed.
 
@@ -300,6 +301,7 @@ def load_scorer(
             None takes the first.
         without: Experts of an MA-AGIQA checkpoint to silence, to measure what they are for: "coherence",
             "semantic_content", "alignment", "visual".
+        percentiles: A file that `ma-agiqa percentiles` wrote for this scorer: a scale for scorers without one.
 
     Raises:
         FileNotFoundError: There is no such file or folder, or a Hub model is not here and cannot be downloaded.
@@ -316,7 +318,7 @@ def load_scorer(
     """
     model = _as_named(model)
     without = (without,) if isinstance(without, str) else tuple(without)
-    check_paths(semantic=semantic, cache=cache)
+    check_paths(semantic=semantic, cache=cache, percentiles=percentiles)
     _check_weights_have_a_place()
     request = Request(
         str(model),
@@ -340,7 +342,11 @@ def load_scorer(
         raise MaAgiqaError(
             f"Expected a target of {scorer.info.name}, {', '.join(scorer.info.targets)}, got {target!r}."
         )
-    return scorer
+    if percentiles is None:
+        return scorer
+    from .percentiles import ScaledScorer, read_percentiles
+
+    return ScaledScorer(scorer, read_percentiles(percentiles))
 
 
 def _check_weights_have_a_place() -> None:
@@ -457,7 +463,11 @@ def _checkpoint_family(path: Path) -> Family:
 
     try:
         with path.open("rb") as file:
-            if path.suffix.lower() in _PICKLE_SUFFIXES or file.read(4).startswith(_PICKLE_STARTS):
+            start = file.read(9)
+            is_table = (
+                start[8:] == b"{"
+            )  # behind the length of a safetensors header, which may look like a pickle's start
+            if path.suffix.lower() in _PICKLE_SUFFIXES or (start.startswith(_PICKLE_STARTS) and not is_table):
                 raise MaAgiqaError(
                     f"Expected a safetensors checkpoint, got the pickle {str(path)!r}, which could run code. "
                     "Convert the published one with `ma-agiqa convert PUBLISHED.pt OUT.safetensors`."

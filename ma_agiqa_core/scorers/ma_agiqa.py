@@ -22,6 +22,8 @@ from ..preprocess import visual_pixels_of
 from ..semantic.extractor import SemanticExtractor, SemanticVectors
 from ..semantic.questions import questions_for
 from .family import Request
+from .picture_features.features import PictureFeatures
+from .picture_features.load import load_described
 from .picture_scorer import Outcome, PictureScorer, in_groups, joined, precision_reason
 from .scorer import ScorerInfo
 
@@ -57,10 +59,17 @@ class MaAgiqaScorer(PictureScorer):
         info: What the scorer says about itself.
         extractor: Where the semantic vectors come from; None for the visual expert alone. It is asked what the
             target of `info` needs.
+        features: What describes pictures, for a model that takes descriptions.
     """
 
-    def __init__(self, model: MaAgiqa, info: ScorerInfo, extractor: SemanticExtractor | None) -> None:
-        self.model, self._info, self.extractor = model, info, extractor
+    def __init__(
+        self,
+        model: MaAgiqa,
+        info: ScorerInfo,
+        extractor: SemanticExtractor | None,
+        features: PictureFeatures | None = None,
+    ) -> None:
+        self.model, self._info, self.extractor, self.features = model, info, extractor, features
 
     @property
     def info(self) -> ScorerInfo:
@@ -129,6 +138,7 @@ class MaAgiqaScorer(PictureScorer):
             )
         else:
             _refuse_semantic_options(path, semantic=semantic, quantization=quantization, device_map=device_map)
+        features = load_described(model.config.backbone, where, path) if model.config.description_columns else None
         is_auto = dtype == "auto"
         model = model.to(where, torch.float32 if is_auto else resolve_dtype(dtype, where)).eval()
         revision = file_digest(path)[:12]
@@ -145,7 +155,7 @@ class MaAgiqaScorer(PictureScorer):
             targets=targets,
             target=target,
         )
-        return cls(model, info, extractor)
+        return cls(model, info, extractor, features)
 
     def outcomes(
         self, pictures: Iterable[Picture], prompts: Sequence[str] | None, batch_size: int | None
@@ -162,25 +172,39 @@ class MaAgiqaScorer(PictureScorer):
 
     def _score_group(self, pictures: list[Picture], prompts: list[str] | None, batch_size: int | None) -> list[Outcome]:
         semantic = None if self.extractor is None else self.extractor.vectors(pictures, batch_size, prompts)
-        errors = [picture.error for picture in pictures] if semantic is None else semantic.errors
+        errors = list([picture.error for picture in pictures] if semantic is None else semantic.errors)
+        described: dict[int, Tensor] = {}
+        if self.features is not None:
+            ready = [row for row, error in enumerate(errors) if error is None]
+            found = self.features.describe_group([pictures[row] for row in ready], batch_size)
+            for row, description in zip(ready, found, strict=True):
+                if isinstance(description, str):
+                    errors[row] = description
+                else:
+                    described[row] = description
         rows = [row for row, error in enumerate(errors) if error is None]
         if not rows:
             return joined(errors, (), precision_reason)
         results = run_in_batches(
             rows,
-            lambda batch: self._score_batch([pictures[row] for row in batch], batch, semantic),
+            lambda batch: self._score_batch(self._network_inputs(pictures, described, batch), batch, semantic),
             device=self._device,
             what=("ma-agiqa", self.model.config, self._dtype),
             batch_size=batch_size,
         )
         return joined(errors, results.tolist(), precision_reason)
 
-    def _score_batch(self, pictures: list[Picture], rows: Any, semantic: SemanticVectors | None) -> Tensor:
-        pixels = visual_pixels_of(
-            [picture.pixels for picture in pictures if picture.pixels is not None],
+    def _network_inputs(self, pictures: Sequence[Picture], described: dict[int, Tensor], rows: Sequence[int]) -> Tensor:
+        """Of these rows the pixels (B, 3, S, S), or the descriptions (B, D)."""
+        if self.features is not None:
+            return torch.stack([described[row] for row in rows]).to(self._device)
+        return visual_pixels_of(
+            [pixels for row in rows if (pixels := pictures[row].pixels) is not None],
             size=self.model.config.image_size,
             device=self._device,
         )
+
+    def _score_batch(self, pixels: Tensor, rows: Any, semantic: SemanticVectors | None) -> Tensor:
         vectors = {}
         if semantic is not None:
             vectors = {
@@ -188,7 +212,8 @@ class MaAgiqaScorer(PictureScorer):
             }
         with torch.inference_mode():
             scores = self.model(pixels.to(self._dtype), **vectors, target=self.info.target).float().cpu()
-        tick(len(pictures))
+        if self.features is None:  # else it was told when they were described
+            tick(len(pixels))
         return scores
 
     @property
@@ -200,7 +225,7 @@ class MaAgiqaScorer(PictureScorer):
     @property
     def networks(self) -> tuple[torch.nn.Module, ...]:
         """What holds its weights, the language model apart; it computes wherever these are at each call."""
-        return (self.model,)
+        return (self.model,) if self.features is None else (*self.features.networks, self.model)
 
     @property
     def _device(self) -> torch.device:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..pictures.prefetch import prefetch
 from .augmentation import augmented, generator
+from .descriptions import Descriptions
 from .picture_cache import PictureCache
 from .settings import TrainingSettings
 
@@ -27,12 +28,12 @@ class TrainingData:
     """Pictures, labels and semantic vectors, by row of the labelled set.
 
     Attributes:
-        pixels: The pictures.
+        pixels: The pictures, or their descriptions.
         labels: (N, T) float32, NaN where a picture has no score for a target.
         vectors: Semantic vectors by question, (N, D) float32; empty for the visual expert alone.
     """
 
-    pixels: PictureCache
+    pixels: PictureCache | Descriptions
     labels: Tensor
     vectors: Mapping[str, Tensor]
 
@@ -43,7 +44,7 @@ class Batch:
 
     Attributes:
         rows: (B,) int64, rows of the labelled set.
-        pixels: (B, 3, S, S) uint8.
+        pixels: (B, 3, S, S) uint8, or descriptions (B, D) float32.
         vectors: Semantic vectors by question, (B, D).
         labels: (B, T), NaN for none.
         counts: (T,) how many labels the whole step has.
@@ -122,6 +123,8 @@ class Batches:
         rows = step_rows[part :: self.processes * settings.accumulate]
 
         def view(row: int) -> Tensor:
+            if isinstance(self.data.pixels, Descriptions):  # of the picture as it is
+                return self.data.pixels[row]
             random = generator(settings.seed, _AUGMENTATION, epoch, row)
             return augmented(self.data.pixels[row], settings, random)
 

@@ -10,7 +10,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,19 @@ from torch import Tensor
 
 from ..atomic_write import atomic_write
 from ..checkpoint import load_checkpoint, save_checkpoint
+from ..compute.progress import watching
 from ..errors import MaAgiqaError
 from ..labels.labelled_set import LabelledSet
 from ..labels.splits import Split
 from ..pictures.inputs import PictureError
+from ..scorers.picture_features.features import PictureFeatures
 from ..semantic.extractor import SemanticExtractor
 from .augmentation import torch_seed
+from .baselines import Comparison, compare
 from .batches import Batch, Batches
 from .curves_plot import plot_curves
+from .description_start import start_from_descriptions
+from .descriptions import Descriptions
 from .losses import rank_loss, squared_error
 from .network import TrainedNetwork, new_average, new_network, new_optimizer
 from .outputs import (
@@ -61,6 +66,7 @@ class TrainingResult:
         best_epoch: From 1.
         figures: By target, "val" and "test": srcc, plcc, krcc, rmse and n.
         history: Of each epoch the loss and the validation's figures.
+        comparisons: By target, how it fares beside what knows less; empty on other processes than the main one.
         is_main: Whether this process wrote the files; of several only one did.
         is_chosen: Whether validation chose the epoch; else it is just the last.
     """
@@ -69,6 +75,7 @@ class TrainingResult:
     best_epoch: int
     figures: dict[str, dict[str, Any]]
     history: list[dict[str, Any]]
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
     is_main: bool = True
     is_chosen: bool = True
 
@@ -82,6 +89,7 @@ class TrainingRun:
     labelled: LabelledSet
     split: Split
     out: Path
+    features: PictureFeatures | None
     extractor: SemanticExtractor | None
     identity: dict[str, Any]
     saved: SavedState | None
@@ -103,12 +111,22 @@ class TrainingRun:
             semantic_dim=0 if self.extractor is None else self.extractor.hidden_size,
             mean=mean,
             deviation=deviation,
+            features=self.features,
             local_files_only=self.local_files_only,
         ).to(device)
         self.average = new_average(self.network, settings.ema)
         self.optimizer = new_optimizer(self.network, settings, device)
         if saved is not None:
             restore(saved.tensors, **self._parts)
+        elif isinstance(self.batches.data.pixels, Descriptions) and self.features is not None:
+            rows = list(self.split.train)
+            start_from_descriptions(
+                self.network.model,
+                torch.stack([self.batches.data.pixels[row] for row in rows]).to(device),
+                self.labels[rows].to(device),
+                {name: vector[rows].to(device) for name, vector in self.batches.data.vectors.items()},
+                self.features,
+            )
         self.wrapped, self.stepper = self.accelerator.prepare(self.network, self.optimizer)
         scaler = self.accelerator.scaler
         if scaler is not None and self.loop.scaler:
@@ -204,7 +222,9 @@ class TrainingRun:
         predictions = np.full((len(self.labelled), len(self.targets)), np.nan)
         predictions[list(rows)] = self._predict(best, rows)
         figures = final_figures(predictions, self.labels.numpy(), self.split, self.targets)
+        comparisons: dict[str, Comparison] = {}
         if accelerator.is_main_process:
+            comparisons = self._compare(predictions)
             with disk_errors_explained(self.out):
                 of = self._write_checkpoint(best, predictions[list(rows)], rows)
                 write_json(self.out / "settings.json", {**self.identity, "processes": accelerator.num_processes})
@@ -217,11 +237,26 @@ class TrainingRun:
                     "best_epoch": loop.best_epoch,
                     "chosen_by": CHOSEN if loop.best_value is not None else CHOSEN_AS_LAST,
                     "percentiles": of,
+                    "validation_beside": {target: found.to_dict() for target, found in comparisons.items()},
                 }
                 write_metrics(self.out / "metrics.json", figures, facts, loop.history)
         accelerator.wait_for_everyone()
         is_main, is_chosen = accelerator.is_main_process, loop.best_value is not None
-        return TrainingResult(self.out / MODEL, loop.best_epoch, figures, loop.history, is_main, is_chosen)
+        return TrainingResult(self.out / MODEL, loop.best_epoch, figures, loop.history, comparisons, is_main, is_chosen)
+
+    def _compare(self, predictions: np.ndarray) -> dict[str, Comparison]:
+        paths = [picture.path for picture in self.labelled.pictures]
+        self.progress.preparing("comparing with lite", len(self.split.train) + len(self.split.val))
+        with watching(self.progress.prepared):
+            return compare(
+                paths,
+                self.split,
+                self.targets,
+                self.labels.numpy(),
+                predictions,
+                self.batches.data.pixels,
+                self.accelerator.device,
+            )
 
     def stopped_by(self, error: PictureError) -> ValueError:
         """Saves what was learned before a picture that cannot be read, and says so."""

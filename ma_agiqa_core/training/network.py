@@ -13,8 +13,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..errors import MaAgiqaError
 from ..model import MaAgiqa, MaAgiqaConfig
+from ..model.vit_features import VitFeatures
 from ..model_files.hub import hub_file
 from ..preprocess import normalised
+from ..scorers.picture_features.features import PictureFeatures
+from ..scorers.picture_features.load import backbone_of
 from .augmentation import torch_seed
 from .dct_patch_init import init_dct_patches
 from .settings import TrainingSettings
@@ -34,13 +37,19 @@ class TrainedNetwork(nn.Module):
         self.model = model
 
     def forward(self, pixels: Tensor, vectors: dict[str, Tensor]) -> Tensor:
-        """(B, 3, S, S) uint8 and the semantic vectors by name -> (B, T) float32, targets as in the config."""
-        scores = self.model.forward_all(normalised(pixels), **vectors)
+        """Pixels (B, 3, S, S) uint8, or descriptions (B, D), and the semantic vectors by name -> (B, T) float32.
+
+        The targets are in the order of the config.
+        """
+        seen = pixels if self.model.config.description_columns else normalised(pixels)
+        scores = self.model.forward_all(seen, **vectors)
         return torch.stack([scores[target] for target in self.model.config.targets], 1).float()
 
 
-def network_config(settings: TrainingSettings, targets: tuple[str, ...], semantic_dim: int) -> MaAgiqaConfig:
-    """The sizes of the network that these settings and data make.
+def network_config(
+    settings: TrainingSettings, targets: tuple[str, ...], semantic_dim: int, features: PictureFeatures | None = None
+) -> MaAgiqaConfig:
+    """The sizes of the network that these settings and data make, and `features`, if they describe the pictures.
 
     Raises:
         ValueError: Experts are left out of a network that has none.
@@ -50,7 +59,10 @@ def network_config(settings: TrainingSettings, targets: tuple[str, ...], semanti
             f"Expected a semantic model to train without {', '.join(settings.left_out)}, got none: the visual expert "
             "is already alone. Name one (on the command line --semantic), or leave nothing out."
         )
-    return dataclasses.replace(settings.model, semantic_dim=semantic_dim, targets=targets, left_out=settings.left_out)
+    config = dataclasses.replace(settings.model, semantic_dim=semantic_dim, targets=targets, left_out=settings.left_out)
+    if features is None:
+        return config
+    return dataclasses.replace(config, backbone=backbone_of(features), description_columns=sum(features.parts.values()))
 
 
 def new_network(
@@ -60,6 +72,7 @@ def new_network(
     semantic_dim: int,
     mean: Tensor,
     deviation: Tensor,
+    features: PictureFeatures | None = None,
     local_files_only: bool = False,
 ) -> TrainedNetwork:
     """A network to train, its first weights drawn from the seed.
@@ -70,16 +83,17 @@ def new_network(
         semantic_dim: Width of the semantic vectors, 0 for the visual expert alone.
         mean: (T,) of the training labels; used if labels are normalised.
         deviation: (T,) their standard deviations.
+        features: What describes the pictures; None for pixels.
         local_files_only: Never use the network.
 
     Raises:
         FileNotFoundError: The backbone's weights are not here and cannot be downloaded.
         ValueError: The backbone is no ViT.
     """
-    config = network_config(settings, targets, semantic_dim)
+    config = network_config(settings, targets, semantic_dim, features)
     torch.manual_seed(torch_seed(settings.seed, _WEIGHTS))
     model = MaAgiqa(config)
-    if settings.pretrained:
+    if settings.pretrained and features is None:
         _load_backbone(model, local_files_only)
     with torch.no_grad():
         # Drawn around 0, the last layer of a small network is below it for all patches of all pictures as often as
@@ -91,7 +105,7 @@ def new_network(
             for head, centre, width in zip(heads, mean.tolist(), deviation.tolist(), strict=True):
                 head.score.weight.mul_(width)
                 head.score.bias.fill_(centre)
-        if settings.dct_patch_init:
+        if settings.dct_patch_init and isinstance(model.features, VitFeatures):
             init_dct_patches(model.features.vit.patch_embed.proj)
     model.features.requires_grad_(not settings.freeze_backbone)
     return TrainedNetwork(model)

@@ -17,11 +17,11 @@ from ..labels.labelled_set import LabelledSet
 from ..labels.splits import Split
 from ..model_files.hub import commit_of
 from ..records.csv_cells import csv_row
+from ..scorers.percentiles import quantiles_of
 from ..semantic.extractor import SemanticExtractor
 from ..semantic.questions import questions_for
 
 DIGITS = 8  # of the figures in metrics.json
-QUANTILES = 101  # of scores, at 0, 1 .. 100 %
 ENOUGH_HELD_OUT = 50  # pictures for percentiles among predictions
 
 
@@ -137,7 +137,7 @@ def checkpoint_facts(
     scales, of = [], []
     for column, target in enumerate(targets):
         scores, what = _percentile_scores(held_out[:, column], training_labels[:, column])
-        scales.append(TargetScale(*labelled.range_of(target), quantiles=_quantiles(scores)))
+        scales.append(TargetScale(*labelled.range_of(target), quantiles=quantiles_of(scores)))
         of.append(what if len(targets) == 1 else f"{target}: {what}")
     facts = CheckpointFacts(
         name=f"ma-agiqa-{labelled.name}",
@@ -159,11 +159,6 @@ def _percentile_scores(held_out: np.ndarray, training_labels: np.ndarray) -> tup
     if len(predicted) >= ENOUGH_HELD_OUT:
         return predicted, f"predictions for {len(predicted)} pictures that were not trained on"
     return learned, f"labels of {len(learned)} training pictures"
-
-
-def _quantiles(scores: np.ndarray) -> tuple[float, ...]:
-    values = np.quantile(scores.astype(np.float64), np.linspace(0, 1, QUANTILES))
-    return tuple(np.maximum.accumulate(values).tolist())
 
 
 def _labelled(predictions: np.ndarray, labels: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,8 +20,10 @@ from ..errors import MaAgiqaError
 from ..labels.labelled_set import LabelledSet
 from ..labels.splits import Split
 from ..pictures.inputs import PictureError
+from ..scorers.picture_features.features import PictureFeatures
 from ..semantic.extractor import SemanticExtractor
 from .batches import TrainingData
+from .descriptions import Descriptions
 from .picture_cache import PictureCache
 from .progress import TrainingProgress
 from .semantic_vectors import semantic_vectors
@@ -85,6 +87,7 @@ def opened_extractor(model: str | None, **options: Any) -> SemanticExtractor | N
 def training_data(
     labelled: LabelledSet,
     size: int,
+    features: PictureFeatures | None,
     extractor: SemanticExtractor | None,
     picture_cache: Path | None,
     accelerator: Accelerator,
@@ -96,7 +99,8 @@ def training_data(
         OSError: A cache cannot be written.
         ValueError: A picture cannot be read.
     """
-    pixels = PictureCache([picture.path for picture in labelled.pictures], size)
+    paths = [picture.path for picture in labelled.pictures]
+    pixels = PictureCache(paths, size) if features is None else Descriptions(paths, features)
     vectors = {}
     if extractor is not None:
         progress.preparing(
@@ -110,11 +114,14 @@ def training_data(
                 processes=accelerator.num_processes,
             )
         vectors = {name: _summed(values, accelerator) for name, values in share.items()}
-    if picture_cache is not None:
+    if picture_cache is not None or isinstance(pixels, Descriptions):
         try:
             with accelerator.local_main_process_first(), watching(progress.prepared):
                 progress.preparing("pictures", len(labelled))
-                pixels.keep_in(picture_cache)
+                if picture_cache is not None:
+                    pixels.keep_in(picture_cache)
+                elif isinstance(pixels, Descriptions):
+                    pixels.make()
         except PictureError as error:
             raise MaAgiqaError(
                 f"Expected a picture that can be read, got {error.path!r}: {error.reason}. Fix it."

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import MaAgiqaError
 from ..model.config import MaAgiqaConfig
+from ..scorers.picture_features.load import check_source
 
 SCHEDULES = ("published", "cosine", "constant")
 FLIPS = ("vertical", "horizontal")
@@ -29,6 +30,8 @@ class TrainingSettings:
     Attributes:
         preset: Where the values come from; a name for people.
         model: Sizes of the network. `semantic_dim` and the targets are set by the data.
+        features: What describes pictures in the place of a ViT, as `load_features` takes it: "lite", or "clip:FOLDER",
+            "siglip:FOLDER" or "dinov2:FOLDER" with a model's published weights. None for a ViT and pixels.
         pretrained: Start the backbone from timm's weights.
         semantic_model: Whose vectors are used unless another is asked for; None trains the visual expert alone.
         left_out: Semantic vectors that no expert reads, for ablations.
@@ -68,6 +71,7 @@ class TrainingSettings:
     model: MaAgiqaConfig = field(
         default_factory=lambda: MaAgiqaConfig(backbone="vit_base_patch8_224.augreg_in21k_ft_in1k")
     )
+    features: str | None = None
     pretrained: bool = True
     semantic_model: str | None = "MAGAer13/mplug-owl2-llama2-7b"
     left_out: tuple[str, ...] = ()
@@ -114,6 +118,8 @@ class TrainingSettings:
             raise MaAgiqaError(f"Expected ema from 0 to below 1, got {self.ema}.")
         if not 0 < self.layer_decay <= 1:
             raise MaAgiqaError(f"Expected layer_decay above 0 and up to 1, got {self.layer_decay}.")
+        if self.features is not None:
+            check_source(self.features)
         for name, known in (("schedule", SCHEDULES), ("flip_axis", FLIPS), ("mixed_precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise MaAgiqaError(f"Expected {name} {', '.join(known)}, got {getattr(self, name)!r}.")
@@ -154,15 +160,16 @@ PRESETS: dict[str, TrainingSettings] = {
     "tiny": TrainingSettings(
         preset="tiny",
         model=MaAgiqaConfig(
-            backbone="vit_tiny_patch16_224",
+            backbone="vit_tiny_patch16_224",  # with features=None
             image_size=64,  # 4 x 4 patches
             backbone_blocks=(1, 3),
-            stage_widths=(96, 48),
+            stage_widths=(32, 16),
             channel_attention_blocks=1,
             window_size=2,
-            swin_mlp_width=96,
+            swin_mlp_width=32,
             semantic_dim=0,
         ),
+        features="lite",
         pretrained=False,
         semantic_model=None,
         dct_patch_init=True,

@@ -13,6 +13,7 @@ from ..compute.caller_state import as_loaded
 from ..labels.labelled_set import LabelledSet
 from ..labels.splits import Split
 from ..pictures.inputs import PictureError
+from ..scorers.picture_features.load import load_features
 from ..semantic.questions import questions_for
 from .batches import Batches
 from .loop import TrainingResult, TrainingRun
@@ -91,13 +92,17 @@ def train(
                 name: text for name, text in questions_for(labelled.targets).items() if name not in settings.left_out
             },
         )
-        network_config(settings, labelled.targets, 0 if extractor is None else extractor.hidden_size)  # or refuses
+        features = None if settings.features is None else load_features(settings.features, accelerator.device)
+        semantic_dim = 0 if extractor is None else extractor.hidden_size
+        network_config(settings, labelled.targets, semantic_dim, features)  # or refuses
         identity = run_identity(settings, labelled, split, extractor)
         saved = check_can_resume(state, out, identity, settings, resume=resume)
         out.mkdir(parents=True, exist_ok=True)
         with state.held() if accelerator.is_main_process else nullcontext():
             batches = Batches(
-                training_data(labelled, settings.model.image_size, extractor, picture_cache, accelerator, progress),
+                training_data(
+                    labelled, settings.model.image_size, features, extractor, picture_cache, accelerator, progress
+                ),
                 settings,
                 accelerator.process_index,
                 accelerator.num_processes,
@@ -109,6 +114,7 @@ def train(
                 labelled=labelled,
                 split=split,
                 out=out,
+                features=features,
                 extractor=extractor,
                 identity=identity,
                 saved=saved,

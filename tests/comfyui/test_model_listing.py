@@ -4,10 +4,15 @@ import shutil
 from pathlib import Path
 from types import ModuleType
 
+import clip_judges
 import pytest
 
 from ma_agiqa_core import load_scorer
-from ma_agiqa_core.comfyui.model_listing import scorer_path, scorers_in, semantic_models_in
+from ma_agiqa_core.comfyui.model_listing import place_of, scorer_path, scorers_in, semantic_models_in
+from ma_agiqa_core.model_files.digest import file_digest
+from ma_agiqa_core.scorers.installed import installed_models
+
+LAION = "sac+logos+ava1-l14-linearMSE.pth"
 
 
 @pytest.fixture
@@ -34,5 +39,27 @@ def test_all_of_them_load(models: Path) -> None:
         load_scorer(scorer_path(models, name), device="cpu")
 
 
+def test_published_judges_are_scorers(tmp_path: Path) -> None:
+    clip_judges.write_laion(tmp_path / "taste")
+    clip_judges.write_hpsv2(tmp_path / "judges" / "HPSv2")
+    shutil.copy(tmp_path / "judges" / "HPSv2" / "HPS_v2.1_compressed.pt", tmp_path)
+    assert scorers_in(tmp_path) == ["HPS_v2.1_compressed.pt", "judges/HPSv2", "taste"]
+    assert scorer_path(tmp_path, "taste") == f"laion-aesthetic:{tmp_path / 'taste'}"
+    assert scorer_path(tmp_path, "HPS_v2.1_compressed.pt") == f"hpsv2:{tmp_path / 'HPS_v2.1_compressed.pt'}"
+    assert place_of(scorer_path(tmp_path, "judges/HPSv2")) == tmp_path / "judges" / "HPSv2"
+    for name in ("taste", "judges/HPSv2"):
+        load_scorer(scorer_path(tmp_path, name), device="cpu")
+    (found,) = [model for model in installed_models([tmp_path / "taste"]) if model.source == "folder"]
+    assert (found.kind, found.revision) == ("scorer", file_digest(tmp_path / "taste" / LAION)[:12])
+    assert f"--model laion-aesthetic:{tmp_path / 'taste'}" in found.description
+
+
 def test_no_folder_offers_nothing(tmp_path: Path) -> None:
     assert scorers_in(tmp_path / "gone") == semantic_models_in(tmp_path / "gone") == []
+
+
+def test_a_learned_scorer_is_listed_and_loaded(tmp_path: Path, tiny_models: ModuleType) -> None:
+    tiny_models.write_learned(tmp_path / "taste" / "mine.safetensors")
+
+    assert scorers_in(tmp_path) == ["taste/mine.safetensors"]
+    assert load_scorer(scorer_path(tmp_path, "taste/mine.safetensors"), device="cpu").info.name == "tiny"

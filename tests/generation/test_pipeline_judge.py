@@ -38,7 +38,8 @@ def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def qwen_image(folder: Path) -> Any:
     """A tiny Qwen-Image whose text encoder is the model in a folder; only its tokenizer comes along, as published."""
     import diffusers
-    from tiny_pipelines import SCHEDULERS, awaken
+    from tiny_pipelines import SCHEDULERS
+    from tiny_pipelines.making import awaken
 
     transformer = diffusers.QwenImageTransformer2DModel(
         patch_size=2,

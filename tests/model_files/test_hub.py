@@ -99,3 +99,22 @@ def test_without_a_name_server_it_says_so_at_once(monkeypatch):
     monkeypatch.setattr(hub.socket, "getaddrinfo", unknown)
     with pytest.raises(OSError, match=r"cannot be reached \(Name or service not known\)"):
         hub.check_reachable()
+
+
+def test_a_gated_repository_says_where_to_ask_for_access(cache, monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError
+
+    def gated(*arguments: object, local_files_only: bool, **options: object) -> str:
+        if local_files_only:
+            raise OSError("not in the cache")
+        error = GatedRepoError.__new__(GatedRepoError)  # its own way to be made needs an answer of the Hub
+        error.args = ("403 Client Error. Access to model owner/secret is restricted.",)
+        raise error
+
+    monkeypatch.setattr(hub, "check_reachable", lambda: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", gated)
+    with pytest.raises(
+        FileNotFoundError, match=r"Ask for access at https://huggingface\.co/owner/secret, then run `hf"
+    ):
+        hub.hub_file("owner/secret", "model.safetensors")

@@ -50,10 +50,15 @@ def test_the_strip_shows_every_picture_with_its_score(
 
 def test_the_strip_begins_with_the_best(node, run_node, managed, batch, pack_module, monkeypatch):
     """It is the cover of the job; and each picture says its number."""
-    drawn = []
+    drawn: list = []
     strip = pack_module("nodes.sockets.score_strip")
     true = strip.captioned_pictures
-    monkeypatch.setattr(strip, "captioned_pictures", lambda *args, **given: drawn.extend(true(*args, **given)) or drawn)
+
+    def drawing(*args, **given):
+        drawn[:] = true(*args, **given)
+        return drawn
+
+    monkeypatch.setattr(strip, "captioned_pictures", drawing)
 
     run_node(node, scorer=managed(), images=batch)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ma_agiqa_core.records.csv_cells import cell_text, csv_row
-from ma_agiqa_core.records.formats import Record, csv_line, json_line, read_records
+from ma_agiqa_core.records.formats import COLUMNS, Record, csv_line, json_line, read_records
 
 MakePicture = Callable[[Path, int], Path]
 FORMULAS = ["=1+2", "+1", "-x.png", "@SUM(1)", "\t=1", "\r=1", "\n=1", "  =1", "\u00a0@x", "＝1"]
@@ -46,7 +46,7 @@ def test_records_read_back(tmp_path: Path, text: str) -> None:
     record = Record(text, -0.5, None, 1, 2, text, text, text, "2025-07-01T12:00:00Z", "0123")
     for suffix, line in ((".csv", csv_line(record)), (".jsonl", json_line(record))):
         out = tmp_path / f"scores{suffix}"
-        header = ",".join(Record.__dataclass_fields__) + "\n" if suffix == ".csv" else ""
+        header = ",".join(COLUMNS) + "\n" if suffix == ".csv" else ""
         out.write_bytes(header.encode() + line)
         assert list(read_records(out)) == [record]
 

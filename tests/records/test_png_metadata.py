@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 from PIL.PngImagePlugin import PngInfo
 
+from ma_agiqa_core.errors import MaAgiqaError
 from ma_agiqa_core.records.png_metadata import (
     PictureMetadata,
     add_metadata,
@@ -140,3 +141,26 @@ def test_pictures_are_saved_with_and_without_chunks(tmp_path: Path) -> None:
         assert read_metadata(opened) == SCORED
     with PIL.Image.open(save_picture(picture, tmp_path / "b.png", None)) as opened:
         assert opened.info == {}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"score": None}, {"score": float("inf")}, {"index": 1.5}, {"rank": True}, {"model": 3}, {"seed": "1"}],
+    ids=str,
+)
+def test_a_chunk_with_values_of_other_kinds_is_none_of_ours(tmp_path: Path, wrong: dict[str, object]) -> None:
+    """Found by fuzzing."""
+    known = {"format": 1, "score": 1.0, "percentile": None, "model": None, "revision": None, "rank": 1, "index": 0}
+    chunks = PngInfo()
+    chunks.add_text("ma_agiqa", json.dumps({**known, **wrong}))
+    PIL.Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=chunks)
+    (name,) = wrong
+    with pytest.raises(MaAgiqaError, match=f"as {name} in the chunk 'ma_agiqa'"):
+        read_metadata(tmp_path / "a.png")
+
+
+def test_a_broken_file_is_no_picture(tmp_path: Path) -> None:
+    """Found by fuzzing."""
+    (tmp_path / "a.png").write_bytes(b"\x89PN")
+    with pytest.raises(MaAgiqaError, match="Expected a whole picture"):
+        read_metadata(tmp_path / "a.png")

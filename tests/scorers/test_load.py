@@ -201,7 +201,7 @@ def test_a_row_is_all_that_a_new_family_needs(
     assert load_scorer(f"made-up:{folder}").info.name == f"made-up({folder})"
     assert load_scorer(Path("made-up:gone")).info.name == "made-up(gone)"
     assert load_scorer(file).info.name == f"made-up({file})"
-    with pytest.raises(ValueError, match="'made-up:' or 'clip:' or .* with a folder"):
+    with pytest.raises(ValueError, match=r"'made-up:' or 'clip:' or .* with a folder"):
         load_scorer("nope")
     with pytest.raises(ValueError, match="Did you mean 'made-up:x'"):
         load_scorer("Made-up: x")

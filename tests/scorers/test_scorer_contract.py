@@ -72,6 +72,17 @@ def test_neither_batch_nor_order_shows(scorer: Scorer, pictures: list[np.ndarray
     assert_close(scorer.score(pictures[::-1], TEXTS[::-1], batch_size).flip(0), expected)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_number_of_threads_does_not_show(scorer: Scorer, pictures: list[np.ndarray], threads: int) -> None:
+    expected = scorer.score(pictures, TEXTS)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert_close(scorer.score(pictures, TEXTS), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_other_pictures_do_not_show(scorer: Scorer, pictures: list[np.ndarray]) -> None:
     if scorer.info.relative:
         pytest.skip("it compares the pictures of a call")

@@ -1,4 +1,4 @@
-"""The judges of tests/fixtures/judges that read pictures with CLIP, BLIP or SigLIP, in the layouts they are published in.
+"""The judges of tests/fixtures/judges that see with CLIP, BLIP or SigLIP, in the layouts they are published in.
 
 Every number comes from the fixture: a file of another seed may stand in its place. The weights are made up. The
 vocabularies are those that the judges were published with, BERT's (Apache-2.0) and CLIP's merges (MIT).
@@ -79,7 +79,8 @@ def write_imagereward(folder: Path) -> Path:
     judge = fixture("imagereward")
     write_bert_vocabulary(folder)
     weights = made_up(judge["seed"], judge["state_dict"])
-    weights["blip.text_encoder.embeddings.position_ids"] = torch.arange(512)[None]
+    places = judge["config"]["med_config"]["max_position_embeddings"]
+    weights["blip.text_encoder.embeddings.position_ids"] = torch.arange(places)[None]
     torch.save(weights, folder / "ImageReward.pt")
     (folder / "med_config.json").write_text(json.dumps(judge["config"]["med_config"]))
     heads = judge["config"]["vit"]["num_heads"]
@@ -100,6 +101,8 @@ def write_hpsv2(folder: Path) -> Path:
 def write_pickscore(folder: Path) -> Path:
     """yuvalkirstain/PickScore_v1 with the processor of the model that it is tuned from."""
     judge = fixture("pickscore")
+    size = judge["config"]["vision_config"]["image_size"]
+    limit = judge["config"]["text_config"]["max_position_embeddings"]
     write_clip_vocabulary(folder)
     save_file(made_up(judge["seed"], judge["state_dict"]), folder / "model.safetensors", {"format": "pt"})
     config = {"model_type": "clip", "architectures": ["CLIPModel"], **judge["config"]}
@@ -107,7 +110,7 @@ def write_pickscore(folder: Path) -> Path:
     (folder / "preprocessor_config.json").write_text(
         json.dumps(
             {
-                "crop_size": 224,
+                "crop_size": size,
                 "do_center_crop": True,
                 "do_normalize": True,
                 "do_resize": True,
@@ -115,12 +118,12 @@ def write_pickscore(folder: Path) -> Path:
                 "image_mean": [0.48145466, 0.4578275, 0.40821073],
                 "image_std": [0.26862954, 0.26130258, 0.27577711],
                 "resample": 3,
-                "size": 224,
+                "size": size,
             }
         )
     )
     (folder / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 77})
+        json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": limit})
     )
     return folder
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import clip_judges
 import numpy as np
 import tiny_judges
 import tiny_models
@@ -76,7 +77,20 @@ def _student(small: Small) -> Scorer:
 
 
 def _judge(small: Small, family: str, write: Callable[[Path], Path], **options: Any) -> Scorer:
-    return load_scorer(f"{family}:{write(small.folder / f'{write.__name__} judge')}", device="cpu", **options)
+    folder = small.folder / f"{write.__name__} judge"
+    if not folder.exists():
+        write(folder)
+    return load_scorer(f"{family}:{folder}", device="cpu", **options)
+
+
+def _learned(small: Small, features: str = "lite") -> Scorer:
+    path = small.folder / f"learned_{features}.safetensors"
+    if not path.exists():
+        folder = small.folder / "clip"
+        if features != "lite" and not folder.exists():
+            tiny_models.write_clip(folder, seed=4)
+        tiny_models.write_learned(path, features if features == "lite" else f"clip:{folder}")
+    return load_scorer(path, device="cpu")
 
 
 def _ensemble(small: Small, combine: str) -> Scorer:
@@ -89,6 +103,8 @@ def _ensemble(small: Small, combine: str) -> Scorer:
 MAKERS: dict[str, Callable[[Small], Scorer]] = {
     "lite": lambda small: load_scorer("lite", device="cpu"),
     "student": _student,
+    "learned": _learned,
+    "learned on clip": lambda small: _learned(small, "clip"),
     "visual expert": lambda small: load_scorer(small.visual_checkpoint, device="cpu"),
     "ma-agiqa": _ma_agiqa,
     "ma-agiqa with a cache": lambda small: _ma_agiqa(small, cache=small.folder / "cache"),
@@ -101,6 +117,10 @@ MAKERS: dict[str, Callable[[Small], Scorer]] = {
         small, "vqascore", tiny_judges.write_vqascore, cache=small.folder / "answers"
     ),
     "hpsv3": lambda small: _judge(small, "hpsv3", tiny_judges.write_hpsv3),
+    "imagereward": lambda small: _judge(small, "imagereward", clip_judges.write_imagereward),
+    "hpsv2": lambda small: _judge(small, "hpsv2", clip_judges.write_hpsv2),
+    "laion-aesthetic": lambda small: _judge(small, "laion-aesthetic", clip_judges.write_laion),
+    "aesthetic-v2.5": lambda small: _judge(small, "aesthetic-v2.5", clip_judges.write_aesthetic_v2_5),
     "function": lambda small: CallableScorer(brightness, name="brightness"),
     "relative function": lambda small: CallableScorer(places, name="places", relative=True),
     "function of prompts": lambda small: CallableScorer(brightness, name="brightness", needs_prompt=True),

@@ -213,3 +213,39 @@ def write_student(path: Path) -> Path:
     metadata = {"ma_agiqa.format": "1", "ma_agiqa.kind": "lite", "ma_agiqa.network": "student", "ma_agiqa.name": "tiny"}
     save_file(network.state_dict(), path, metadata | {"ma_agiqa.low": "-9", "ma_agiqa.high": "9"})
     return path
+
+
+def write_learned(path: Path, features: str = "lite") -> Path:
+    """A learned scorer of random weights, as `ma-agiqa learn` writes them."""
+    from ma_agiqa_core.scorers.learned import LearnedFacts, LearnedScorer, Taste
+    from ma_agiqa_core.scorers.picture_features.load import load_features
+    from ma_agiqa_core.scorers.prior import load_prior
+
+    cpu = torch.device("cpu")
+    described_by = load_features(features, cpu)
+    prior = load_prior("lite", described_by, cpu)
+    taste = Taste(sum(described_by.parts.values()))
+    taste.weight.copy_(torch.randn(len(taste.weight), generator=torch.Generator().manual_seed(0)) / 20)
+    taste.deviation.fill_(1.0 if features == "lite" else 0.1)
+    taste.prior_weight.fill_(0.5)
+    facts = LearnedFacts(
+        "tiny", described_by.source, described_by.revision, prior.name, prior.revision, "", "", (0.0, 5.0, 10.0), {}
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    LearnedScorer(taste, described_by, prior, facts).save(path)
+    return path
+
+
+def write_dinov2(folder: Path) -> Path:
+    """A small DINOv2 as on the Hub: config, safetensors, preprocessing."""
+    import transformers
+
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2}
+    transformers.Dinov2Model(transformers.Dinov2Config(image_size=28, patch_size=14, **sizes)).save_pretrained(folder)
+    square = {"height": 28, "width": 28}
+    preprocessing = {"image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": 28}}
+    preprocessing |= {"do_center_crop": True, "crop_size": square, "do_normalize": True, "do_rescale": True}
+    preprocessing |= {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "resample": 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing))
+    return folder

@@ -50,7 +50,7 @@ def made_up(made_up_table: Path) -> LabelledSet:
 @pytest.fixture
 def small_settings() -> TrainingSettings:
     """Three epochs of four steps (28 pictures, eight a step)."""
-    return preset("tiny", model=SMALL, epochs=3, batch=8, warmup=0)
+    return replace(preset("tiny", model=SMALL, epochs=3, batch=8, warmup=0), features=None)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_from_vectors_to_a_student(
     pictures = labels.with_name("pictures")
     tiny = settings.PRESETS["tiny"]
     small = dataclasses.replace(tiny.model, image_size=32, stage_widths=(16, 8), swin_mlp_width=16)
-    monkeypatch.setitem(settings.PRESETS, "tiny", dataclasses.replace(tiny, model=small))
+    monkeypatch.setitem(settings.PRESETS, "tiny", dataclasses.replace(tiny, model=small, features=None))
     data: list[object] = ["--labels", labels, "--images", pictures, "--score-column", "mos"]
     semantic: list[object] = ["--semantic", owl_folder, "--cache", "vectors", "--device", "cpu"]
 

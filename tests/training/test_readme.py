@@ -103,7 +103,8 @@ def test_every_command_runs_as_it_stands(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setitem(settings.PRESETS, "tiny", dataclasses.replace(settings.PRESETS["tiny"], model=SMALL))
+    small = dataclasses.replace(settings.PRESETS["tiny"], model=SMALL, features=None)
+    monkeypatch.setitem(settings.PRESETS, "tiny", small)
     lines = commands()
     assert sum(" train " in line for line in lines) == 12
     for line in lines:

@@ -19,7 +19,7 @@ from ..pipelines.families import family_of
 from ..preview.decoding import Previewer
 from ..pruning.finite_scores import finite_scores
 from ..pruning.row_pruner import RowPruner, Stage, watched_calls
-from ..pruning.rule import PruningStep
+from ..pruning.rule import PruningStep, judge_of_previews, kept_rows
 from ..pruning.schedule import PruneSchedule
 from .lockstep import Ended, Pause, light_copy, run_in_lockstep
 from .processes import Processes
@@ -45,6 +45,7 @@ class Request:
         schedule: When candidates are dropped, and how many survive.
         preview: As in `QualityFilterCallback`.
         seed: Of candidate 0.
+        early_scorer: Judges previews in its place, see `judge_of_previews`.
     """
 
     pipe: Any
@@ -56,6 +57,7 @@ class Request:
     schedule: PruneSchedule
     preview: Any
     seed: int
+    early_scorer: Any = None
 
     def call(self, pipe: Any, candidates: Sequence[int], **more: Any) -> list[Any]:
         """The pictures of these candidates, or of those of them that survive."""
@@ -63,6 +65,10 @@ class Request:
         rows = {} if self.rows_argument is None else {self.rows_argument: len(generators)}
         pictures = {name: repeated(self.arguments[name], len(generators)) for name in self.per_row}
         return pictures_of(pipe(**{**self.arguments, **pictures}, **rows, **more, generator=generators))
+
+    def preview_scorer(self, fraction: float) -> Scorer:
+        """Who scores the previews at a fraction of the steps."""
+        return judge_of_previews(self.scorer, self.early_scorer, fraction)
 
     def scores(self, scorer: Scorer, pictures: Mapping[int, PIL.Image.Image], what: str) -> dict[int, float]:
         """The score of every candidate.
@@ -217,9 +223,14 @@ class _Group:
         fraction, keep = self._request.schedule.stages[number]
         previews = {number: picture for report in reports or () for number, picture in report.previews.items()}
         scores = group_scores(
-            self._request, self._request.scorer, previews, f"the preview at {fraction:g}", self._processes
+            self._request,
+            self._request.preview_scorer(fraction),
+            previews,
+            f"the preview at {fraction:g}",
+            self._processes,
         )
-        kept = best(scores, keep)
+        schedule = self._request.schedule
+        kept = set(kept_rows(scores, keep, margin=schedule.margin(number), least=schedule.least))
         self._made.history.append(PruningStep.of(step, fraction, scores, kept))
         return kept
 

@@ -13,7 +13,9 @@ from ...arguments.numbers import plain
 from ...errors import MaAgiqaError
 from ...records.png_metadata import PictureMetadata, save_picture
 from ...scorers.scorer import Scorer
+from ...scorers.watching import Watch, all_of, as_observers, watched
 from ..pipelines.rows_of_a_call import pictures_per_row, rows_argument
+from ..planning.plan import PruningPlan
 from ..pruning.rule import PruningStep
 from ..pruning.schedule import PruneSchedule
 from .batches import BatchLimit, Request, as_pil, best, generate_in_batches, group_scores
@@ -22,6 +24,8 @@ from .request import (
     Options,
     argument_of,
     arguments_per_prompt,
+    budgeted,
+    check_early_scorer,
     check_pipeline,
     check_reproducible,
     check_scale,
@@ -46,8 +50,10 @@ class BestOfN:
         network_evaluations: Rows times calls of the denoising network, in all processes; a row with guidance
             counts 2. Batches that ran out of memory are not counted.
         met_min_score: Whether all of these reach `min_score`; True without one.
-        observed: The scores of `observe` for these pictures; None without it.
+        observed: The scores of `observe` for these pictures; a tuple for each scorer where it is a list; None without.
         paths: The files written; empty without `save_dir`, and in all processes but the first.
+        watch: What each of `observe` says of choosing by the scorer, among the finished candidates: its share of its
+            own gain.
     """
 
     images: tuple[Any, ...]
@@ -56,8 +62,9 @@ class BestOfN:
     history: tuple[PruningStep, ...]
     network_evaluations: int
     met_min_score: bool
-    observed: tuple[float, ...] | None = None
+    observed: tuple[float, ...] | tuple[tuple[float, ...], ...] | None = None
     paths: tuple[Path, ...] = ()
+    watch: tuple[Watch, ...] = ()
 
 
 class NoneGoodEnoughError(MaAgiqaError, RuntimeError):
@@ -83,13 +90,15 @@ def best_of_n(
     *,
     n: int = 8,
     keep: int = 1,
-    prune_at: Mapping[float, int] | None = None,
+    prune_at: Mapping[float, int] | PruningPlan | None = None,
+    budget: int | None = None,
+    early_scorer: Any = None,
     seed: int = 0,
     batch_size: int | None = None,
     min_score: float | None = None,
     max_rounds: int = 1,
     on_none: str = "best",
-    observe: Scorer | None = None,
+    observe: Scorer | Sequence[Scorer] | None = None,
     preview: Any = "auto",
     strategy: str = "batch",
     save_dir: str | Path | None = None,
@@ -109,7 +118,11 @@ def best_of_n(
         n: Candidates per round.
         keep: How many to return.
         prune_at: Fractions of the steps with the number of candidates that survive them, e.g. {0.4: 4, 0.7: 2}.
-            None finishes all, which works with every pipeline.
+            None finishes all, which works with every pipeline. A plan of `plan_pruning` or `calibrate` may also drop
+            by margins; `keep` candidates stay even then.
+        budget: With a plan as `prune_at`: as many network evaluations as this many finished candidates take, spent on
+            more of them that are pruned, in place of n; never more.
+        early_scorer: Judges the previews in place of `scorer`: an `EarlyScorer`, or any scorer.
         seed: Candidate i begins with `torch.Generator("cpu").manual_seed(seed + i)`.
         batch_size: Candidates at a time. None begins with 16 on cuda, 4 elsewhere, and halves where memory runs out.
             Always one at a time where the pipeline would mix up the rows of a batch.
@@ -118,7 +131,8 @@ def best_of_n(
             at most this often.
         on_none: If none reaches `min_score`: "best" returns the best all the same, with `met_min_score` False;
             "raise" raises.
-        observe: A second scorer, whose scores are only reported.
+        observe: A second scorer, or several, that only watch: they score all finished candidates, and the result says
+            how much of its own gain each gets. The log warns where choosing costs one of them.
         preview: How previews are made, as in `QualityFilterCallback`.
         strategy: "batch", or "sequential": one candidate at a time, stopped when it cannot be among the best.
         save_dir: Folder for the best, as PNGs that carry score, seed and settings.
@@ -159,6 +173,9 @@ def best_of_n(
         >>> len(result.images), result.seeds[0] in result.history[0].kept, result.network_evaluations
         (1, True, 12)
     """
+    if budget is not None:
+        prune_at = budgeted(prune_at, budget)
+        n = prune_at.n
     options = Options(
         n=n,
         keep=keep,
@@ -187,11 +204,14 @@ def best_of_n(
             schedule=options.schedule,
             preview=preview,
             seed=options.seed,
+            early_scorer=early_scorer,
         )
         for text, call in zip(prompts, calls, strict=True)
     ]
     check_scale(scorer, options)
-    check_scorers(scorer, observe, prompts)
+    observers = as_observers(observe)
+    check_scorers(scorer, observers, prompts)
+    check_early_scorer(early_scorer, options.schedule, prompts)
     folder = None if save_dir is None else Path(save_dir)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,7 +220,7 @@ def best_of_n(
     results = []
     for number, request in enumerate(requests):
         try:
-            result = _choose(request, options, limit, observe, processes)
+            result = _choose(request, options, limit, observers, processes, is_list=isinstance(observe, list | tuple))
             _check_reached(result, options, request.prompt)
             if folder is not None and processes.index == 0:
                 prefix = f"prompt{number:03d}-" if in_list else ""
@@ -209,16 +229,24 @@ def best_of_n(
             processes.tell_failure(error)
             raise
         results.append(result)
+    _tell_watches([result.watch for result in results])
     return results if in_list else results[0]
 
 
 def _choose(
-    request: Request, options: Options, limit: BatchLimit, observe: Scorer | None, processes: Processes
+    request: Request,
+    options: Options,
+    limit: BatchLimit,
+    observers: Sequence[Scorer],
+    processes: Processes,
+    *,
+    is_list: bool,
 ) -> BestOfN:
     generate = generate_sequentially if options.strategy == "sequential" else generate_in_batches
     scores: dict[int, float] = {}
     pictures: dict[int, Any] = {}  # this process's, of those that are ahead so far
     history: list[PruningStep] = []
+    seen: list[dict[int, float]] = [{} for _ in observers]
     evaluations = 0
     for start in range(0, options.n * options.max_rounds, options.n):
         made = generate(request, range(start, start + options.n), limit, processes)
@@ -226,15 +254,17 @@ def _choose(
         evaluations += made.evaluations
         finished = {number: as_pil(picture) for number, picture in made.pictures.items()}
         scores |= group_scores(request, request.scorer, finished, "the finished picture", processes)
+        for observer, found in zip(observers, seen, strict=True):
+            found |= group_scores(request, observer, finished, "the finished picture", processes)
         ahead = best(scores, options.keep)
         pictures = {number: picture for number, picture in (pictures | made.pictures).items() if number in ahead}
         if options.min_score is None or min(scores[number] for number in ahead) >= options.min_score:
             break
     chosen = sorted(ahead, key=lambda number: (-scores[number], number))
-    observed = {}
-    if observe is not None:
-        seen = {number: as_pil(picture) for number, picture in pictures.items()}
-        observed = group_scores(request, observe, seen, "the finished picture", processes)
+    watch = (
+        watched(request.scorer.info.name, observer.info.name, [(list(scores.values()), [found[n] for n in scores])])
+        for observer, found in zip(observers, seen, strict=True)
+    )
     everyones = {number: picture for part in processes.exchange(pictures) for number, picture in part.items()}
     return BestOfN(
         images=tuple(everyones[number] for number in chosen),
@@ -243,8 +273,24 @@ def _choose(
         history=tuple(history),
         network_evaluations=evaluations,
         met_min_score=options.min_score is None or scores[chosen[-1]] >= options.min_score,
-        observed=None if observe is None else tuple(observed[number] for number in chosen),
+        observed=_observed(seen, chosen, is_list=is_list),
+        watch=tuple(watch),
     )
+
+
+def _observed(
+    seen: Sequence[Mapping[int, float]], chosen: Sequence[int], *, is_list: bool
+) -> tuple[float, ...] | tuple[tuple[float, ...], ...] | None:
+    """What the observers say of the chosen, in the form that `observe` was given in."""
+    scores = tuple(tuple(found[number] for number in chosen) for found in seen)
+    return scores if is_list else scores[0] if scores else None
+
+
+def _tell_watches(watches: Sequence[tuple[Watch, ...]]) -> None:
+    """Over all prompts, a line for each scorer that watched, and a warning where choosing costs it."""
+    for of_one in zip(*watches, strict=True):
+        watch = all_of(of_one)
+        logger.log(logging.WARNING if watch.costs else logging.INFO, "%s", watch)
 
 
 def _check_reached(result: BestOfN, options: Options, prompt: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,14 @@ from ...errors import MaAgiqaError
 from ...pictures.prompts import prompt_fault
 from ...scorers.scorer import Scorer
 from ..pipelines.families import check_exact, family_of
+from ..pipelines.family import Family
 from ..pipelines.rows_of_a_call import PICTURES, ROWS_ARGUMENTS
 from ..pipelines.schedulers import SCHEDULERS, UnsupportedPipelineError, draws_noise
+from ..planning.plan import PruningPlan
 from ..preview.decoding import Previewer
 from ..pruning.checks import finite_min_score
 from ..pruning.finite_scores import finite_scores
+from ..pruning.rule import judge_of_previews
 from ..pruning.schedule import PruneSchedule
 
 _OURS = {
@@ -35,9 +38,9 @@ _OURS = {
 }
 _NOISY = ("FlowMatchLCMScheduler",)  # not in SCHEDULERS, and they draw noise in pipelines that give no generators
 _OUTPUT_TYPES = ("pil", "np", "pt")
-_EMBEDDINGS = ("prompt_embeds", "pooled_prompt_embeds")
+_EMBEDDINGS = ("prompt_embeds", "pooled_prompt_embeds", "prompt_embeds_t5")
 # These take several pictures to look at for one prompt.
-_WITH_REFERENCES = ("Flux2", "QwenImageEditPlus")
+_WITH_REFERENCES = ("Flux2", "QwenImageEditPlus", "QwenImage21", "ZImageOmni")
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Options:
             raise MaAgiqaError(f"Expected keep of at most n = {self.n}, got {self.keep}. Raise n or lower keep.")
         object.__setattr__(self, "seed", checked_seed(self.seed, self.n * self.max_rounds))
         self.schedule.check(self.n, self.keep)
+        object.__setattr__(self, "schedule", replace(self.schedule, least=self.keep))
         object.__setattr__(self, "min_score", finite_min_score(self.min_score))
         if self.max_rounds > 1 and self.min_score is None:
             raise MaAgiqaError(
@@ -91,26 +95,23 @@ def checked_seed(given: Any, candidates: int) -> int:
     return seed
 
 
-def check_scorers(scorer: Scorer, observe: Scorer | None, prompts: Sequence[str | None]) -> None:
+def check_scorers(scorer: Scorer, observers: Sequence[Scorer], prompts: Sequence[str | None]) -> None:
     """Refuses scorers that cannot do what they are needed for; each is tried on two pictures of noise.
 
     Raises:
         ValueError: Prompts are needed and missing, or the scores are not one finite number for each picture.
     """
-    for name, one in (("scorer", scorer), ("observe", observe)):
-        if one is None and name == "observe":
-            continue
+    for one in (scorer, *observers):
         if not isinstance(one, Scorer):
             raise MaAgiqaError(
-                f"Expected {name} with .info and .score, got {one!r}. Use load_scorer or CallableScorer."
+                f"Expected scorer with .info and .score, got {one!r}. Use load_scorer or CallableScorer."
             )
         if one.info.needs_prompt and None in prompts:
             raise MaAgiqaError(f"Expected a prompt for {one.info.name}, which compares pictures with it, got None.")
-    if observe is not None:
-        observe.info.require_scale("to observe")
-    for one in (scorer, observe):
-        if one is not None:
-            _try(one, prompts[0])
+    for one in observers:
+        one.info.require_scale("to observe")
+    for one in (scorer, *observers):
+        _try(one, prompts[0])
 
 
 def check_scale(scorer: Scorer, options: Options) -> None:
@@ -126,6 +127,41 @@ def check_scale(scorer: Scorer, options: Options) -> None:
         info.require_scale(f"for min_score={options.min_score}")
     if options.strategy == "sequential" and options.schedule.stages:
         info.require_scale("for strategy='sequential'", "Use strategy='batch', or combine='calibrated'.")
+
+
+def budgeted(plan: Any, budget: Any) -> PruningPlan:
+    """The plan that spends a budget.
+
+    Raises:
+        ValueError: There is no plan to spend it by, or the budget is no number of candidates.
+    """
+    if not isinstance(plan, PruningPlan):
+        raise MaAgiqaError(
+            f"Expected a plan as prune_at with budget={budget!r}, got {plan!r}. Take `calibrate(...).plan`, or what "
+            "plan_pruning returns."
+        )
+    return plan.for_budget(budget)
+
+
+def check_early_scorer(early: Any, schedule: PruneSchedule, prompts: Sequence[str | None]) -> None:
+    """Refuses an early scorer that cannot score pictures at every fraction that is pruned at; tried like the others.
+
+    Raises:
+        ValueError: It is none, or there is nothing for it to judge.
+    """
+    if early is None:
+        return
+    if not schedule.stages:
+        raise MaAgiqaError("Expected prune_at with early_scorer, got none. It judges previews: say when to look.")
+    for fraction in schedule.fractions:
+        one = judge_of_previews(early, early, fraction)
+        if not isinstance(one, Scorer):
+            raise MaAgiqaError(
+                f"Expected early_scorer with .info and .score, got {one!r}. Use load_early_scorer or load_scorer."
+            )
+        if one.info.needs_prompt and None in prompts:
+            raise MaAgiqaError(f"Expected a prompt for {one.info.name}, which compares pictures with it, got None.")
+        _try(one, prompts[0])
 
 
 def _try(scorer: Scorer, prompt: str | None) -> None:
@@ -177,12 +213,22 @@ def check_pipeline(pipe: Any, arguments: Mapping[str, Any], *, is_pruned: bool) 
             raise MaAgiqaError(f"Expected one picture as {name}, got {rows}. Call best_of_n once for each.")
     for name in _EMBEDDINGS:
         given = arguments.get(name)
-        if given is not None and not isinstance(given, list) and len(given) != 1:
+        if given is not None and len(given) != 1:
             raise MaAgiqaError(f"Expected {name} of one prompt, got {len(given)}. Call best_of_n once for each.")
     if arguments.get("caption_upsample_temperature"):
         raise MaAgiqaError(
             f"Expected no caption_upsample_temperature, got {arguments['caption_upsample_temperature']!r}: each call "
             "would draw another text, which no seed repeats. Call pipe.upsample_prompt once and give its text."
+        )
+    if arguments.get("prompt_upsampling"):
+        raise MaAgiqaError(
+            f"Expected no prompt_upsampling, got {arguments['prompt_upsampling']!r}: each call would draw another "
+            "text. Call pipe.upsample_prompt once and give its text."
+        )
+    if getattr(pipe, "pe", None) is not None and argument_of(pipe, arguments, "use_pe"):
+        raise MaAgiqaError(
+            f"Expected use_pe=False, got {argument_of(pipe, arguments, 'use_pe')!r}: each call would draw another "
+            "text. Let the enhancer write one text, and give that."
         )
 
 
@@ -194,6 +240,16 @@ def check_reproducible(pipe: Any, arguments: Mapping[str, Any]) -> None:
     """
     scheduler = pipe.scheduler
     kind = type(scheduler).__name__
+    try:
+        family: Family | None = family_of(pipe)
+    except UnsupportedPipelineError:
+        family = None
+    if family is not None and (unseeded := family.unseeded.get(type(pipe).__name__)) is not None:
+        raise UnsupportedPipelineError(
+            f"Expected a pipeline that draws from the generators it is given, got {type(pipe).__name__}, which draws "
+            f"{unseeded} from torch's global random numbers: no seed makes the same picture twice. Prune one call of "
+            "it with QualityFilterCallback, whose survivors are those of that call."
+        )
     if kind == "DPMSolverSDEScheduler":
         raise UnsupportedPipelineError(
             "Expected a scheduler that draws noise from the generators it is given, got DPMSolverSDEScheduler, which "
@@ -202,9 +258,7 @@ def check_reproducible(pipe: Any, arguments: Mapping[str, Any]) -> None:
     draws = kind in _NOISY or (kind in SCHEDULERS and draws_noise(scheduler, float(arguments.get("eta") or 0.0)))
     if not draws and not scheduler.config.get("stochastic_sampling"):
         return
-    try:
-        family = family_of(pipe)
-    except UnsupportedPipelineError:
+    if family is None:
         return  # most pass their generators on
     if not family.generator_in_step:
         raise UnsupportedPipelineError(
@@ -266,7 +320,7 @@ def arguments_per_prompt(
         ValueError: Neither text nor `prompt_embeds`, both for several prompts, a list of texts of another length than
             that of prompts, or a text with half a character.
     """
-    has_embeddings = arguments.get("prompt_embeds") is not None
+    has_embeddings = any(arguments.get(name) is not None for name in _EMBEDDINGS)
     if None in prompts and not has_embeddings:
         raise MaAgiqaError("Expected a prompt, or prompt_embeds among the pipeline's arguments, got neither.")
     if has_embeddings and in_list:

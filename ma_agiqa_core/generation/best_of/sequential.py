@@ -58,7 +58,7 @@ class _Candidates:
         def on_stage(stage: Stage) -> Sequence[int]:
             (preview,) = pruner.previews(self._previewer)
             what = f"the preview at {stage.fraction:g}"
-            (score,) = request.scores(request.scorer, {number: as_pil(preview)}, what).values()
+            (score,) = request.scores(request.preview_scorer(stage.fraction), {number: as_pil(preview)}, what).values()
             if self._scores.add(stage, score):
                 raise BatchEnded  # the pipeline's own interruption would still decode what is half done
             return stage.rows
@@ -90,7 +90,14 @@ def _prune(
     everyones = processes.exchange((scores.candidates, scores.steps))
     all_scores = [one for part, _ in everyones for one in part]  # processes have their shares in order
     all_steps = max((part for _, part in everyones), key=len)
-    stages = kept_by_stage(all_scores, request.schedule.counts, groups=[None] * len(all_scores))
+    schedule = request.schedule
+    stages = kept_by_stage(
+        all_scores,
+        schedule.counts,
+        groups=[None] * len(all_scores),
+        margins=schedule.margins or None,
+        least=schedule.least,
+    )
     for fraction, step, (by_row, kept_rows) in zip(request.schedule.fractions, all_steps, stages, strict=False):
         by_candidate = {candidates[row]: score for row, score in by_row.items()}
         pruning = PruningStep.of(step, fraction, by_candidate, [candidates[row] for row in kept_rows])

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...scorers.watching import Watch
+from ..planning.plan import PruningPlan
 from .replay import Measured
 
 Interval = tuple[float, float] | None
@@ -46,20 +48,23 @@ class Recommendation:
     """A `prune_at`, and what it holds for: with another n, number of steps or scheduler it is a guess.
 
     Attributes:
-        prune_at: Fraction to keep count, as `best_of_n` takes it; empty: prune nothing.
+        prune_at: Fraction to keep count, as `best_of_n` takes it, with the margins in it; empty: prune nothing.
+        margin: Fraction to how far a preview may trail the best one, in units of the score; empty without margins.
         n: Candidates of a prompt.
         steps: `num_inference_steps` where it was given, else the scheduler calls.
         scheduler: Class name.
         share_of_gain: Of the full gain, on the prompts that it was chosen on.
         share_of_gain_interval: 95 %, over prompts.
-        share_of_gain_held_out: Of the full gain, on prompts left out of the choice: what to expect of new ones.
-        share_of_gain_lower_bound: Of `share_of_gain_held_out`, over prompts; None if nothing is pruned.
+        share_of_gain_held_out: Of the full gain, by prompts left out of the choice: what to expect of new ones.
+        share_of_gain_lower_bound: Of that: what is promised; None if nothing is pruned.
         cost: Network evaluations, of those of full best-of-n, 0 to 1.
+        time: The same with previews and their scores, in as many evaluations as take their time.
         network_evaluations: Of one prompt.
         reason: Why nothing is to be pruned, or "".
     """
 
     prune_at: dict[float, int]
+    margin: dict[float, float]
     n: int
     steps: int
     scheduler: str
@@ -68,6 +73,7 @@ class Recommendation:
     share_of_gain_held_out: float | None
     share_of_gain_lower_bound: float | None
     cost: float
+    time: float
     network_evaluations: float
     reason: str = ""
 
@@ -121,6 +127,8 @@ class CalibrationFigures:
         network_evaluations: Of one prompt, all candidates finished.
         preview_cost: How many network evaluations one preview and its score take as long as.
         measured: All scores.
+        watch: What each scorer that only watches says of choosing by the other: its share of its own gain.
+        plan: What is recommended, to be applied to other scores.
     """
 
     setting: Setting
@@ -134,3 +142,5 @@ class CalibrationFigures:
     network_evaluations: float
     preview_cost: float
     measured: Measured
+    plan: PruningPlan
+    watch: tuple[Watch, ...] = ()

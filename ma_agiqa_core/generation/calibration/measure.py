@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,10 @@ from ...arguments.numbers import count_of, plain
 from ...compute.batching import is_out_of_memory
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
+from ...scorers.watching import as_observers, watched
 from ..best_of.batches import as_pil, pictures_of, repeated
 from ..best_of.request import argument_of, check_scorers, checked_seed
+from ..early.kept_previews import keep_prompt
 from ..pipelines.families import family_of
 from ..pipelines.rows_of_a_call import pictures_per_row
 from ..preview.decoding import Previewer
@@ -48,8 +52,9 @@ def calibrate(
     target_share: float = 0.9,
     seed: int = 0,
     preview: Any = "auto",
-    observe: Scorer | None = None,
+    observe: Scorer | Sequence[Scorer] | None = None,
     batch_size: int | None = None,
+    save_previews: str | os.PathLike[str] | None = None,
     **pipe_kwargs: Any,
 ) -> CalibrationReport:
     """Finds out for a pipeline and a scorer at which fractions of the steps candidates can be dropped.
@@ -66,8 +71,10 @@ def calibrate(
         target_share: Of the gain of best-of-n over one picture at random, which the recommended `prune_at` keeps.
         seed: Of the first candidate.
         preview: As in `QualityFilterCallback`.
-        observe: A second scorer, whose scores of the chosen are only reported.
+        observe: A second scorer, or several, that only watch: the report says how much of its own gain each gets.
         batch_size: Candidates at a time; None: all n, and half as many where memory runs out.
+        save_previews: Folder for the previews with the scores of their finished pictures: what an early scorer is
+            taught from (`ma-agiqa distill --previews`).
         pipe_kwargs: Further arguments of the pipeline, such as `num_inference_steps` and `guidance_scale`: those
             that the pipeline will be used with.
 
@@ -98,6 +105,7 @@ def calibrate(
         preview=preview,
         observe=observe,
         batch_size=batch_size,
+        save_previews=save_previews,
         pipe_kwargs=pipe_kwargs,
     )
     for done in calibration.run():
@@ -123,9 +131,10 @@ class Calibration:
         target_share: float = 0.9,
         seed: int = 0,
         preview: Any = "auto",
-        observe: Scorer | None = None,
+        observe: Scorer | Sequence[Scorer] | None = None,
         batch_size: int | None = None,
         local_files_only: bool = False,
+        save_previews: str | os.PathLike[str] | None = None,
         pipe_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         self._fractions, self._target_share = checked_fractions(fractions), checked_share(target_share)
@@ -137,16 +146,19 @@ class Calibration:
         self._seed = checked_seed(seed, self._n)
         most = self._n if batch_size is None else min(count_of("batch_size", batch_size), self._n)
         self._count_name = check_call(pipe, self._arguments)
-        self._pipe, self._scorer, self._observer = pipe, scorer, observe
+        self._pipe, self._scorer, self._observers = pipe, scorer, as_observers(observe)
         self._batch_size = most if self._count_name else 1
         self._family = family_of(pipe)
         with RowPruner(pipe, self._family, self._fractions, lambda stage: stage.rows):
             pass  # refuses a scheduler whose x0 is not known
         self._previewer = Previewer(pipe, self._family, preview, local_files_only=local_files_only)
+        self._folder = None if save_previews is None else Path(save_previews)
+        if self._folder is not None and self._folder.is_dir() and any(self._folder.iterdir()):
+            raise MaAgiqaError(f"Expected a new or empty folder for previews, got {self._folder}. Name another.")
         self._steps: dict[float, int] = {}
         self._calls = 0
         self._done: list[_PromptScores] = []
-        check_scorers(scorer, observe, self.prompts)
+        check_scorers(scorer, self._observers, self.prompts)
 
     @property
     def done(self) -> tuple[str, ...]:
@@ -175,14 +187,27 @@ class Calibration:
         preview_seconds = made.preview_seconds + time.perf_counter() - started
         previews = [by_step[step] for step in self._steps.values()]
         count = self._n * len(by_step)
+        finals = self._scores(self._scorer, made.finished, prompt, seed, "the finished picture")
+        if self._folder is not None:
+            keep_prompt(
+                self._folder,
+                len(self._done),
+                {fraction: made.previews[step] for fraction, step in self._steps.items()},
+                prompt=prompt,
+                judge=_name_of(self._scorer),
+                pipeline=type(self._pipe).__name__,
+                previews=np.stack(previews),
+                finals=finals,
+            )
         self._done.append(
             _PromptScores(
                 prompt,
                 np.stack(previews),
-                self._scores(self._scorer, made.finished, prompt, seed, "the finished picture"),
-                None
-                if self._observer is None
-                else self._scores(self._observer, made.finished, prompt, seed, "the finished picture"),
+                finals,
+                tuple(
+                    self._scores(observer, made.finished, prompt, seed, "the finished picture")
+                    for observer in self._observers
+                ),
                 np.array([made.evaluations[step] for step in self._steps.values()], dtype=np.float64),
                 made.total_evaluations,
                 (preview_seconds / count) / (made.seconds / made.total_evaluations),
@@ -204,13 +229,17 @@ class Calibration:
             evaluations=np.mean([prompt.evaluations for prompt in done], axis=0),
             total=float(np.mean([prompt.total for prompt in done])),
         )
-        seen = [prompt.observed for prompt in done if prompt.observed is not None]
+        seen = [np.stack(scores) for scores in zip(*(prompt.observed for prompt in done), strict=True)]
         return make_report(
             self._setting(),
             self.done,
             measured,
-            np.stack(seen) if seen else None,
+            seen[0] if seen else None,
             float(np.median([prompt.preview_cost for prompt in done])),
+            tuple(
+                watched(_name_of(self._scorer), _name_of(observer), zip(measured.final, scores, strict=True))
+                for observer, scores in zip(self._observers, seen, strict=True)
+            ),
         )
 
     def _setting(self) -> Setting:
@@ -228,7 +257,7 @@ class Calibration:
             arguments={k: v if isinstance(v, json_holds) else type(v).__name__ for k, v in arguments.items()},
             preview=self._previewer.source,
             scorer=_name_of(self._scorer),
-            observer=None if self._observer is None else _name_of(self._observer),
+            observer=_name_of(self._observers[0]) if self._observers else None,
             target_share=self._target_share,
         )
 
@@ -299,12 +328,12 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class _PromptScores:
-    """What `Measured` has of one prompt; `preview_cost` as in the report."""
+    """What `Measured` has of one prompt; `observed` by each scorer that watches, `preview_cost` as in the report."""
 
     prompt: str
     previews: np.ndarray
     final: np.ndarray
-    observed: np.ndarray | None
+    observed: tuple[np.ndarray, ...]
     evaluations: np.ndarray
     total: int
     preview_cost: float

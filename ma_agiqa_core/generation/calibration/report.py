@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from ...atomic_write import atomic_write
+from ...scorers.watching import Watch
+from ..planning.plan import PruningPlan
+from ..planning.planner import plan_pruning
 from .figures import CalibrationFigures, FractionResult, Recommendation, Setting
 from .plot import draw
-from .replay import LEAST_PROMPTS, Choice, Measured, Schedule, bootstrap_mean, choose
+from .replay import Measured, Schedule, bootstrap_mean, bootstrap_ratio
 from .text import text
 
 FORMAT = 1
@@ -46,6 +49,7 @@ class CalibrationReport(CalibrationFigures):
                 "recommended": asdict(self.recommended),
                 "table": [asdict(row) for row in self.table],
                 **facts,
+                "watch": [watch.to_dict() for watch in self.watch],
                 "scores": scores,
             }
         )
@@ -69,6 +73,7 @@ def make_report(
     measured: Measured,
     observed: np.ndarray | None,
     preview_cost: float,
+    watch: tuple[Watch, ...] = (),
 ) -> CalibrationReport:
     """Puts the report together.
 
@@ -78,17 +83,19 @@ def make_report(
         measured: All scores.
         observed: (P, n) final scores of the second scorer, or None.
         preview_cost: Of one preview and its score, in network evaluations.
+        watch: Of each scorer that only watches.
     """
     rows = tuple(
         _fraction_result(measured, index, fraction, step, observed)
         for index, (fraction, step) in enumerate(setting.fractions.items())
     )
     winners = measured.final.argmax(1)
+    plan = _plan(setting, measured, preview_cost)
     return CalibrationReport(
         setting=setting,
         prompts=prompts,
         table=rows,
-        recommended=_recommendation(setting, measured),
+        recommended=_recommendation(setting, measured, plan),
         random=float(measured.final.mean()),
         best=float(measured.final.max(1).mean()),
         observed_random=None if observed is None else float(observed.mean()),
@@ -96,6 +103,8 @@ def make_report(
         network_evaluations=measured.total,
         preview_cost=preview_cost,
         measured=measured,
+        watch=watch,
+        plan=plan,
     )
 
 
@@ -133,52 +142,46 @@ def _fraction_result(
     )
 
 
-def _recommendation(setting: Setting, measured: Measured) -> Recommendation:
-    if not measured.full_gain.sum() > 0:
-        return _nothing(setting, measured, "all candidates of a prompt score alike, so that best-of-n gains nothing")
-    fractions = list(setting.fractions)
-    steps = list(setting.fractions.values())
-    distinct = [index for index, step in enumerate(steps) if step not in steps[:index]]
-    choice = choose(measured, distinct, setting.target_share)
-    if not choice.schedule:
-        return _nothing(setting, measured, _why_nothing(len(measured.final), choice, setting.target_share))
-    return Recommendation(
-        prune_at={fractions[index]: keep for index, keep in choice.schedule},
-        n=setting.n,
-        steps=setting.steps,
-        scheduler=setting.scheduler,
-        share_of_gain=choice.share,
-        share_of_gain_interval=choice.interval,
-        share_of_gain_held_out=choice.share_held_out,
-        share_of_gain_lower_bound=choice.lower_bound,
-        cost=choice.cost,
-        network_evaluations=choice.cost * measured.total,
+def _plan(setting: Setting, measured: Measured, preview_cost: float) -> PruningPlan:
+    """Of the fractions that are the same call only the first is planned with; keys are the setting's fractions."""
+    fractions, distinct = list(setting.fractions), _distinct(setting)
+    done = measured.evaluations[distinct] / measured.total
+    one = measured.total / setting.n  # evaluations of one candidate
+    plan = plan_pruning(
+        measured.previews[:, distinct],
+        measured.final,
+        done,
+        target_share=setting.target_share,
+        preview_cost=preview_cost / one,
     )
+    return plan.renamed([fractions[index] for index in distinct])
 
 
-def _why_nothing(prompts: int, choice: Choice, target_share: float) -> str:
-    few = f"{prompts} prompt{'s' * (prompts > 1)}"
-    if prompts < LEAST_PROMPTS:
-        return f"{few} say nothing about others. Take {choice.missing} more, {LEAST_PROMPTS} at least"
-    uncertain = f"no way of pruning is certain to keep {target_share:.0%} of the gain on other prompts"
-    if choice.missing is None:
-        return uncertain
-    return f"{uncertain}. About {choice.missing} more than these {few} may show one"
+def _distinct(setting: Setting) -> list[int]:
+    steps = list(setting.fractions.values())
+    return [index for index, step in enumerate(steps) if step not in steps[:index]]
 
 
-def _nothing(setting: Setting, measured: Measured, reason: str) -> Recommendation:
+def _recommendation(setting: Setting, measured: Measured, plan: PruningPlan) -> Recommendation:
+    is_pruned, interval, share, cost = bool(plan.prune_at), None, 1.0, 1.0
+    if is_pruned:
+        gains, costs = plan.evaluations(measured.previews[:, _distinct(setting)], measured.final)
+        full = measured.full_gain
+        interval, share, cost = bootstrap_ratio(gains, full), float(gains.sum() / full.sum()), float(costs.mean())
     return Recommendation(
-        prune_at={},
+        prune_at=plan.prune_at,
+        margin=plan.margin,
         n=setting.n,
         steps=setting.steps,
         scheduler=setting.scheduler,
-        share_of_gain=1.0,
-        share_of_gain_interval=None,
-        share_of_gain_held_out=None,
-        share_of_gain_lower_bound=None,
-        cost=1.0,
-        network_evaluations=measured.total,
-        reason=reason,
+        share_of_gain=share,
+        share_of_gain_interval=interval,
+        share_of_gain_held_out=plan.expected_share if is_pruned else None,
+        share_of_gain_lower_bound=plan.promised_share,
+        cost=cost,
+        time=plan.cost,
+        network_evaluations=cost * measured.total,
+        reason=plan.reason,
     )
 
 

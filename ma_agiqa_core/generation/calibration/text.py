@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ...report.names import decimals_for
 from .figures import CalibrationFigures
@@ -29,7 +29,7 @@ def _heading(figures: CalibrationFigures) -> list[str]:
             f"{s.observer}, only reported: {figures.observed_random:.4g} and {figures.observed_best:.4g} "
             f"({figures.observed_best - figures.observed_random:+.3g})."
         )
-    return lines
+    return [*lines, *map(str, figures.watch)]
 
 
 def _table(figures: CalibrationFigures) -> list[str]:
@@ -65,11 +65,13 @@ def _advice(figures: CalibrationFigures) -> list[str]:
         share = _with_interval(best.share_of_gain, best.share_of_gain_interval, ".0%")
         held_out = best.share_of_gain_held_out
         bound = best.share_of_gain_lower_bound
-        new = "" if held_out is None else f", {held_out:.0%} on prompts left out of the choice"
+        new = "" if held_out is None else f", {held_out:.0%} by prompts left out of the choice"
         lines = [
             f"Recommended: prune_at={best.prune_at}",
+            *_margins(best.margin),
             f"It keeps {share} of the gain{new}, at {best.cost:.0%} of the network evaluations "
-            f"({best.network_evaluations:.0f} of {figures.network_evaluations:.0f} for a prompt).",
+            f"({best.network_evaluations:.0f} of {figures.network_evaluations:.0f} for a prompt); "
+            f"{best.time:.0%} with the time of previews and their scores.",
             *([] if bound is None else [f"Expect {bound:.0%} or more on new prompts."]),
             f"It holds for n={best.n}, {best.steps} steps and {best.scheduler}, and for this scorer.",
         ]
@@ -77,6 +79,14 @@ def _advice(figures: CalibrationFigures) -> list[str]:
     if len(figures.prompts) < FEW_PROMPTS:
         lines.append(f"Only {_count(figures)}: take {FEW_PROMPTS} or more before relying on these figures.")
     return lines
+
+
+def _margins(margin: Mapping[float, float]) -> list[str]:
+    """One line, if there are any."""
+    if not margin:
+        return []
+    widths = ", ".join(f"{fraction:g}: {width:.3g}" for fraction, width in margin.items())
+    return [f"Margins: {{{widths}}}: whoever trails the best preview by more is dropped too."]
 
 
 def _count(figures: CalibrationFigures) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-DENOISERS = ("unet", "transformer", "transformer_2")
+DENOISERS = ("unet", "transformer", "transformer_2", "unconditional_transformer")
 """Attributes of a pipe that hold the network itself; a ControlNet beside it is not counted."""
 _SAMPLES = ("sample", "hidden_states", "x")
 

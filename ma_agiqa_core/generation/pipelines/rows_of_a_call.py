@@ -19,7 +19,13 @@ ONE_PICTURE_ARGUMENTS = ("masked_image_latents", "padding_mask_crop")
 # batch get each other's halves. Their offspring do the same; only the negative sizes make the halves unlike.
 _UNLIKE_HALVES = ("negative_original_size", "negative_target_size")
 # These do not repeat the vectors of a prompt, or not all of them, for several pictures.
-_WITHOUT_REPEATED_VECTORS = ("StableDiffusion3", "Kolors")
+_WITHOUT_REPEATED_VECTORS = ("StableDiffusion3", "Kolors", "Chroma", "CogView4", "Lumina2")
+
+
+# It repeats the picture itself; only the masks are to be as many as the rows.
+_ONE_PICTURE = ("ZImageControlNetInpaintPipeline",)
+# It shows the picture to its text encoder, which takes one for each prompt, and encodes it by the first generator.
+_ONE_ROW = ("QwenImageEditInpaintPipeline",)
 
 
 def rows_argument(pipe: Any, arguments: Mapping[str, Any]) -> str | None:
@@ -39,18 +45,20 @@ def apart(pipe: Any, arguments: Mapping[str, Any]) -> tuple[str, ...]:
     is_known = _is_known(pipe)
     if not is_known or type(pipe).__name__.startswith(_WITHOUT_REPEATED_VECTORS):
         names += [name for name in given if name.endswith("prompt_embeds")]
-    if not is_known:
+    if not is_known or type(pipe).__name__ in _ONE_ROW:
         names += [name for name in PICTURES if name in given]
     return tuple(names)
 
 
 def pictures_per_row(pipe: Any, arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the pictures that candidates begin with; they are to be given once for every row."""
-    if not any(word in type(pipe).__name__ for word in ("Img2Img", "Inpaint")):
+    kind = type(pipe).__name__
+    if not any(word in kind for word in ("Img2Img", "Inpaint", "Fill")):
         return ()
     if arguments.get("padding_mask_crop") is not None:  # takes no list; then there is only one row a call
         return ()
-    return tuple(name for name in ("image", "mask_image") if arguments.get(name) is not None)
+    names = ("mask_image",) if kind in _ONE_PICTURE else ("image", "mask_image")
+    return tuple(name for name in names if arguments.get(name) is not None)
 
 
 def _is_known(pipe: Any) -> bool:

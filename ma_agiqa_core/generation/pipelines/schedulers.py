@@ -21,7 +21,8 @@ class KnownScheduler:
         noise: Where it keeps its noise level, by which preview/x0.py computes x0. "alphas" looks up alphas_cumprod by
             the timestep; "sigmas" takes sigma by the step's index, latents not rescaled (Karras et al., arXiv
             2206.00364); "alpha_sigma" takes the same sigma with the latents rescaled by the scheduler's
-            _sigma_to_alpha_sigma_t; "flow" takes sigma by the step's index on the straight line from x0 to noise.
+            _sigma_to_alpha_sigma_t; "flow" takes sigma by the step's index on the straight line from x0 to noise;
+            "trigonometric" takes its timestep as the angle between x0 and noise (TrigFlow, arXiv 2410.11081).
         predictions: The prediction types that it converts; None if it has no such setting.
         draws_noise: When its `step` draws noise: "never", "always", "eta" where the call's eta is above 0, "sde" where
             its algorithm_type is one of those.
@@ -44,6 +45,7 @@ SCHEDULERS = {
     "HeunDiscreteScheduler": KnownScheduler("sigmas", _EPSILON_V_SAMPLE),
     "LCMScheduler": KnownScheduler("alphas", _EPSILON_V_SAMPLE, "always"),
     "PNDMScheduler": KnownScheduler("alphas", _EPSILON_V),
+    "SCMScheduler": KnownScheduler("trigonometric", frozenset({"trigflow"}), "always"),
     "UniPCMultistepScheduler": KnownScheduler("alpha_sigma", _EPSILON_V_SAMPLE_FLOW),
 }
 """By the exact class of diffusers."""

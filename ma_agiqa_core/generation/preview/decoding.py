@@ -21,7 +21,7 @@ from ...model_files.hub import hub_folder, is_hub_id
 from ..pipelines.latents import scaled_for_another, scaled_for_vae, unpacked
 
 if TYPE_CHECKING:
-    from ..pipelines.families import Family
+    from ..pipelines.family import Family
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Previewer:
             the pipeline's own VAE; "vae" the pipeline's own VAE; "tiny" the family's tiny decoder and nothing else;
             a folder or Hub id of an AutoencoderTiny; a module whose `decode` gives (B, 3, H, W) in [-1, 1], as
             autoencoders of diffusers do; or a callable that is given x0 unpacked,
-            (B, C, H, W), or (B, C, 1, H, W) for video models, as the scheduler has it, and gives (B, 3, H, W) in
+            (B, C, H, W), or (B, C, F, H, W) for video models, as the scheduler has it, and gives (B, 3, H, W) in
             [0, 1].
         local_files_only: Never use the network.
 
@@ -102,14 +102,16 @@ class Previewer:
             arguments: Of the denoiser's last call; packed latents are unpacked by its img_ids or img_shapes.
 
         Returns:
-            (B, 3, H, W) float32 RGB in [0, 1], on the decoder's device.
+            (B, 3, H, W) float32 RGB in [0, 1], on the decoder's device; of a video its first frame.
 
         Raises:
-            ValueError: Latents or a callable's result of another shape, or more than one video frame.
+            ValueError: Latents or a callable's result of another shape.
         """
         latents = unpacked(x0, self.family.layout, arguments or {})
         if self._callable is not None:
             return _checked(self._callable(latents), len(latents))
+        if latents.ndim == 5:  # of a video the first frame: causal autoencoders decode it without the others
+            latents = latents[:, :, :1]
         own = self._decoder is None
         decoder = self.pipe.vae if own else self._decoder
         layout, pipeline = self.family.layout, type(self.pipe).__name__
@@ -119,7 +121,11 @@ class Previewer:
             scaled = scaled_for_another(latents, decoder, getattr(self.pipe, "vae", None), layout, pipeline)
         with self._in_float32(decoder) if own else as_loaded() if self._is_ours else contextlib.nullcontext():
             decoded = _decode(decoder, scaled)
-        return (decoded / 2 + 0.5).clamp(0, 1)
+        pictures = (decoded / 2 + 0.5).clamp(0, 1)
+        if pictures.shape[1] == 4:  # with transparency, over white as every picture is read
+            alpha = pictures[:, 3:]
+            pictures = pictures[:, :3] * alpha + 1 - alpha
+        return pictures
 
     def _in_float32(self, vae: Any) -> contextlib.AbstractContextManager[None]:
         upcasts = (

@@ -140,6 +140,9 @@ def _estimate(scheduler: Any, call: _Call) -> Tensor:
         output = output[:, : sample.shape[1]]
     kind = SCHEDULERS[type(scheduler).__name__]
     prediction = scheduler.config.get("prediction_type")
+    if kind.noise == "trigonometric":
+        angle = scheduler.timesteps[call.index].to(sample)
+        return (torch.cos(angle) * sample - torch.sin(angle) * output) / scheduler.config.sigma_data
     if kind.noise == "flow" or prediction == "flow_prediction":
         x0 = sample - _sigma(scheduler, call) * output
     elif prediction in ("sample", "original_sample"):

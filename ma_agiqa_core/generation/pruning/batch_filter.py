@@ -8,13 +8,14 @@ from torch import Tensor
 
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
-from ..pipelines.families import Family, check_exact, family_of
+from ..pipelines.families import check_exact, family_of
+from ..pipelines.family import Family
 from ..preview.decoding import Preview
 from .checks import prompts_of, row_texts
 from .finite_scores import finite_scores
 from .row_pruner import Stage
-from .rule import PruningStep, kept_rows
-from .schedule import PruneSchedule
+from .rule import PruningStep, judge_of_previews, kept_rows
+from .schedule import EVERYONE, PruneSchedule
 
 
 class RowFilter(ABC):
@@ -29,6 +30,7 @@ class RowFilter(ABC):
 
     Attributes:
         history: What was decided at each stage.
+        early_scorer: Judges the previews in place of the scorer, see `judge_of_previews`; None: the scorer does.
     """
 
     history: Sequence[PruningStep]
@@ -46,6 +48,7 @@ class RowFilter(ABC):
         self.texts: list[str] | None = None  # per row
         self.rows_per_prompt = 1
         self._prompts = prompts
+        self.early_scorer: Any = None
 
     @property
     def tensor_inputs(self) -> list[str]:
@@ -95,14 +98,15 @@ class RowFilter(ABC):
         Raises:
             ValueError: Another number of scores, or one that is not finite.
         """
-        groups = [range(len(stage.rows))] if not self.scorer.info.relative else self._by_prompt(stage.rows)
+        scorer = judge_of_previews(self.scorer, self.early_scorer, stage.fraction)
+        groups = [range(len(stage.rows))] if not scorer.info.relative else self._by_prompt(stage.rows)
         scores: dict[int, float] = {}
         for places in groups:
             rows = [stage.rows[place] for place in places]
             prompts = None if self.texts is None else [self.texts[row] for row in rows]
             names = [f"the preview of row {row}" for row in rows]
             advice = "Fix the scorer; nothing has been dropped."
-            found = finite_scores(self.scorer, previews[list(places)], prompts, names, advice)
+            found = finite_scores(scorer, previews[list(places)], prompts, names, advice)
             scores |= dict(zip(rows, found, strict=True))
         return self.decide(stage, {row: scores[row] for row in stage.rows})
 
@@ -133,7 +137,8 @@ class BatchFilter(RowFilter):
                 "Expected one pipeline call inside the `with`, got a second one. Make a callback for each call."
             )
         if self.schedule.stages:
-            fraction, keep = self.schedule.stages[0]
+            limited = [stage for stage in self.schedule.stages if stage[1] != EVERYONE]
+            fraction, keep = limited[0] if limited else (0.0, 0)
             if keep > self.rows_per_prompt:
                 raise MaAgiqaError(
                     f"Expected to keep at most {self.rows_per_prompt}, the pictures per prompt of this call, got "
@@ -144,7 +149,8 @@ class BatchFilter(RowFilter):
     def decide(self, stage: Stage, scores: Mapping[int, float]) -> list[int]:
         groups = {row: row // self.rows_per_prompt for row in scores}
         keep = self.schedule.counts[stage.number]
-        kept = kept_rows(scores, keep, groups=groups, min_score=self.min_score)
+        margin, least = self.schedule.margin(stage.number), self.schedule.least
+        kept = kept_rows(scores, keep, groups=groups, min_score=self.min_score, margin=margin, least=least)
         self.history.append(PruningStep.of(stage.step, stage.fraction, scores, kept))
         return kept
 

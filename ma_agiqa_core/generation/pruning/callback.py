@@ -15,8 +15,8 @@ from ...scorers.scorer import Scorer
 from ..preview.decoding import Preview, Previewer
 from .batch_filter import BatchFilter, RowFilter
 from .checks import check_installed, check_options, checked_prompts
+from .pipeline_loop import pipeline_frame
 from .row_pruner import RowPruner, Stage, watched_calls
-from .row_surgery import pipeline_frame
 from .rule import PruningStep
 from .schedule import PruneSchedule
 from .sequential_filter import SequentialFilter
@@ -35,7 +35,9 @@ class QualityFilterCallback(PipelineCallback):
         pipe: A pipeline of diffusers.
         scorer: Scores the previews.
         prune_at: How many rows of each prompt survive after these fractions of the scheduler calls that really
-            happen: after max(1, round(fraction * calls)), never after the last. None drops nothing.
+            happen: after max(1, round(fraction * calls)), never after the last. None drops nothing. A plan of
+            `plan_pruning` or `calibrate` may also drop by margins.
+        early_scorer: Judges the previews in place of `scorer`: an `EarlyScorer`, or any scorer.
         prompts: For the scorer: one, one per prompt of the call, or one per row. None takes those of the call.
         min_score: Rows below it go too, but the best of each prompt stays.
         preview: How previews are made, see `Previewer`.
@@ -92,7 +94,8 @@ class QualityFilterCallback(PipelineCallback):
         pipe: Any,
         scorer: Scorer,
         *,
-        prune_at: Mapping[float, int] | None = None,
+        prune_at: Mapping[float, int] | Any = None,
+        early_scorer: Any = None,
         prompts: str | Sequence[str] | None = None,
         min_score: float | None = None,
         preview: Preview = "auto",
@@ -104,12 +107,13 @@ class QualityFilterCallback(PipelineCallback):
         self._min_score = check_options(scorer, bool(self._schedule.stages), min_score, strategy)
         self._pipe, self._scorer, self._prompts = pipe, scorer, checked_prompts(prompts)
         self._preview, self._local_files_only = preview, local_files_only
-        self._strategy = strategy
+        self._strategy, self._early_scorer = strategy, early_scorer
         self._forget()
 
     def _forget(self) -> None:
         kind = _FILTERS[self._strategy]
         self._filter: RowFilter = kind(self._pipe, self._scorer, self._schedule, self._prompts, self._min_score)
+        self._filter.early_scorer = self._early_scorer
         self._pruner: RowPruner | None = None
         self._previewer: Previewer | None = None
         self._installed: ExitStack | None = None

@@ -9,10 +9,11 @@ from torch import Tensor
 from ...arguments.numbers import real_number
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
-from ..pipelines.families import Family
+from ..pipelines.family import Family
 from ..pipelines.schedulers import UnsupportedPipelineError, draws_noise
 
 _ATTENTION_ARGUMENTS = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")
+_VECTORS = ("prompt_embeds", "pooled_prompt_embeds", "prompt_embeds_t5")
 _ADAPTER_ENTRIES = ("ip_adapter_masks", "ip_adapter_image_embeds")  # known not to have rows, or where they have them
 
 
@@ -78,11 +79,14 @@ def check_installed(call: Mapping[str, Any], wanted: Sequence[str]) -> None:
 
 def prompts_of(call: Mapping[str, Any]) -> tuple[list[str | None], int]:
     """The call's prompts, None for each that is given as vectors, and the rows of each."""
-    prompt, vectors = call.get("prompt"), call.get("prompt_embeds")
+    prompt = call.get("prompt")
+    vectors = next((call[name] for name in _VECTORS if call.get(name) is not None), None)
     if isinstance(prompt, str):
         prompts: list[str | None] = [prompt]
     elif prompt is not None:
         prompts = list(prompt)
+    elif isinstance(call.get("batch_size"), int):  # known to the loop already, which may have repeated the vectors
+        prompts = [None] * call["batch_size"]
     else:
         prompts = [None] * (1 if vectors is None else len(vectors))
     return prompts, int(call.get("num_images_per_prompt") or call.get("num_videos_per_prompt") or 1)

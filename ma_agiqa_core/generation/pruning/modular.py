@@ -1,61 +1,34 @@
 """The filter in diffusers' modular pipelines, which have no callback: a block in their denoising loop.
 
-All that has rows lies open there, in the loop's block state, so nothing has to be reached by hooks: the block at the
-front of the loop ends the step before and cuts the fields that `_ROWS` names. The rest (scheduler history, previews)
-is done by `RowPruner`, and `BatchFilter` decides, as in the callback.
+The block at the front of the loop ends the step before. What the network is given is cut by `RowPruner`'s hooks, as in
+the pipelines with a callback; the loop's other variables lie open in its block state. `BatchFilter` decides.
 
-Known are the loops of SDXL and Flux as diffusers has them from 0.36 to 0.42. Others are refused: each model's loop has
+Known are the loops in pipelines/known/modular.py, with their own blocks. Others are refused: each model's loop has
 fields of its own, and one that is missed makes other pictures.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import diffusers
 import torch
 from diffusers.modular_pipelines import LoopSequentialPipelineBlocks, ModularPipelineBlocks
 from diffusers.modular_pipelines.modular_pipeline_utils import InputParam
-from torch import Tensor
 
 from ...errors import MaAgiqaError, MisusedCallbackError
 from ...scorers.scorer import Scorer
-from ..pipelines.families import FAMILIES, Family, check_exact
+from ..pipelines.families import check_exact
+from ..pipelines.family import Family
+from ..pipelines.known.modular import GUIDERS, MODULAR, family_of_loop
 from ..pipelines.schedulers import UnsupportedPipelineError
 from ..preview.decoding import Preview, Previewer
 from .batch_filter import BatchFilter
 from .checks import check_options, checked_prompts
-from .row_pruner import KeptPicture, RowPruner, Stage
+from .row_pruner import RowPruner, Stage
 from .rule import PruningStep
 from .schedule import PruneSchedule
 
-_SDXL_ROWS = (
-    "latents",
-    "prompt_embeds",
-    "negative_prompt_embeds",
-    "pooled_prompt_embeds",
-    "negative_pooled_prompt_embeds",
-    "add_time_ids",
-    "negative_add_time_ids",
-    "ip_adapter_embeds",
-    "negative_ip_adapter_embeds",
-    "timestep_cond",
-    "mask",
-    "masked_image_latents",
-    "image_latents",
-    "noise",
-)
-_ROWS = {
-    "StableDiffusionXLDenoiseStep": _SDXL_ROWS,
-    "StableDiffusionXLInpaintDenoiseStep": _SDXL_ROWS,
-    "StableDiffusionXLControlNetDenoiseStep": (*_SDXL_ROWS, "controlnet_cond"),
-    "StableDiffusionXLInpaintControlNetDenoiseStep": (*_SDXL_ROWS, "controlnet_cond"),
-    "FluxDenoiseStep": ("latents", "prompt_embeds", "pooled_prompt_embeds", "guidance"),
-}
-"""Fields of the block state with one entry per row, by the loop's class."""
-
-_FAMILIES = {"StableDiffusionXLModularPipeline": "sdxl", "FluxModularPipeline": "flux"}
 _BLOCK = "quality_filter"
 _OLDEST = (0, 36)  # before it, Flux's blocks cannot even be built
 _REMEDY = "Finish all candidates and choose among the pictures with ma_agiqa_core.rank."
@@ -68,7 +41,8 @@ class ModularQualityFilter:
     leaving takes it out again; the call itself needs no further argument.
 
     Args:
-        pipe: A StableDiffusionXLModularPipeline or FluxModularPipeline with its components.
+        pipe: A modular pipeline of diffusers with its components, whose loop is in the table
+            (`ma-agiqa families`).
         scorer, prune_at, prompts, min_score, preview, local_files_only: As in `QualityFilterCallback`.
 
     Example:
@@ -131,15 +105,13 @@ class ModularQualityFilter:
                 "Expected a filter that is not in use, got one inside its own `with`. Make another."
             )
         self._forget()
-        family = replace(_family_of(self._pipe), blended=())  # the block cuts them
-        self._pruner = RowPruner(
-            self._pipe, family, self._schedule.fractions, self._on_stage, kept_picture=self._kept_picture
-        )
+        family = _family_of(self._pipe)
+        self._pruner = RowPruner(self._pipe, family, self._schedule.fractions, self._on_stage, loop=_StateLoop(self))
         if self._schedule.stages:
             self._previewer = Previewer(self._pipe, family, self._preview, local_files_only=self._local_files_only)
         with ExitStack() as stack:
             stack.enter_context(self._pruner)
-            for loop in _loops_of(self._pipe):
+            for loop in denoising_loops(self._pipe):
                 stack.callback(loop.sub_blocks.pop, _BLOCK, None)
                 _put_first(loop, self)
             self._installed = stack.pop_all()
@@ -148,11 +120,15 @@ class ModularQualityFilter:
     def __exit__(self, *_: object) -> None:
         self._restore()
 
-    def before_step(self, loop: str, state: Any, step: int) -> None:
+    @property
+    def state(self) -> Any:
+        """Block state of the loop that is running, or None."""
+        return self._state
+
+    def before_step(self, state: Any, step: int) -> None:
         """What the block does at the front of each step: at the first it checks the call, then it ends the last one.
 
         Args:
-            loop: Name of the loop's class.
             state: The loop's block state; its fields with rows are cut.
             step: Index of the step that is about to begin.
         """
@@ -164,32 +140,19 @@ class ModularQualityFilter:
                 self._filter.begin(call)
                 self._pruner.begin(call, scheduler_calls=len(state.timesteps))
             else:
-                self._end_step(loop, state, step - 1)
+                self._end_step(state, step - 1)
         except BaseException:
             self._restore()  # also if the error is caught inside the `with`
             raise
 
-    def _end_step(self, loop: str, state: Any, step: int) -> None:
+    def _end_step(self, state: Any, step: int) -> None:
         assert self._pruner is not None
-        before = self._pruner.rows or tuple(range(len(state.latents)))
-        fields = {name: value for name in _ROWS[loop] if (value := getattr(state, name, None)) is not None}
-        for name, value in self._pruner.end_step(step, fields).items():
-            setattr(state, name, value)
-        rows = self._pruner.rows
-        if rows != before and isinstance(state.generator, list) and len(state.generator) == len(before):
-            state.generator = [state.generator[before.index(row)] for row in rows]
+        state.latents = self._pruner.end_step(step, {"latents": state.latents})["latents"]
 
     def _on_stage(self, stage: Stage) -> list[int]:
         assert self._pruner is not None
         assert self._previewer is not None
         return self._filter.survivors_of_stage(stage, self._pruner.previews(self._previewer))
-
-    def _kept_picture(self) -> KeptPicture:
-        given, mask = (getattr(self._state, name, None) for name in ("image_latents", "mask"))
-        latents = self._state.latents
-        if not isinstance(given, Tensor) or given.shape[1:] != latents.shape[1:]:
-            return None, None
-        return given, mask
 
     def _restore(self) -> None:
         installed, self._installed = self._installed, None
@@ -210,33 +173,30 @@ def _family_of(pipe: Any) -> Family:
             f"Expected diffusers {_OLDEST[0]}.{_OLDEST[1]} or newer for modular pipelines, got "
             f"{diffusers.__version__}. Update it. {_REMEDY}"
         )
-    kind = type(pipe)
-    name = _FAMILIES.get(kind.__name__) if kind.__module__.split(".")[0] == "diffusers" else None
-    if name is None:
+    known = [family for loop in denoising_loops(pipe) if (family := _known(loop)) is not None]
+    if not known:
+        loops = ", ".join(type(loop).__name__ for loop in denoising_loops(pipe)) or "none"
         raise UnsupportedPipelineError(
-            f"Expected one of diffusers' {', '.join(_FAMILIES)}, got {kind.__module__}.{kind.__name__}. {_REMEDY}"
+            f"Expected a modular pipeline with a denoising loop that is known, got {type(pipe).__name__} with {loops}. "
+            f"Known are {', '.join(name for loops in MODULAR for name in loops.loops)} of diffusers. {_REMEDY}"
         )
-    family = next(family for family in FAMILIES if family.name == name)
+    family = known[0]
     for part in ("scheduler", "vae", *family.denoisers):
         if getattr(pipe, part, None) is None:
             raise MaAgiqaError(f"Expected a pipeline with its {part}, got none. Call load_components() first.")
     check_exact(pipe, family)
     guider = getattr(pipe, "guider", None)
-    if guider is not None and type(guider).__name__ != "ClassifierFreeGuidance":
+    if guider is not None and type(guider).__name__ not in GUIDERS:
         raise UnsupportedPipelineError(
-            f"Expected ClassifierFreeGuidance as guider, got {type(guider).__name__}, which may carry rows from "
-            f"step to step. {_REMEDY}"
+            f"Expected one of diffusers' guiders {', '.join(GUIDERS)}, got {type(guider).__name__}, which may mix rows "
+            f"or carry them from step to step. {_REMEDY}"
         )
     return family
 
 
-def _loops_of(pipe: Any) -> list[Any]:
-    loops = list(denoising_loops(pipe))
-    if not loops:
-        raise UnsupportedPipelineError(
-            f"Expected a denoising loop among the pipeline's blocks, got {type(pipe).__name__} without one."
-        )
-    return loops
+def _known(loop: Any) -> Family | None:
+    is_own = type(loop).__module__.split(".")[0] == "diffusers"
+    return family_of_loop(type(loop).__name__) if is_own else None
 
 
 def _put_first(loop: Any, filter: ModularQualityFilter) -> None:
@@ -249,14 +209,32 @@ def _put_first(loop: Any, filter: ModularQualityFilter) -> None:
 
 def _call_of(state: Any) -> dict[str, Any]:
     """The call's arguments, under the names that pipelines have for them."""
+    prompts = len(state.latents) // (
+        state.num_images_per_prompt or 1
+    )  # `batch_size` counts rows in some, prompts in others
     return {
-        "prompt": [None] * state.batch_size if state.prompt is None else state.prompt,
+        "prompt": [None] * prompts if state.prompt is None else state.prompt,
         "num_images_per_prompt": state.num_images_per_prompt,
         "generator": state.generator,
         "eta": state.eta,
         "cross_attention_kwargs": getattr(state, "cross_attention_kwargs", None),
         "joint_attention_kwargs": getattr(state, "joint_attention_kwargs", None),
     }
+
+
+class _StateLoop:
+    """The variables of the loop that is running, for `RowPruner`: the fields of its block state."""
+
+    def __init__(self, filter: ModularQualityFilter) -> None:
+        self._filter = filter
+
+    def read(self) -> dict[str, Any]:
+        state = self._filter.state
+        return {} if state is None else dict(state.as_dict())
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            setattr(self._filter.state, name, value)
 
 
 class _FilterBlock(ModularPipelineBlocks):
@@ -267,8 +245,9 @@ class _FilterBlock(ModularPipelineBlocks):
         self._filter = filter
         self._loop = type(loop).__name__
         expected = [block if isinstance(block, type) else type(block) for block in type(loop).block_classes]
-        is_known = type(loop).__module__.split(".")[0] == "diffusers" and self._loop in _ROWS
-        self._refused = "" if is_known and list(blocks) == expected else ", ".join(kind.__name__ for kind in blocks)
+        self._refused = (
+            "" if _known(loop) is not None and list(blocks) == expected else ", ".join(kind.__name__ for kind in blocks)
+        )
 
     @property
     def description(self) -> str:
@@ -279,7 +258,6 @@ class _FilterBlock(ModularPipelineBlocks):
         """With the defaults that they have in diffusers' blocks: others would change the pipeline's."""
         return [
             InputParam("prompt"),
-            InputParam("batch_size"),
             InputParam("generator"),
             InputParam("num_images_per_prompt", default=1),
             InputParam("eta", default=0.0),
@@ -289,10 +267,10 @@ class _FilterBlock(ModularPipelineBlocks):
     def __call__(self, components: Any, block_state: Any, i: int, t: Any) -> tuple[Any, Any]:
         if self._refused:
             raise UnsupportedPipelineError(
-                f"Expected one of diffusers' loops {', '.join(_ROWS)} with its own blocks, got {self._loop} with "
+                f"Expected a denoising loop of diffusers that is known, with its own blocks, got {self._loop} with "
                 f"{self._refused}: which of its fields have rows is not known. {_REMEDY}"
             )
-        self._filter.before_step(self._loop, block_state, i)
+        self._filter.before_step(block_state, i)
         return components, block_state
 
 

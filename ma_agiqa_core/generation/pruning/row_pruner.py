@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from ...errors import MaAgiqaError, MisusedCallbackError
-from ..pipelines.families import Family
+from ..pipelines.family import Family
 from ..preview.decoding import Previewer
 from ..preview.x0 import X0Recorder
 from .checks import check_attention_arguments, check_randomness, prompts_of
-from .row_surgery import RowSurgery, pipeline_frame
+from .pipeline_loop import PipelineLoop, loop_variables, pipeline_frame
+from .row_surgery import Loop, RowSurgery
 from .rule import call_of
 
 
@@ -43,9 +44,6 @@ class Stage:
 OnStage = Callable[[Stage], Sequence[int]]
 """Gives the rows that survive, ascending, out of `stage.rows`."""
 
-KeptPicture = tuple[Any, Any]
-"""Latents of the given picture, and the mask: 0 where the picture is kept."""
-
 
 class RowPruner:
     """Drops rows of one pipeline call at its stages; a context manager.
@@ -59,8 +57,7 @@ class RowPruner:
         stages: Fractions of the scheduler calls, ascending. Each is reached after max(1, round(fraction * calls)) of
             them, never after the last; where several fall together, only the last of them is.
         on_stage: Called at every stage.
-        kept_picture: What inpainting keeps of the given picture, for the previews; None looks for it among the local
-            variables of the pipeline's loop.
+        loop: Where the loop's variables lie; None: they are the local variables of the pipeline's `__call__`.
     """
 
     def __init__(
@@ -70,13 +67,13 @@ class RowPruner:
         stages: Sequence[float],
         on_stage: OnStage,
         *,
-        kept_picture: Callable[[], KeptPicture] | None = None,
+        loop: Loop | None = None,
     ) -> None:
         self._pipe, self._family = pipe, family
         self._stages, self._on_stage = tuple(stages), on_stage
-        self._kept_picture = kept_picture or self._kept_in_loop
+        self._loop = PipelineLoop(pipe) if loop is None else loop
         self._recorder = X0Recorder(pipe.scheduler)
-        self._surgery = RowSurgery(pipe, family)
+        self._surgery = RowSurgery(pipe, family, self._loop)
         self._expected_rows: int | None = None  # None: no call has begun
         self._scheduler_calls: int | None = None
         self._is_staged = False
@@ -183,52 +180,63 @@ class RowPruner:
                 "Expected a scheduler call before the callback, got none. Use the pipe's own scheduler."
             )
         given, mask = self._kept_picture()
-        if isinstance(given, Tensor) and isinstance(mask, Tensor):
+        if isinstance(given, Tensor) and isinstance(mask, Tensor) and given.shape[1:] == x0.shape[1:]:
             x0 = (1 - mask.to(x0)) * given.to(x0) + mask.to(x0) * x0
         return previewer.pictures(x0, self._surgery.arguments)
 
     def _stage_after(self, step: int) -> int | None:
-        calls = int(self._pipe.num_timesteps) if self._scheduler_calls is None else self._scheduler_calls
+        calls = self._scheduler_calls
+        if calls is None:
+            calls = int(getattr(self._pipe, "num_timesteps", None) or len(self._pipe.scheduler.timesteps))
         due = [
             number for number, fraction in enumerate(self._stages) if calls > 1 and call_of(fraction, calls) == step + 1
         ]
         return due[-1] if due else None
 
-    def _kept_in_loop(self) -> KeptPicture:
-        frame = pipeline_frame(self._pipe)
-        variables = dict(frame.f_locals) if frame is not None else {}
-        del frame
+    def _kept_picture(self) -> tuple[Any, Any]:
+        """Latents of the given picture, and the mask: 0 where inpainting keeps it."""
         if "image_latents" not in self._family.blended:
             return None, None
-        return variables.get("image_latents"), variables.get("init_mask")
+        variables = self._loop.read()
+        return variables.get("image_latents"), variables.get(self._family.kept_mask)
 
 
 @contextmanager
 def watched_calls(pipe: Any, on_call: Callable[[dict[str, Any]], None]) -> Iterator[None]:
     """Tells of every call of the pipeline inside the block, before it does anything.
 
-    Every pipeline checks its inputs first: the moment to see what it was called with.
+    Nearly every pipeline checks its inputs first: the moment to see what it was called with. Where there is nothing
+    to check, the texts are encoded first, or, where they are given as vectors, the latents are drawn.
 
     Args:
         on_call: Gets the pipeline's local variables, its arguments among them.
     """
-    check, own_check = pipe.check_inputs, vars(pipe).get("check_inputs")
+    names = ["check_inputs"] if hasattr(pipe, "check_inputs") else ["encode_prompt", "prepare_latents", "_pad_text"]
+    names = [name for name in names if hasattr(pipe, name)]
+    own = {name: vars(pipe)[name] for name in names if name in vars(pipe)}
+    told: list[Any] = []  # the frame of the call that is known already
 
-    @functools.wraps(check)
-    def check_inputs(*args: Any, **kwargs: Any) -> Any:
-        checked = check(*args, **kwargs)
-        frame = pipeline_frame(pipe)
-        if frame is not None:
-            variables = dict(frame.f_locals)
+    def watched(function: Callable[..., Any], *, is_last: bool, is_checking: bool) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            result = function(*args, **kwargs) if is_checking else None  # what is wrong is told in the pipeline's words
+            frame = pipeline_frame(pipe)
+            if frame is not None:
+                if frame not in told:
+                    on_call(loop_variables(pipe))
+                told[:] = [] if is_last else [frame]
             del frame
-            on_call(variables)
-        return checked
+            return result if is_checking else function(*args, **kwargs)
 
-    vars(pipe)["check_inputs"] = check_inputs
+        return wrapper
+
     try:
+        for name in names:
+            is_checking = name == "check_inputs"
+            vars(pipe)[name] = watched(getattr(pipe, name), is_last=name == names[-1], is_checking=is_checking)
         yield
     finally:
-        if own_check is not None:
-            vars(pipe)["check_inputs"] = own_check
-        else:
-            vars(pipe).pop("check_inputs", None)
+        told.clear()
+        for name in names:
+            vars(pipe).pop(name, None)
+        vars(pipe).update(own)

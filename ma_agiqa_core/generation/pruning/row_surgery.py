@@ -8,24 +8,40 @@ rows that stay continue as if nothing had happened:
 - scheduler attributes, also in containers, whose WHOLE shape is the latents' (`sigmas` may well have as many entries);
 - the caller's list of generators, in place, because the scheduler is given that very list;
 - the denoiser's arguments, by a forward pre-hook, wherever they still have the old number of rows;
-- local variables of the loop that are used outside the denoiser (masks, noise), in place.
+- local variables of the loop that are used outside the denoiser (masks, noise), in place;
+- caches of keys and values that the loop keeps, in place, so that their memory is free at once;
+- numbers of rows that the loop counts by.
 
-Which arguments and variables have rows is never guessed from their length: pipelines/families.py says it.
+Which arguments and variables have rows is never guessed from their length: pipelines/known says it.
 """
 
-import sys
+import inspect
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ...errors import MaAgiqaError
 from ..pipelines.evaluations import EvaluationCounter, rows_of_call
-from ..pipelines.families import Family
+from ..pipelines.family import Family
+from ..pipelines.networks import forget_keys_and_values
+from .cutting import check_cache, cut_cache, cut_state, indices, select
+from .pipeline_loop import PipelineLoop
+
+_GUIDERS = ("guider", "ocr_guider")
+_REMEMBERED = 3  # cut tensors per argument: of the prompt, of the negative one, and of a third call
+
+
+class Loop(Protocol):
+    """Where the variables of a denoising loop lie."""
+
+    def read(self) -> Mapping[str, Any]:
+        """By name."""
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Gives some of them other values."""
 
 
 class RowSurgery:
@@ -36,9 +52,10 @@ class RowSurgery:
         arguments: Keyword arguments of the denoiser's last call, already with the survivors only.
     """
 
-    def __init__(self, pipe: Any, family: Family) -> None:
+    def __init__(self, pipe: Any, family: Family, loop: Loop | None = None) -> None:
         self.pipe = pipe
         self.family = family
+        self._loop = PipelineLoop(pipe) if loop is None else loop
         self.rows: list[int] = []
         self._counter = EvaluationCounter(pipe)
         self.arguments: Mapping[str, Any] = {}
@@ -50,6 +67,8 @@ class RowSurgery:
         self._generators: list[torch.Generator] | None = None  # the caller's list, once it was cut
         self._all_generators: list[torch.Generator] = []
         self._whole: list[tuple[Tensor, Tensor]] = []  # blended tensors, and what they held at first
+        # Cut once and kept: it costs nothing per step, and what looks at a tensor's address sees the same one.
+        self._cut: dict[str, list[tuple[Tensor, int, Tensor]]] = {}
 
     @property
     def evaluations(self) -> int:
@@ -63,7 +82,7 @@ class RowSurgery:
         for name in (*self.family.denoisers, *self.family.companions):
             module = getattr(self.pipe, name, None)
             if isinstance(module, torch.nn.Module):
-                hook = self._hook(is_denoiser=name in self.family.denoisers)
+                hook = self._hook(module, is_denoiser=name in self.family.denoisers)
                 self._hooks.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def remove(self) -> None:
@@ -71,6 +90,9 @@ class RowSurgery:
         self._counter.remove()
         while self._hooks:
             self._hooks.pop().remove()
+        if len(self.rows) < self._total:
+            self._forget_keys_and_values()
+        self._cut = {}
         if self._generators is not None:
             self._generators[:] = self._all_generators
             self._generators = None
@@ -84,6 +106,7 @@ class RowSurgery:
         self.rows = []
         self._total = 0
         self._multiples, self._sizes = set(), set()
+        self._cut = {}
 
     def end_step(self, latents: Tensor) -> None:
         """Takes note of a step's end: call it in every step, before `keep`.
@@ -123,21 +146,32 @@ class RowSurgery:
         if keep == self.rows:
             return callback_kwargs
         positions = [self.rows.index(row) for row in keep]
-        frame = pipeline_frame(self.pipe)
-        variables = dict(frame.f_locals) if frame is not None else {}
-        del frame  # it would keep every tensor of the call alive
+        variables = self._loop.read()
         returned = {name: self._cut_return(name, value, positions) for name, value in callback_kwargs.items()}
+        caches = {name: value for name in self.family.caches if (value := variables.get(name)) is not None}
+        for name, cache in caches.items():
+            check_cache(name, cache, len(self.rows))
         if len(self.rows) == self._total:
             self._whole = self._find_blended(variables)
         for tensor, whole in self._whole:
             # `.data` swaps what a tensor holds: the pipeline's variable is another name for the same object.
-            tensor.data = _select(whole, _indices(keep, self._total, len(whole) // self._total))
-        self._cut_scheduler(latents.shape, positions)
+            tensor.data = select(whole, indices(keep, self._total, len(whole) // self._total))
+        for cache in caches.values():
+            cut_cache(cache, len(self.rows), positions)
+        self._forget_keys_and_values()
+        for holder in (self.pipe.scheduler, *(getattr(self.pipe, name, None) for name in _GUIDERS)):
+            if holder is not None:
+                cut_state(holder, latents.shape, positions)
         self._cut_generators(variables.get("generator"), keep)
+        counts = [name for name in self.family.row_counts if name in variables]
+        self._loop.write({name: 1 if number else len(keep) for number, name in enumerate(counts)})
         self.rows = keep
+        self._cut = {}
         return returned
 
-    def _hook(self, *, is_denoiser: bool) -> Callable[..., Any]:
+    def _hook(self, module: Any, *, is_denoiser: bool) -> Callable[..., Any]:
+        positional = _positional_names(module)
+
         def before_forward(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if threading.get_ident() != self._thread:
                 return None
@@ -148,6 +182,8 @@ class RowSurgery:
                 multiple, rest = divmod(size, len(self.rows))
                 if rest or multiple not in {1, *self._multiples}:
                     raise RuntimeError(_grown(len(self.rows), size, type(module).__name__))
+                named = self._cut_arguments(dict(zip(positional, args, strict=False)), multiple)
+                args = (*named.values(), *args[len(named) :])
                 kwargs = self._cut_arguments(kwargs, multiple)
             if is_denoiser:
                 self.arguments = kwargs
@@ -167,50 +203,60 @@ class RowSurgery:
                 changed[name] = self._survivors_of(value, path, multiple)
             elif value.get(entry) is not None:
                 changed[name] = {**value, entry: self._survivors_of(value[entry], path, multiple)}
+        for name in self.family.row_lists:
+            if isinstance(changed.get(name), list | tuple):
+                changed[name] = self._survivors_of_list(changed[name], multiple)
         return changed
 
-    def _survivors_of(self, value: Any, name: str, multiple: int) -> Any:
-        if isinstance(value, list | tuple):
-            if any(isinstance(entry, Tensor) for entry in value):  # one tensor per adapter, each with all rows
-                return type(value)(self._survivors_of(entry, name, multiple) for entry in value)
-            if len(value) == multiple * self._total:
-                return type(value)(value[index] for index in _indices(self.rows, self._total, multiple))
+    def _survivors_of_list(self, value: list[Any] | tuple[Any, ...], multiple: int) -> Any:
+        """Of a list with an entry per row; one with another length has an entry per prompt, all alike."""
+        if len(value) != multiple * self._total:
             return value
+        return type(value)(value[index] for index in indices(self.rows, self._total, multiple))
+
+    def _survivors_of(self, value: Any, name: str, multiple: int) -> Any:
+        if isinstance(value, list | tuple):  # one tensor per adapter or ControlNet, each with all rows
+            return type(value)(self._survivors_of(entry, name, multiple) for entry in value)
         if not isinstance(value, Tensor) or value.ndim == 0:
             return value
-        if len(value) == multiple * self._total:
-            return _select(value, _indices(self.rows, self._total, multiple))
-        if len(value) in (1, multiple * len(self.rows)):
+        axis = self.family.row_axes.get(name, 0)
+        length = value.shape[axis]
+        if length == multiple * self._total:
+            return self._cut_once(value, name, axis, multiple)
+        if length in (1, multiple * len(self.rows)):
             return value
         raise RuntimeError(
             f"Expected {name} of the denoiser to have {multiple * len(self.rows)} rows (or {multiple * self._total} "
-            f"from the beginning), got {len(value)}. Something else changes the batch: take it out of the call."
+            f"from the beginning), got {length}. Something else changes the batch: take it out of the call."
         )
+
+    def _cut_once(self, value: Tensor, name: str, axis: int, multiple: int) -> Tensor:
+        known = self._cut.setdefault(name, [])
+        for source, times, cut in known:
+            if source is value and times == multiple:
+                return cut
+        cut = select(value, indices(self.rows, self._total, multiple), axis)
+        known.append((value, multiple, cut))
+        del known[:-_REMEMBERED]
+        return cut
+
+    def _forget_keys_and_values(self) -> None:
+        for name in self.family.denoisers:
+            forget_keys_and_values(getattr(self.pipe, name, None))
 
     def _cut_return(self, name: str, value: Any, positions: list[int]) -> Any:
-        if isinstance(value, list | tuple):
-            return type(value)(self._cut_return(name, entry, positions) for entry in value)
-        if not isinstance(value, Tensor) or value.ndim == 0:
+        if not isinstance(value, Tensor) or value.ndim == 0:  # of a list the hook cuts what the denoiser is given
             return value
-        rows = len(self.rows)
-        if len(value) == rows:
-            return _select(value, positions)
-        if len(value) == 2 * rows:
-            return _select(value, _indices(positions, rows, 2))
-        if len(value) in (1, self._total, 2 * self._total):  # this pipeline shows it and does not take it back
+        rows, axis = len(self.rows), self.family.row_axes.get(name, 0)
+        length = value.shape[axis]
+        if length in (rows, 2 * rows):
+            return select(value, indices(positions, rows, length // rows), axis)
+        if length in (1, self._total, 2 * self._total):  # this pipeline shows it and does not take it back
             return value
         raise RuntimeError(
-            f"Expected {name} to have {rows} or {2 * rows} rows at the step's end, got {len(value)}. Something else "
+            f"Expected {name} to have {rows} or {2 * rows} rows at the step's end, got {length}. Something else "
             "changes the batch: take it out of the call."
         )
-
-    def _cut_scheduler(self, shape: torch.Size, positions: list[int]) -> None:
-        state = vars(self.pipe.scheduler)
-        for name, value in list(state.items()):
-            if name != "_internal_dict":  # the configuration
-                cut = _cut_history(value, shape, positions)
-                if cut is not value:
-                    state[name] = cut
 
     def _cut_generators(self, generators: object, keep: list[int]) -> None:
         if self._generators is None:
@@ -235,40 +281,10 @@ class RowSurgery:
         return [(tensor, tensor.data) for tensor in found.values()]
 
 
-def pipeline_frame(pipe: Any) -> FrameType | None:
-    """The frame of this pipeline's running `__call__`, looked for outwards from here; None if it is not running."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == "__call__" and frame.f_locals.get("self") is pipe:
-            return frame
-        frame = frame.f_back
-    return None
-
-
-def _indices(rows: Sequence[int], total: int, multiple: int) -> list[int]:
-    """These rows in each of `multiple` blocks of `total`."""
-    return [block * total + row for block in range(multiple) for row in rows]
-
-
-def _select(tensor: Tensor, indices: Sequence[int]) -> Tensor:
-    return tensor.index_select(0, torch.tensor(indices, device=tensor.device))
-
-
-def _cut_history(value: Any, shape: torch.Size, positions: list[int]) -> Any:
-    """The value with every tensor of this whole shape cut, the same object where there is none."""
-    if isinstance(value, Tensor):
-        return _select(value, positions) if value.shape == shape else value
-    if isinstance(value, list | tuple | deque):
-        entries = [_cut_history(entry, shape, positions) for entry in value]
-        if all(new is old for new, old in zip(entries, value, strict=True)):
-            return value
-        if isinstance(value, deque):
-            return deque(entries, value.maxlen)
-        return type(value)(entries)
-    if isinstance(value, dict):
-        changed = {key: _cut_history(entry, shape, positions) for key, entry in value.items()}
-        return value if all(changed[key] is value[key] for key in value) else changed
-    return value
+def _positional_names(module: Any) -> list[str]:
+    """Names of what a network may be given by position; torch.compile hides them in a wrapper."""
+    own = getattr(module, "_orig_mod", module)
+    return list(inspect.signature(type(own).forward).parameters)[1:]
 
 
 def _grown(expected: int, got: int, where: str) -> str:

@@ -1,6 +1,7 @@
 """`prune_at`: after which fractions of the steps how many candidates survive; read and checked here for all."""
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,7 +10,21 @@ from typing import Any
 from ...arguments.numbers import real_number, whole_number
 from ...errors import MaAgiqaError
 
+EVERYONE = sys.maxsize  # of a stage that limits no count
+
 _STAGE = re.compile(r"(\d*\.?\d+)\s*:\s*(\d+)")
+
+
+class PruneAt(dict[float, int]):
+    """A `prune_at` that may also drop by margins.
+
+    Attributes:
+        margin: Fraction to how far a preview may trail the best of its prompt, in units of the score.
+    """
+
+    def __init__(self, counts: Mapping[float, int] | None = None, margin: Mapping[float, float] | None = None) -> None:
+        super().__init__(counts or {})
+        self.margin: dict[float, float] = dict(margin or {})
 
 
 @dataclass(frozen=True)
@@ -17,7 +32,11 @@ class PruneSchedule:
     """When candidates are dropped, and how many stay.
 
     Attributes:
-        stages: Fractions of the steps, ascending and between 0 and 1, with keep counts that do not rise.
+        stages: Fractions of the steps, ascending and between 0 and 1, with keep counts that do not rise; EVERYONE where
+            no count is limited.
+        margins: By stage, how far a preview may trail the best of its prompt, in units of the score; None: any way.
+            Empty: no margins at all.
+        least: How many of a prompt stay whatever the margins say.
 
     Example:
         >>> schedule = PruneSchedule.parse("0.7:2, 0.4:4")
@@ -31,6 +50,8 @@ class PruneSchedule:
     """
 
     stages: tuple[tuple[float, int], ...] = ()
+    margins: tuple[float | None, ...] = ()
+    least: int = 1
 
     @property
     def fractions(self) -> tuple[float, ...]:
@@ -41,21 +62,45 @@ class PruneSchedule:
         """How many candidates survive each stage."""
         return tuple(count for _, count in self.stages)
 
+    def margin(self, stage: int) -> float | None:
+        """Of the stage with this number."""
+        return self.margins[stage] if self.margins else None
+
     @classmethod
     def of(cls, given: Any) -> "PruneSchedule":
-        """From what `best_of_n` and the callback take: None, or a mapping such as {0.4: 4, 0.7: 2} in any order.
+        """From what `best_of_n` and the callback take: None, a plan, or a mapping such as {0.4: 4, 0.7: 2}.
+
+        A plan is what has `prune_at` and `margin`, both by fraction: a `PruningPlan`, or calibrate's recommendation.
 
         Raises:
             ValueError: Something else, a fraction or count out of range, or counts that rise.
         """
         if given is None:
             return cls()
+        margin = getattr(given, "margin", None)
+        if isinstance(margin, Mapping):
+            return cls._with_margins(cls.of({**getattr(given, "prune_at", given)}), margin)
         if not isinstance(given, Mapping) or any(real_number(key) is None for key in given):
             raise MaAgiqaError(
                 f"Expected prune_at as a dict of fractions of the steps with keep counts, got {given!r}. Write "
                 "{0.4: 4, 0.7: 2}; of calibrate's report it is `report.recommended.prune_at`."
             )
         return cls(_checked(given.items(), f"in {given!r}"))
+
+    @classmethod
+    def _with_margins(cls, counted: "PruneSchedule", margin: Mapping[Any, Any]) -> "PruneSchedule":
+        margins: dict[float, float] = {}
+        for given, width in margin.items():
+            fraction, value = checked_fraction(given, " in margin"), real_number(width)
+            if value is None or not value >= 0:
+                raise MaAgiqaError(f"Expected margins of at least 0, got {width!r} at {fraction:g}.")
+            margins[fraction] = value
+        counts = dict(counted.stages)
+        fractions = sorted({*counts, *margins})
+        return cls(
+            tuple((fraction, counts.get(fraction, EVERYONE)) for fraction in fractions),
+            tuple(margins.get(fraction) for fraction in fractions) if margins else (),
+        )
 
     @classmethod
     def parse(cls, text: str) -> "PruneSchedule":
@@ -85,9 +130,10 @@ class PruneSchedule:
         Raises:
             ValueError: More are to survive than there are, or fewer are left than are wanted.
         """
-        if not self.stages:
+        limited = [stage for stage in self.stages if stage[1] != EVERYONE]
+        if not limited:
             return
-        (fraction, first), (_, last) = self.stages[0], self.stages[-1]
+        (fraction, first), (_, last) = limited[0], limited[-1]
         if first > n:
             raise MaAgiqaError(_more_than_there_are(n, fraction, first))
         if last < keep:

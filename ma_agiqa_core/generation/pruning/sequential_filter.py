@@ -5,7 +5,9 @@ from typing import Any
 
 from ...errors import MaAgiqaError
 from ..pipelines.evaluations import DENOISERS
-from ..pipelines.families import Family, family_of
+from ..pipelines.families import family_of
+from ..pipelines.family import Family
+from ..pipelines.refused import REFUSED
 from ..pipelines.schedulers import UnsupportedPipelineError
 from ..preview.decoding import Preview
 from .batch_filter import RowFilter
@@ -47,11 +49,20 @@ class SequentialScores:
             for scores, group in zip(self.candidates[:-1], self._groups[:-1], strict=True)
             if group == self._groups[-1]
         ]
-        return is_out(own, rivals, self._schedule.counts[stage.number], self._min_score)
+        schedule = self._schedule
+        keep, margin = schedule.counts[stage.number], schedule.margin(stage.number)
+        return is_out(own, rivals, keep, self._min_score, margin, schedule.least)
 
     def by_stage(self) -> list[tuple[dict[int, float], list[int]]]:
         """Scores and survivors of each stage, as if all candidates had been one batch."""
-        return kept_by_stage(self.candidates, self._schedule.counts, groups=self._groups, min_score=self._min_score)
+        return kept_by_stage(
+            self.candidates,
+            self._schedule.counts,
+            groups=self._groups,
+            min_score=self._min_score,
+            margins=self._schedule.margins or None,
+            least=self._schedule.least,
+        )
 
 
 class SequentialFilter(RowFilter):
@@ -70,9 +81,10 @@ class SequentialFilter(RowFilter):
         try:
             return family_of(self.pipe)
         except UnsupportedPipelineError:
-            if not hasattr(type(self.pipe), "interrupt"):
+            refused = REFUSED.get(type(self.pipe).__name__)
+            if not hasattr(type(self.pipe), "interrupt") or (refused is not None and not refused.sequential):
                 raise
-            for name in ("scheduler", "_callback_tensor_inputs", "check_inputs"):
+            for name in ("scheduler", "_callback_tensor_inputs"):
                 if not hasattr(self.pipe, name):
                     raise
             return unknown_family(self.pipe, preview if self.schedule.stages else None)

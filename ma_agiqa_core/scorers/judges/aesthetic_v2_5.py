@@ -61,8 +61,8 @@ def load(request: Request) -> AestheticV25:
     """
     if not request.model or is_hub_id(request.model):
         raise MaAgiqaError(
-            f"Expected the file {FILES[0]} that you bring, got {request.model or 'none'!r}. Its licence is AGPL-3.0, so "
-            "it is neither shipped nor fetched here: take it from github.com/discus0434/aesthetic-predictor-v2-5, "
+            f"Expected the file {FILES[0]} that you bring, got {request.model or 'none'!r}. Its licence is AGPL-3.0, "
+            "so it is neither shipped nor fetched here: take it from github.com/discus0434/aesthetic-predictor-v2-5, "
             "folder models, and use 'aesthetic-v2.5:FILE'."
         )
     files = find_weights(request, "aesthetic-v2.5", FILES)

@@ -34,7 +34,6 @@ from .published_weights import as_float32, checkpoint_of, filled, read_weights
 
 FILES = ("HPS_v2.1_compressed.pt", "HPS_v2.1_compressed.safetensors", "HPS_v2_compressed.pt", "model.safetensors")
 CONFIG = "open_clip_config.json"  # as open_clip publishes its models; HPSv2 itself has none
-INSIDE = "state_dict"  # where the pickle keeps its table
 _TOKENIZER = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 _TOKENIZER_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 _HEAD_WIDTH = {"vision": 80, "text": 64}  # of ViT-H-14
@@ -76,10 +75,10 @@ class HPSv2(PictureJudge):
     def pixels(self, picture: PIL.Image.Image) -> Tensor:
         return padded(picture, self.size)
 
-    def read(self, prompts: list[str], batch_size: int | None) -> Tensor:
-        """The prompts' embeddings (N, D), float32 on the CPU."""
+    def read(self, prompts: list[str], batch_size: int | None) -> list[Tensor]:
+        """The prompts' embeddings (D,), float32 on the CPU."""
         what = ("hpsv2 prompts", self._dtype)
-        return run_in_batches(prompts, self._embedded, device=self._device, what=what, batch_size=batch_size)
+        return list(run_in_batches(prompts, self._embedded, device=self._device, what=what, batch_size=batch_size))
 
     def judge(self, pixels: Tensor, prompts: Sequence[Tensor]) -> Tensor:
         pictures = _unit_length(self.network.get_image_features(pixel_values=pixels))  # type: ignore[operator]
@@ -109,7 +108,7 @@ def load(request: Request) -> HPSv2:
     files = find_weights(request, "hpsv2", FILES)
     config = files.config(CONFIG)
     revision = checked_revision(files)
-    network = make_network(read_weights(files.weights, inside=INSIDE), files.weights, config.get("model_cfg", config))
+    network = make_network(read_weights(files.weights), files.weights, config.get("model_cfg", config))
     tokenizer = load_tokenizer(
         "CLIPTokenizerFast", (files.folder,), _TOKENIZER_FILES, _TOKENIZER, local_files_only=request.local_files_only
     )

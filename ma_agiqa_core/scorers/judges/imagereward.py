@@ -39,6 +39,7 @@ _TOKENIZER_FILES = (("vocab.txt",), ("tokenizer.json",))
 _HEAD_WIDTH = 64  # of BERT's attention and of the ViT's, where no config says otherwise
 _UNUSED = ("blip.vision_proj.", "blip.text_proj.", "blip.text_encoder.embeddings.position_ids")
 """Layers that scoring never reaches, and a count."""
+_HEAD = "mlp.layers."
 _RENAMED = {
     "blip.visual_encoder.cls_token": "vision.embeddings.class_embedding",
     "blip.visual_encoder.pos_embed": "vision.embeddings.position_embedding",
@@ -108,9 +109,10 @@ class ImageReward(PictureJudge):
 def load(request: Request) -> ImageReward:
     """Loads ImageReward.
 
-    `request.model` is ImageReward.pt, a .safetensors of it, or a folder or repository with one of them. Beside it may
-    lie med_config.json (else BLIP's), BERT's vocab.txt or tokenizer.json (else that of google-bert/bert-base-uncased),
-    and config.json with {"vision_config": {"num_attention_heads": N}} for a ViT whose heads are not 64 wide.
+    `request.model` is ImageReward.pt, the same table as .safetensors, or a folder or repository with one of them.
+    Beside it may lie med_config.json (else BLIP's), BERT's vocab.txt or tokenizer.json (else that of
+    google-bert/bert-base-uncased), and config.json with {"vision_config": {"num_attention_heads": N}} for a ViT whose
+    heads are not 64 wide.
 
     Raises:
         FileNotFoundError: A file is not on this machine and cannot be downloaded.
@@ -172,10 +174,10 @@ def make_network(
     weights = {
         own_name(name): tensor
         for name, tensor in as_float32(published).items()
-        if not name.startswith((*_UNUSED, "mlp.layers."))
+        if not name.startswith((*_UNUSED, _HEAD))
     }
     with checkpoint_of(source, "ImageReward"):
-        head = AffineHead.of_layers(as_float32(published), "mlp.layers.", shift=SCORE_MEAN, scale=SCORE_STD)
+        head = AffineHead.of_layers(as_float32(published), _HEAD, shift=SCORE_MEAN, scale=SCORE_STD)
         vision = {**_vision_sizes(weights), "hidden_act": "gelu", "layer_norm_eps": 1e-6}
         vision["num_attention_heads"] = _heads(vision_config, vision["hidden_size"], "config.json, vision_config")
         text = {**_text_sizes(weights), "hidden_act": config.get("hidden_act", "gelu")}
@@ -187,9 +189,7 @@ def make_network(
 
     def make() -> ImageRewardNetwork:
         eyes = BlipVisionModel(BlipVisionConfig(**vision))
-        reader = BlipTextModel(
-            BlipTextConfig(**text, is_decoder=True, attn_implementation="eager"), add_pooling_layer=False
-        )
+        reader = BlipTextModel(BlipTextConfig(**text, is_decoder=True), add_pooling_layer=False)
         return ImageRewardNetwork(eyes, reader, head)
 
     return filled(make, {**weights, "head.weight": head.weight, "head.bias": head.bias}, source, "ImageReward")

@@ -1,4 +1,4 @@
-"""Where a judge's weights lie: in a file, a folder or a repository of the Hub, under the name they were published by."""
+"""Where a judge's weights lie: in a file, a folder or a repository of the Hub, under their published name."""
 
 from __future__ import annotations
 

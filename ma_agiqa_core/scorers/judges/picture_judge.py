@@ -1,4 +1,4 @@
-"""What the judges of one picture have in common: it is made ready, its prompt read once, and both are judged in batches."""
+"""What the judges of one picture have in common: it is made ready, its prompt is read once, both go in batches."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ class PictureJudge(PictureScorer):
             known = dict(zip(distinct, self.read(distinct, batch_size), strict=True)) if distinct else {}
         for group, of_group in in_groups(pictures, texts or None):
             found = self._made_ready(group)
-            given = of_group or [None] * len(group)
+            given: Sequence[str | None] = of_group or [None] * len(group)
             errors = [
                 picture.error or (None if text is None else faults[text]) or (made if isinstance(made, str) else None)
                 for picture, text, made in zip(group, given, found, strict=True)
             ]
             items = [
-                (made, known.get(text))
+                (made, None if text is None else known[text])
                 for error, made, text in zip(errors, found, given, strict=True)
                 if error is None and isinstance(made, Tensor)
             ]

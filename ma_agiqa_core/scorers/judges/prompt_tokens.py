@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,23 +71,30 @@ def load_tokenizer(
     """
     import transformers
 
-    found = (folder for folder in folders if any(all((folder / name).is_file() for name in names) for names in files))
-    if (folder := next(found, None)) is None:
-        try:
-            places = [hub_file(repository, name, local_files_only=local_files_only) for name in files[0]]
-        except FileNotFoundError as error:
-            wanted = " or ".join(" and ".join(names) for names in files)
-            raise MissingFileError(
-                f"Expected a tokenizer ({wanted}) in {str(folders[0])!r}, got none. It is that of {repository}: run "
-                f"`hf download {repository} {' '.join(files[0])}`, or copy it into the folder."
-            ) from error
-        folder = places[0].parent
+    has_one = (folder for folder in folders if any(all((folder / name).is_file() for name in names) for names in files))
+    folder = next(has_one, None) or _of_hub(files, repository, local_files_only=local_files_only)
+    if folder is None:
+        wanted = " or ".join(" and ".join(names) for names in files)
+        raise MissingFileError(
+            f"Expected a tokenizer ({wanted}) in {str(folders[0])!r}, got none. It is that of {repository}: run "
+            f"`hf download {repository} {' '.join(files[0])}`, or copy it into the folder."
+        )
     try:
         return getattr(transformers, class_name).from_pretrained(folder, local_files_only=True)
     except Exception as error:  # it raises whatever the first damage leads to
         raise MaAgiqaError(
             f"Expected a tokenizer in {str(folder)!r}, got {first_line(error)} Download it again."
         ) from error
+
+
+def _of_hub(files: Sequence[tuple[str, ...]], repository: str, *, local_files_only: bool) -> Path | None:
+    """The folder in the Hub's cache with one of the sets of files, which is downloaded if it may be."""
+    for is_local in (True,) if local_files_only else (True, False):
+        for names in files:
+            with suppress(FileNotFoundError):
+                places = [hub_file(repository, name, local_files_only=is_local) for name in names]
+                return places[0].parent
+    return None
 
 
 def check_special_tokens(tokenizer: Any, expected: dict[str, int], rows: int, where: str) -> None:

@@ -16,15 +16,15 @@ from ...arguments.options import first_names
 from ...errors import MaAgiqaError, MissingFileError, first_line
 from ...model_files.refused_pickle import why_refused
 
+_INSIDE = "state_dict"  # where some pickles keep their table
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def read_weights(path: Path, *, inside: str | None = None) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by their published names, on the CPU.
 
     Args:
-        path: A .safetensors file, or a torch pickle: nothing in it is executed.
-        inside: The key that a pickle keeps its table under; one that is the table itself is taken as well.
+        path: A .safetensors file, or a torch pickle: nothing in it is executed. Its table may lie under "state_dict".
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -45,8 +45,8 @@ def read_weights(path: Path, *, inside: str | None = None) -> dict[str, Tensor]:
         raise MaAgiqaError(
             f"Expected a whole file of weights, got {str(path)!r}: {first_line(error)} Download it again."
         ) from error
-    if inside is not None and isinstance(found, Mapping) and inside in found:
-        found = found[inside]
+    if isinstance(found, Mapping) and isinstance(found.get(_INSIDE), Mapping):
+        found = found[_INSIDE]
     if not isinstance(found, Mapping) or not found:
         raise MaAgiqaError(f"Expected a table of tensors in {str(path)!r}, got {type(found).__name__}.")
     if others := [name for name, value in found.items() if not isinstance(value, Tensor)]:

@@ -151,7 +151,8 @@ class LiteScorer(PictureScorer):
     def _score_batch(self, batch: _Batch) -> dict[int, Outcome]:
         """By their places what comes out for pictures of one size; halves the batch where memory runs out."""
         try:
-            pixels = torch.stack([_unit_range(picture.pixels, self._device) for picture in batch.values()])
+            decoded = [_unit_range(picture.pixels, self._device) for picture in batch.values()]
+            pixels = torch.stack(decoded) if len(decoded) > 1 else decoded[0][None]
             with torch.inference_mode():
                 scores = self.network.score(pixels).cpu().tolist()
             tick(len(batch))
@@ -194,5 +195,5 @@ class _Waiting:
 
 def _unit_range(pixels: Tensor | None, device: torch.device) -> Tensor:
     assert pixels is not None  # only decoded pictures wait
-    moved = pixels.to(device)
-    return moved if moved.is_floating_point() else moved.float() / 255
+    moved = pixels.to(device).contiguous()  # plane by plane: pictures come pixel by pixel
+    return moved if moved.is_floating_point() else moved.float().div_(255)

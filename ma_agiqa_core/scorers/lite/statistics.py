@@ -1,35 +1,51 @@
-"""Natural-scene statistics of a picture at its native resolution.
+"""Natural-scene statistics: what tells a clean photograph's luminance and chrominance from a damaged one's.
 
-The features of BRISQUE (Mittal, Moorthy & Bovik, 2012) and NIQE (Mittal, Soundararajan & Bovik, 2013): mean-subtracted,
-contrast-normalised (MSCN) luminance and the products of its neighbours, described by asymmetric generalised Gaussians.
+The core is that of BRISQUE (Mittal, Moorthy & Bovik, 2012) and NIQE (Mittal, Soundararajan & Bovik, 2013):
+mean-subtracted, contrast-normalised (MSCN) luminance and the products of its neighbours, described by asymmetric
+generalised Gaussians.
 What we add: a third scale, the two opponent-colour planes, the distribution of local contrast (so that a blurred
 background does not make a sharp subject look blurred), the 8-pixel grid of block coders, the diagonal high band where
 noise and checkerboards live, and colour. Scales are made by 2 × 2 averaging instead of bicubic resizing.
+
+On a processor the time goes into memory, not into arithmetic. So maps are made a strip of rows at a time, small enough
+for the cache, and reduced to the sums of cells by products with thin matrices (`scene_maps.py`).
 """
 
 from __future__ import annotations
 
-import math
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .pooling import cell_means
+from .scene_maps import Buffers, halve, natural_scene
 
 SCALES = 3
 BLOCK = 96  # px at full resolution, as in NIQE
 MIN_SIDE = 32  # px; smaller pictures are continued by mirroring
 
 # BT.601 luma; red-green and yellow-blue of the opponent space used by IL-NIQE (Zhang, Zhang & Bovik, 2015)
-_OPPONENT = ((0.299, 0.587, 0.114), (0.7071, -0.7071, 0.0), (0.4082, 0.4082, -0.8165))
-_SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # right, down, both diagonals
+_LUMA = (0.299, 0.587, 0.114)
+_RED_GREEN = (0.7071, -0.7071, 0.0)
+_YELLOW_BLUE = (0.4082, 0.4082, -0.8165)
 _EPS = 1e-6
+_GRID_ROWS = 64  # of a strip
 
 _FIT = ("shape", "mean", "left", "right")
 _COEFFICIENTS = ("mscn", "across", "down", "diagonal", "antidiagonal")
-BLOCK_FEATURES = tuple(f"luma{s}.{c}.{f}" for s in (0, 1) for c in _COEFFICIENTS for f in _FIT)
+_PLANES = ("red_green", "yellow_blue")
+LUMA_FEATURES = tuple(f"luma{s}.{c}.{f}" for s in (0, 1) for c in _COEFFICIENTS for f in _FIT)
+"""The columns that BRISQUE and NIQE have: luminance at two scales."""
+
+BLOCK_FEATURES = tuple(
+    name
+    for s in range(SCALES)
+    for name in (
+        *(f"luma{s}.{c}.{f}" for c in _COEFFICIENTS for f in _FIT),
+        *((f"chroma{s}.{p}.{f}" for p in _PLANES for f in ("shape", "variance")) if s else ()),
+        *((f"chroma{s}.{p}.contrast" for p in _PLANES) if s else ()),
+    )
+)
 """The columns of the block features; also columns of the picture's features."""
 
 FEATURES: tuple[str, ...] = (
@@ -42,20 +58,12 @@ FEATURES: tuple[str, ...] = (
         for name in (
             *(f"luma{s}.{c}.{f}" for c in _COEFFICIENTS for f in _FIT),
             *(f"contrast{s}.{f}" for f in ("low", "median", "high", "flat")),
-            *((f"chroma{s}.{p}.{f}" for p in ("red_green", "yellow_blue") for f in ("shape", "variance")) if s else ()),
-            *((f"chroma{s}.{p}.contrast" for p in ("red_green", "yellow_blue")) if s else ()),
+            *((f"chroma{s}.{p}.{f}" for p in _PLANES for f in ("shape", "variance")) if s else ()),
+            *((f"chroma{s}.{p}.contrast" for p in _PLANES) if s else ()),
         )
     ),
 )
 """The columns of the picture's features."""
-
-
-def _gaussian_window() -> tuple[float, ...]:
-    taps = [math.exp(-0.5 * (t / (7 / 6)) ** 2) for t in range(4)]
-    return tuple(tap / (taps[0] + 2 * sum(taps[1:])) for tap in taps)
-
-
-_WINDOW = _gaussian_window()  # centre, and one side
 
 
 def describe(rgb: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,27 +73,47 @@ def describe(rgb: Tensor) -> tuple[Tensor, Tensor]:
         rgb: (B, 3, H, W) float32, RGB in [0, 1].
 
     Returns:
-        FEATURES of the whole picture (B, 96), and BLOCK_FEATURES of its N blocks of about 96 × 96 px (B, N, 40), both
+        FEATURES of the whole picture (B, 96), and BLOCK_FEATURES of its N blocks of about 96 × 96 px (B, N, 72), both
         float32. What a picture gives does not depend on the others in the batch.
     """
     rgb = mirror_to(rgb, MIN_SIDE)
-    planes = F.conv2d(rgb * 255.0, rgb.new_tensor(_OPPONENT).view(3, 3, 1, 1))
-    luma, chroma = planes[:, :1], planes[:, 1:]
-    grid = (max(round(rgb.shape[-2] / BLOCK), 1), max(round(rgb.shape[-1] / BLOCK), 1))
-    features = [_block_grid(luma), _high_band(luma), _colour(rgb, chroma)]
+    grid = block_grid(rgb)
+    luma = luminance(rgb)
+    half = halve(rgb)
+    features = [_grid_steps(luma), _high_band(luma), _colour(halve(half))]
     blocks = []
+    buffers = Buffers(rgb)
     for scale in range(SCALES):
-        mscn, deviation = _mscn(luma)
-        moments = _pooled_moments(_with_neighbour_products(mscn), grid if scale < 2 else (1, 1))
-        features += [_aggd(moments.mean(1)).flatten(1), _local_contrast(deviation)]
-        if scale < 2:
-            blocks.append(_aggd(moments).flatten(2))
+        scene = natural_scene(luma[:, None], grid, products=True, buffers=buffers)
+        fit = _aggd(scene.moments)  # (B, N, 5, 4)
+        features += [_aggd(scene.moments.mean(1)).flatten(1), _local_contrast(scene.deviation[:, 0])]
+        blocks.append(fit.flatten(2))
         if scale > 0:  # at full resolution files keep little chroma, and it costs most there
-            mscn, deviation = _mscn(chroma)
-            features.append(_aggd(_pooled_moments(mscn, (1, 1)).mean(1))[..., [0, 2]].flatten(1))
-            features.append(deviation.mean((2, 3)).add(0.1).log())
-        luma, chroma = F.avg_pool2d(luma, 2), F.avg_pool2d(chroma, 2)
+            chroma = torch.stack([_weighted(half, plane, 255.0) for plane in (_RED_GREEN, _YELLOW_BLUE)], 1)
+            scene = natural_scene(chroma, grid, products=False, buffers=buffers)
+            contrast = scene.contrast  # (B, N, 2)
+            features.append(_aggd(scene.moments.mean(1))[..., [0, 2]].flatten(1))
+            features.append(contrast.mean(1).add(0.1).log())
+            blocks += [_aggd(scene.moments)[..., [0, 2]].flatten(2), contrast.add(0.1).log()]
+            half = halve(half)
+        luma = halve(luma)
     return torch.cat(features, 1), torch.cat(blocks, 2)
+
+
+def block_grid(rgb: Tensor) -> tuple[int, int]:
+    """Blocks down and across a picture (..., H, W)."""
+    return max(round(rgb.shape[-2] / BLOCK), 1), max(round(rgb.shape[-1] / BLOCK), 1)
+
+
+def luminance(rgb: Tensor) -> Tensor:
+    """(B, 3, H, W) in [0, 1] -> (B, H, W) in -127.5..127.5: near 0, since squares of small numbers are exacter."""
+    return _weighted(rgb, _LUMA, 255.0).sub_(127.5)
+
+
+def _weighted(rgb: Tensor, weights: tuple[float, float, float], scale: float) -> Tensor:
+    """(B, 3, H, W) -> (B, H, W), a weighted sum of the channels."""
+    red, green, blue = rgb.unbind(1)
+    return (red * (weights[0] * scale)).add_(green, alpha=weights[1] * scale).add_(blue, alpha=weights[2] * scale)
 
 
 def mirror_to(rgb: Tensor, side: int) -> Tensor:
@@ -96,41 +124,6 @@ def mirror_to(rgb: Tensor, side: int) -> Tensor:
             place = torch.arange(side, device=rgb.device) % (2 * length)
             rgb = rgb.index_select(dim, torch.minimum(place, 2 * length - 1 - place))
     return rgb
-
-
-def _mscn(planes: Tensor) -> tuple[Tensor, Tensor]:
-    """MSCN coefficients and local standard deviation, each (B, C, H, W); window 7 px, sigma 7/6 px, constant 1."""
-    mean = _gaussian(planes)
-    deviation = (_gaussian(planes * planes) - mean * mean).clamp_min_(0).sqrt_()
-    return (planes - mean).div_(deviation + 1.0), deviation
-
-
-def _gaussian(x: Tensor) -> Tensor:
-    # shifted sums: on a CPU much faster than a convolution with one channel a group
-    side = F.pad(x, (3, 3, 3, 3), mode="replicate")
-    for dim in (-1, -2):
-        length = side.shape[dim] - 6
-        total = side.narrow(dim, 3, length) * _WINDOW[0]
-        for offset in (1, 2, 3):
-            pair = side.narrow(dim, 3 - offset, length) + side.narrow(dim, 3 + offset, length)
-            total.add_(pair, alpha=_WINDOW[offset])
-        side = total
-    return side
-
-
-def _with_neighbour_products(mscn: Tensor) -> Tensor:
-    """(B, 1, H, W) -> (B, 5, H-1, W-2): the coefficients and their products with four neighbours."""
-    H, W = mscn.shape[-2:]
-    centre = mscn[..., : H - 1, 1 : W - 1]
-    moved = [mscn[..., dy : H - 1 + dy, 1 + dx : W - 1 + dx] for dy, dx in _SHIFTS]
-    return torch.cat([centre, *(centre * neighbour for neighbour in moved)], 1)
-
-
-def _pooled_moments(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, C, H, W) -> (B, N, C, 4): means of |x|, x², x² where negative, and x < 0, over N cells of the grid."""
-    low = x.clamp_max(0)
-    maps = (x.abs(), x * x, low * low, (x < 0).to(x.dtype))
-    return torch.stack([cell_means(m, grid).flatten(2) for m in maps], -1).transpose(1, 2)
 
 
 @cache
@@ -146,7 +139,7 @@ def _aggd(moments: Tensor) -> Tensor:
     """Moment fit of an asymmetric generalised Gaussian (Lasmar, Stitou & Berthoumieu, 2009).
 
     Args:
-        moments: (..., C, 4), as `_pooled_moments` gives them.
+        moments: (..., C, 4), as `natural_scene` gives them.
 
     Returns:
         (..., C, 4): shape, mean, left variance, right variance.
@@ -167,48 +160,59 @@ def _aggd(moments: Tensor) -> Tensor:
 
 
 def _local_contrast(deviation: Tensor) -> Tensor:
-    """(B, 1, H, W) -> (B, 4): three quantiles of the log local deviation over 8 × 8 px cells, and the flat share."""
-    cells = F.avg_pool2d(deviation, min(8, *deviation.shape[-2:])).flatten(1)
+    """(B, H, W) -> (B, 4): three quantiles of the log local deviation over 8 × 8 px cells, and the flat share."""
+    h, w = (min(8, side) for side in deviation.shape[-2:])
+    H, W = (side // cell * cell for side, cell in zip(deviation.shape[-2:], (h, w), strict=True))
+    rows = deviation[:, :H].unflatten(1, (-1, h)).mean(2)
+    cells = rows[..., :W].unflatten(2, (-1, w)).mean(3).flatten(1)
     quantiles = torch.quantile(cells, cells.new_tensor([0.1, 0.5, 0.9]), dim=1).T
     flat = (cells < 1.0).to(cells.dtype).mean(1, keepdim=True)
     return torch.cat([quantiles.add(0.1).log(), flat], 1)
 
 
-def _block_grid(luma: Tensor) -> Tensor:
+def _grid_steps(luma: Tensor) -> Tensor:
     """How far the steps across an 8-pixel grid stand out, along rows and columns: strongest phase against median."""
+    across, down = [], []
+    for start in range(0, luma.shape[1], _GRID_ROWS):  # a strip at a time
+        rows = luma[:, start : start + _GRID_ROWS + 1]
+        down.append(rows.diff(dim=1).abs_().mean(2))
+        own = rows[:, :_GRID_ROWS]
+        across.append(own.diff(dim=2).abs_().sum(1))
+    steps = torch.stack(across).sum(0) / luma.shape[1], torch.cat(down, 1)
     features = []
-    for axis in (-1, -2):
-        steps = luma.diff(dim=axis).abs().mean((1, -1 if axis == -2 else -2))  # (B, n)
-        steps = steps[:, : steps.shape[1] // 8 * 8].unflatten(1, (-1, 8)).mean(1)
-        features.append(((steps.amax(1) + 0.1) / (steps.median(1).values + 0.1)).log())
+    for step in steps:  # (B, n)
+        phases = step[:, : step.shape[1] // 8 * 8].unflatten(1, (-1, 8)).mean(1)
+        features.append(((phases.amax(1) + 0.1) / (phases.median(1).values + 0.1)).log())
     return torch.stack(features, 1)
 
 
 def _high_band(luma: Tensor) -> Tensor:
     """Haar high bands: log energy of the diagonal, of the straight ones, and the noise deviation by the median rule."""
     H, W = (side // 2 * 2 for side in luma.shape[-2:])
-    a, b, c, d = (luma[:, 0, y:H:2, x:W:2] for y in (0, 1) for x in (0, 1))
-    diagonal, across, down = ((a - b - c + d) / 2, (a - b + c - d) / 2, (a + b - c - d) / 2)
-    noise = diagonal.flatten(1).abs().median(1).values / 0.6745  # Donoho & Johnstone, 1994
-    energy = [diagonal.square().mean((1, 2)), (across.square() + down.square()).mean((1, 2))]
+    top, bottom = luma[:, :H:2, :W], luma[:, 1:H:2, :W]
+    total, difference = top + bottom, top - bottom
+    across = (total[..., ::2] - total[..., 1::2]).flatten(1)
+    down = (difference[..., ::2] + difference[..., 1::2]).flatten(1)
+    diagonal = (difference[..., ::2] - difference[..., 1::2]).flatten(1)  # all twice as large as they should be
+    noise = diagonal.abs().median(1).values / (2 * 0.6745)  # Donoho & Johnstone, 1994
+    energy = [diagonal.square().mean(1) / 4, (across.square().mean(1) + down.square().mean(1)) / 4]
     return torch.stack([*(part.add(0.1).log() for part in energy), noise.add(0.1).log()], 1)
 
 
-def _colour(rgb: Tensor, chroma: Tensor) -> Tensor:
-    """Mean and deviation of grey, colourfulness (Hasler & Süsstrunk, 2003), saturation, clipped shares."""
+def _colour(rgb: Tensor) -> Tensor:
+    """Mean and deviation of grey, colourfulness (Hasler & Süsstrunk, 2003), saturation, clipped shares.
+
+    Args:
+        rgb: (B, 3, H, W), the picture at a quarter of its size: colour needs no more.
+    """
+    rgb = rgb.flatten(2)
     grey = rgb.mean(1)
-    chroma = chroma.flatten(2) / 255.0
-    colourful = chroma.std(2).norm(dim=1) + 0.3 * chroma.mean(2).norm(dim=1)
-    high, low = rgb.amax(1), rgb.amin(1)
-    saturation = ((high - low) / (high + 1e-3)).flatten(1)
-    black, white = (low < 0.01).float().mean((1, 2)), (high > 0.99).float().mean((1, 2))
-    parts = [
-        grey.mean((1, 2)),
-        grey.flatten(1).std(1),
-        colourful,
-        saturation.mean(1),
-        saturation.std(1),
-        black,
-        white,
-    ]
+    chroma = [_weighted(rgb[..., None], plane, 1.0)[..., 0] for plane in (_RED_GREEN, _YELLOW_BLUE)]
+    spread = torch.stack([plane.std(1) for plane in chroma], 1).norm(dim=1)
+    colourful = spread + 0.3 * torch.stack([plane.mean(1) for plane in chroma], 1).norm(dim=1)
+    red, green, blue = rgb.unbind(1)
+    high, low = red.maximum(green).maximum(blue), red.minimum(green).minimum(blue)
+    saturation = (high - low).div_(high + 1e-3)
+    black, white = (low < 0.01).float().mean(1), (high > 0.99).float().mean(1)
+    parts = [grey.mean(1), grey.std(1), colourful, saturation.mean(1), saturation.std(1), black, white]
     return torch.stack(parts, 1)

@@ -13,13 +13,19 @@ from torch import Tensor, nn
 
 from ...errors import MaAgiqaError
 from . import statistics
-from .network import CROP_FEATURES, Features, LiteNetwork
+from .crop_network import CROP_FEATURES
+from .network import MEASURES, Features, LiteNetwork
 from .pooling import cell_means
 
 THUMBNAIL = 8  # px along a side
 MOST = 4.0  # deviations; beyond what it was taught on, a linear scorer would say anything
 KNOTS = 33  # of each curve
-PARTS = {"scores": 4, "statistics": len(statistics.FEATURES), "crops": CROP_FEATURES, "thumbnail": 3 * THUMBNAIL**2}
+PARTS = {
+    "scores": len(MEASURES),
+    "statistics": len(statistics.FEATURES),
+    "crops": CROP_FEATURES,
+    "thumbnail": 3 * THUMBNAIL**2,
+}
 """The columns of a description, part by part."""
 
 
@@ -66,7 +72,17 @@ class StudentNetwork(nn.Module):
     score = forward
 
     def describe(self, rgb: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 RGB in [0, 1] -> what the weights are for, the columns of PARTS: (B, D)."""
+        """lite's features of a batch of pictures of one size, what any linear scorer on top of lite reads.
+
+        Args:
+            rgb: (B, 3, H, W) float32, RGB in [0, 1].
+
+        Returns:
+            (B, D) float32, part by part as PARTS lists them: lite's measures (`network.MEASURES`, uncentred), the
+            statistics (`statistics.FEATURES`), the mean over the crops of the crop network's pooled maps, and the
+            picture at 8 × 8 px (red, green, blue planes). A row depends on its own picture only. The columns are the
+            same for every picture, and change only with lite's weights file.
+        """
         features: Features = self.lite.extract_features(rgb)
         thumbnail = cell_means(rgb, (THUMBNAIL, THUMBNAIL)).flatten(1)
         return torch.cat([self.lite.predict(features), features.statistics, features.crops.mean(1), thumbnail], 1)

@@ -19,7 +19,13 @@ SHARES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)  # quantiles of light, saturati
 SIDE = 96  # px: it is seen as small as this, where noise and texture are gone
 CELLS = 3  # along a side, for where light and colour are
 COARSE = 12  # px: as small as this only large areas are left
-COLOUR_FEATURES = 3 * len(SHARES) + 6 + 4 * HUES + 1 + 3 * CELLS**2
+COLOUR_PARTS = {
+    "light": len(SHARES) + 2,
+    "colour": 2 * len(SHARES) + 4,
+    "hues": 4 * HUES + 1,
+    "places": 3 * CELLS**2,
+}
+"""The columns, part by part: how light, how colourful, of which hues, and where."""
 _EPS = 1e-6
 
 # Luma of BT.601, red-green and yellow-blue, each orthogonal to grey
@@ -42,7 +48,10 @@ def describe_colours(rgb: Tensor) -> Tensor:
     saturation = 1 - small.amin(1) / small.amax(1).clamp_min(_EPS)
     shares = small.new_tensor(SHARES)
     quantiles = [torch.quantile(plane.flatten(1), shares, dim=1).T for plane in (light, saturation, chroma)]
-    moments = [f(plane.flatten(1)) for plane in (light, red_green, yellow_blue) for f in (_mean, _deviation)]
+    moments = [
+        torch.stack([plane.flatten(1).mean(1), plane.flatten(1).std(1, correction=0)], 1)
+        for plane in (light, red_green, yellow_blue)
+    ]
     planes = torch.stack([light, red_green, yellow_blue], 1)
     cells = cell_means(planes, (CELLS, CELLS)).flatten(2)
     places = (cells - cells.mean(2, keepdim=True)).flatten(1)
@@ -52,18 +61,9 @@ def describe_colours(rgb: Tensor) -> Tensor:
     top, left = small.shape[-2] // 4, small.shape[-1] // 4
     middle = planes[:, 1:, top : small.shape[-2] - top, left : small.shape[-1] - left]
     middle_hues = _hue_histogram(*middle.unbind(1))
-    near_one_light = _hue_histogram(red_green, yellow_blue, _evenness(light))
-    return torch.cat(
-        [*quantiles, torch.stack(moments, 1), hues, coarse, middle_hues, near_one_light, one_hue, places], 1
-    )
-
-
-def _mean(values: Tensor) -> Tensor:
-    return values.mean(1)
-
-
-def _deviation(values: Tensor) -> Tensor:
-    return values.std(1, correction=0)
+    even_hues = _hue_histogram(red_green, yellow_blue, _evenness(light))
+    of_light, of_colour = [quantiles[0], moments[0]], [*quantiles[1:], *moments[1:]]
+    return torch.cat([*of_light, *of_colour, hues, coarse, middle_hues, even_hues, one_hue, places], 1)
 
 
 def _evenness(light: Tensor) -> Tensor:

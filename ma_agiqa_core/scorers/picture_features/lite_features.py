@@ -18,7 +18,7 @@ from ...pictures.inputs import Picture
 from ..lite import LITE_WEIGHTS
 from ..lite.network import LiteNetwork, on_scale
 from ..lite.student import PARTS, StudentNetwork
-from .colour_statistics import COLOUR_FEATURES, describe_colours
+from .colour_statistics import COLOUR_PARTS, describe_colours
 from .features import PictureFeatures, unit_range
 
 LITE = "lite"
@@ -38,7 +38,7 @@ class LiteFeatures(PictureFeatures):
     def __init__(self, device: torch.device) -> None:
         self.network = StudentNetwork(LiteNetwork.from_state_dict(load_file(LITE_WEIGHTS))).eval().to(device)
         self.revision = f"{_FORMULAS}-{file_digest(LITE_WEIGHTS)[:12]}"
-        self.parts = {**PARTS, "colours": COLOUR_FEATURES}
+        self.parts = {**PARTS, **COLOUR_PARTS}
 
     @property
     def networks(self) -> tuple[torch.nn.Module, ...]:

@@ -271,6 +271,28 @@ def test_a_second_scorer_only_watches(pipe: Any, call: dict[str, Any]) -> None:
     assert watched.observed == pytest.approx([float(image.mean()) for image in watched.images], abs=0.005)
 
 
+def test_several_watch_and_say_what_they_gain(
+    pipe: Any, call: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    against = CallableScorer(lambda images, _: [-float(np.std(image)) for image in images], name="against", low=-255)
+    prompts = ["a red fox", "a blue whale"]
+    with caplog.at_level("INFO", logger="ma_agiqa_core.generation.best_of.best_of_n"):
+        results = best_of_n(pipe, CONTRAST, prompts, n=6, keep=2, observe=[BRIGHT, CONTRAST, against], **call)
+    for result in results:
+        bright, same, opposite = result.watch
+        assert result.observed is not None
+        assert result.observed[1] == result.scores
+        assert len(result.observed) == 3
+        assert (same.share, same.interval) == (1, (1, 1))
+        assert len(bright.groups[0][0]) == 6, "all finished candidates are seen, not only those kept"
+        assert opposite.share < 0
+        assert opposite.costs
+    lines = [record for record in caplog.records if "which only watched" in record.getMessage()]
+    assert [record.levelname for record in lines][1:] == ["INFO", "WARNING"]
+    assert "Warning: choosing by" in lines[2].getMessage()
+    assert best_of_n(pipe, CONTRAST, PROMPT, n=2, observe=[], **call).watch == ()
+
+
 def test_a_list_of_prompts_gives_a_list_of_results(pipe: Any, call: dict[str, Any]) -> None:
     prompts = ["a red fox", "a blue whale"]
     call["negative_prompt"] = ["grey", "green"]

@@ -193,6 +193,14 @@ def test_a_second_scorer_watches(pipe):
     assert kept == pytest.approx(report.table[0].regret[2] - report.best)
     assert calibrate(pipe, bright(), PROMPTS, **settings).observed_best is None
 
+    several = calibrate(pipe, bright(), PROMPTS, observe=[dark, bright()], **settings)
+    against, same = several.watch
+    assert (several.observed_best, several.setting.observer) == (report.observed_best, "dark")
+    assert (against.costs, same.share) == (True, 1)
+    assert f"{same.watcher}, which only watched, gets 100%" in str(several)
+    assert "Warning: choosing by" in str(several)
+    assert [watch["share"] for watch in several.to_dict()["watch"]] == [against.share, 1]
+
 
 def leftovers(pipe: Any) -> tuple[bool, int]:
     return "step" in vars(pipe.scheduler), len(pipe.unet._forward_pre_hooks)

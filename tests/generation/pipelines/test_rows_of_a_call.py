@@ -10,12 +10,13 @@ from typing import Any
 import diffusers
 import numpy as np
 import pytest
+import tiny_pipelines
 import torch
 
 from ma_agiqa_core import CallableScorer
 from ma_agiqa_core.errors import MaAgiqaError
 from ma_agiqa_core.generation import QualityFilterCallback, UnsupportedPipelineError, best_of_n, calibrate
-from ma_agiqa_core.generation.best_of.request import check_reproducible
+from ma_agiqa_core.generation.best_of.request import check_pipeline, check_reproducible
 from ma_agiqa_core.generation.pipelines.families import FAMILIES
 from ma_agiqa_core.generation.pipelines.rows_of_a_call import rows_argument
 
@@ -49,6 +50,10 @@ SETS: dict[str, dict[str, Any]] = {
         "prompt_3": "two",
         "negative_prompt_2": "flat",
         "negative_prompt_3": "grey",
+        "cfg_normalization": True,
+        "cfg_truncation": 0.6,
+        "cfg_trunc_ratio": 0.6,
+        "distilled_guidance_scale": 2.0,
     },
     "end": {"denoising_end": 0.8},
     "middle": {"denoising_start": 0.4},
@@ -61,6 +66,8 @@ VECTORS = {
     "negative_pooled_prompt_embeds",
     "negative_prompt_attention_mask",
 }
+VECTORS |= {f"{sign}prompt_embeds_{kind}" for sign in ("", "negative_") for kind in ("2", "mask_2", "t5", "llama3")}
+REFUSED = {"prompt_upsampling", "prompt_upsampling_temperature", "use_pe"}
 IN_EVERY_TEST = {"prompt", "negative_prompt", "image", "mask_image", "control_image", "strength", "height", "width"}
 IN_EVERY_TEST |= {"num_inference_steps", "guidance_scale", "true_cfg_scale", "num_frames", "max_sequence_length"}
 IN_EVERY_TEST |= {"use_resolution_binning", "complex_human_instruction", "prompt_embeds_mask", "output_type"}
@@ -70,8 +77,12 @@ OURS |= {"callback_on_step_end", "callback_on_step_end_tensor_inputs", "caption_
 ONE_PICTURE_A_CALL = {"masked_image_latents", "padding_mask_crop"}
 # Read in diffusers: the same for all rows, encoded once and repeated, or without rows.
 WITHOUT_ROWS = {"clip_skip", "timesteps", "sigmas", "mu", "original_inference_steps", "text_encoder_out_layers"}
+WITHOUT_ROWS |= {"prompt_4", "negative_prompt_4", "system_prompt", "return_index", "guidance_schedule", "std"}
+WITHOUT_ROWS |= {"max_area", "_auto_resize", "output_resolution", "use_kv_cache", "image_reference", "control_mode"}
+WITHOUT_ROWS |= {"intermediate_timesteps", "max_timesteps", "control_mask", "controlnet_pooled_projections"}
 WITHOUT_ROWS |= {"clean_caption", "ip_adapter_image", "negative_ip_adapter_image"}
 WITHOUT_ROWS |= {"attention_kwargs", "cross_attention_kwargs", "joint_attention_kwargs"}
+UNSEEDED = {name for family in FAMILIES for name in family.unseeded}
 # Joined before they are repeated, so that rows would get each other's halves.
 MIXED = {"sdxl", "sdxl_ip_adapter", "sdxl_controlnet", "kolors", "kolors_img2img"}
 
@@ -130,6 +141,22 @@ def assert_candidates_are_those_of_their_seeds(pipe: Any, call: dict[str, Any], 
         assert float(abs(torch.as_tensor(image) - torch.as_tensor(alone)).max()) <= 1e-4
 
 
+@pytest.mark.parametrize("family", tiny_pipelines.FAMILIES)
+def test_a_candidate_among_others_is_the_picture_of_its_seed(family: str) -> None:
+    if family not in tiny_pipelines.available():
+        pytest.skip("not in this diffusers")
+    pipe = tiny_pipelines.pipeline(family)
+    if type(pipe).__name__ in UNSEEDED:
+        with pytest.raises(UnsupportedPipelineError, match="draws the latents of its control picture from torch's"):
+            assert_candidates_are_those_of_their_seeds(pipe, call_of(tiny_pipelines, family))
+        return
+    if family == "wan_frames":
+        with pytest.raises(MaAgiqaError, match="Expected num_frames=1, got 5: pictures are scored"):
+            assert_candidates_are_those_of_their_seeds(pipe, call_of(tiny_pipelines, family))
+        return
+    assert_candidates_are_those_of_their_seeds(pipe, call_of(tiny_pipelines, family))
+
+
 @pytest.mark.parametrize("options", SETS)
 def test_every_argument_among_others_and_alone(tiny_pipelines: ModuleType, options: str) -> None:
     tried = 0
@@ -139,6 +166,10 @@ def test_every_argument_among_others_and_alone(tiny_pipelines: ModuleType, optio
         given = {name: value for name, value in SETS[options].items() if name in known}
         if family == "wan":
             given.pop("guidance_scale_2", None)  # only of two transformers
+        if type(pipe).__name__ in UNSEEDED or family == "wan_frames":
+            continue
+        if not {"prompt_embeds", "prompt_embeds_t5"}.isdisjoint(tiny_pipelines.FAMILIES[family].inputs(1)):
+            given = {name: value for name, value in given.items() if "prompt" not in name}
         if options == "middle" and "mask_image" in known:
             given.pop("denoising_start", None)  # diffusers refuses it without noised latents of the same size
         if given:
@@ -150,11 +181,20 @@ def test_every_argument_among_others_and_alone(tiny_pipelines: ModuleType, optio
 @pytest.mark.parametrize("negative_only", [False, True])
 def test_vectors_instead_of_texts(tiny_pipelines: ModuleType, negative_only: bool) -> None:
     tried = []
-    for family in tiny_pipelines.available():
+    for family in (
+        "sd",
+        "sd_inpaint",
+        "sdxl",
+        "sdxl_controlnet",
+        "kolors",
+        "sd3",
+        "flux",
+        "flux_img2img",
+        "sana",
+        "wan",
+    ):
         pipe = tiny_pipelines.pipeline(family)
         call = call_of(tiny_pipelines, family)
-        if "prompt" not in call or family == "kolors_img2img":  # which cannot be given any, in diffusers itself
-            continue
         vectors = vectors_of(tiny_pipelines, pipe, call)
         negative = {name: value for name, value in vectors.items() if name.startswith("negative")}
         if negative_only:
@@ -231,7 +271,8 @@ def test_one_candidate_a_call_only_where_it_must_be(tiny_pipelines: ModuleType) 
     for name in ("sd", "sdxl", "sd3", "flux", "kolors"):
         assert rows_argument(tiny_pipelines.pipeline(name), {}) == "num_images_per_prompt"
     assert rows_argument(tiny_pipelines.pipeline("sdxl"), {"prompt_embeds": torch.zeros(1)}) == "num_images_per_prompt"
-    assert rows_argument(tiny_pipelines.pipeline("sd3"), {"prompt_embeds": torch.zeros(1)}) is None
+    for name in ("sd3", "chroma", "cogview4", "lumina2"):
+        assert rows_argument(tiny_pipelines.pipeline(name), {"prompt_embeds": torch.zeros(1)}) is None
     assert rows_argument(tiny_pipelines.pipeline("sdxl"), negative) is None
     assert rows_argument(tiny_pipelines.pipeline("sdxl"), negative | {"negative_target_size": None}) is not None
 
@@ -253,6 +294,18 @@ def test_texts_drawn_at_random_are_refused(tiny_pipelines: ModuleType) -> None:
         best_of_n(pipe, CONTRAST, "a cat", n=2, caption_upsample_temperature=0.15)
 
 
+def test_a_text_written_anew_for_each_call_is_refused(tiny_pipelines: ModuleType) -> None:
+    pipe = tiny_pipelines.pipeline("ideogram4")
+    with pytest.raises(
+        MaAgiqaError, match="Expected no prompt_upsampling, got True: each call would draw another text"
+    ):
+        best_of_n(pipe, CONTRAST, "a cat", n=2, prompt_upsampling=True)
+    ernie = object.__new__(diffusers.ErnieImagePipeline)
+    vars(ernie)["pe"] = object()
+    with pytest.raises(MaAgiqaError, match="Expected use_pe=False, got True: each call would draw another text"):
+        check_pipeline(ernie, {}, is_pruned=False)
+
+
 def test_flow_noise_that_no_seed_governs_is_refused(tiny_pipelines: ModuleType) -> None:
     kind = type("FlowMatchLCMScheduler", (), {"config": {}})
     pipe = object.__new__(diffusers.FluxPipeline)
@@ -262,7 +315,7 @@ def test_flow_noise_that_no_seed_governs_is_refused(tiny_pipelines: ModuleType) 
 
 
 def test_every_argument_of_every_pipeline_was_looked_at() -> None:
-    looked_at = set().union(*SETS.values(), VECTORS, IN_EVERY_TEST, OURS, ONE_PICTURE_A_CALL, WITHOUT_ROWS)
+    looked_at = set().union(*SETS.values(), VECTORS, IN_EVERY_TEST, OURS, ONE_PICTURE_A_CALL, WITHOUT_ROWS, REFUSED)
     names = [name for family in FAMILIES for name in family.pipelines if hasattr(diffusers, name)]
     unknown = {
         f"{name}.{parameter}"

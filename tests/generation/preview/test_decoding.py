@@ -358,7 +358,6 @@ def test_previews_that_cannot_be_are_refused_on_building(
     ("shape", "layout", "arguments", "message"),
     [
         ((2, 4, 8, 8), "flux", {}, r"flux latents of 3 dimensions, got shape \(2, 4, 8, 8\)"),
-        ((2, 4, 5, 8, 8), "video", {}, "one frame to preview, got 5 frames"),
         ((2, 12, 16), "flux", {}, "img_ids .* of 12 packed tokens, got none"),
         ((2, 12, 16), "qwen", {"img_shapes": [[(1, 5, 5)]]}, "img_shapes .* of 12 packed tokens, got others"),
         ((2, 4, 8, 8), "round", {}, "a layout of plain, .* got 'round'"),

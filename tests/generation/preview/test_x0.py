@@ -191,7 +191,7 @@ def scheduler_index(scheduler: Any) -> int | None:
 
 
 def test_every_known_scheduler_is_tested() -> None:
-    assert {name for name, _, _ in SETTINGS} == set(SCHEDULERS)
+    assert {name for name, _, _ in SETTINGS} | {"SCMScheduler"} == set(SCHEDULERS)
 
 
 @pytest.mark.parametrize(
@@ -301,3 +301,18 @@ def test_churn_is_refused() -> None:
     scheduler.scale_model_input(random(2), scheduler.timesteps[0])
     with pytest.raises(ValueError, match=r"without s_churn, got 0\.5"):
         scheduler.step(random(1), scheduler.timesteps[0], random(2), s_churn=0.5)
+
+
+def test_trigonometric_flow() -> None:
+    """SANA-Sprint's scheduler tells its own x0, times sigma_data."""
+    scheduler: Any = diffusers.SCMScheduler(sigma_data=0.5)
+    scheduler.set_timesteps(4, max_timesteps=1.5708, intermediate_timesteps=None)
+    recorder = X0Recorder(scheduler)
+    recorder.install()
+    latents = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    for step, time in enumerate(scheduler.timesteps[:-1]):
+        output = torch.randn(SHAPE, generator=torch.Generator().manual_seed(step + 1))
+        latents, denoised = scheduler.step(output, time, latents, return_dict=False)
+        assert recorder.x0 is not None
+        assert torch.allclose(recorder.x0, denoised / 0.5, atol=1e-6)
+    recorder.remove()

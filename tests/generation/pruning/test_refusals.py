@@ -1,5 +1,6 @@
 """Whatever is not known to be exact is refused before the first denoising step, and leaves the pipeline as it was."""
 
+import inspect
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from ma_agiqa_core import CallableScorer
 from ma_agiqa_core.generation import QualityFilterCallback, UnsupportedPipelineError
 from ma_agiqa_core.generation.pipelines.families import FAMILIES, check_exact, family_of
+from ma_agiqa_core.generation.pipelines.refused import REFUSED
 from ma_agiqa_core.generation.pipelines.schedulers import SCHEDULERS, check_scheduler
 
 ROWS = 4
@@ -71,9 +73,21 @@ def test_pixart_has_only_the_old_callback(tiny_pipelines: ModuleType, name: str)
     pipe = tiny_pipelines.pipeline(name)
     for strategy in ("batch", "sequential"):
         callback = QualityFilterCallback(pipe, BRIGHTNESS, prune_at={0.5: 1}, preview=grey, strategy=strategy)
-        with pytest.raises(UnsupportedPipelineError, match=f"callback_on_step_end, got {type(pipe).__name__}"):
+        with pytest.raises(UnsupportedPipelineError, match=f"got {type(pipe).__name__}, which only has diffusers' old"):
             callback.__enter__()
         assert "step" not in vars(pipe.scheduler)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_was_read_and_found_wanting_is_refused_with_its_reason(name: str) -> None:
+    kind = getattr(diffusers, name, None)
+    if kind is None:
+        pytest.skip("not in this diffusers")
+    with pytest.raises(UnsupportedPipelineError, match=f"got {name}, which|got {name}, whose") as raised:
+        family_of(object.__new__(kind))
+    assert ("Use strategy='sequential'" in str(raised.value)) == REFUSED[name].sequential
+    never = "callback_on_step_end(" not in inspect.getsource(kind.__call__)
+    assert never == ("callback" in REFUSED[name].reason and "throws away" not in REFUSED[name].reason)
 
 
 @pytest.mark.parametrize(
@@ -81,21 +95,12 @@ def test_pixart_has_only_the_old_callback(tiny_pipelines: ModuleType, name: str)
     [
         "StableDiffusionPAGPipeline",
         "StableDiffusionInstructPix2PixPipeline",
-        "StableDiffusionDepth2ImgPipeline",
-        "StableDiffusionXLInstructPix2PixPipeline",
         "StableDiffusionXLControlNetUnionPipeline",
         "StableDiffusionXLAdapterPipeline",
-        "FluxControlPipeline",
-        "FluxFillPipeline",
-        "FluxKontextPipeline",
-        "FluxControlNetPipeline",
-        "StableDiffusion3ControlNetPipeline",
-        "QwenImageEditPipeline",
-        "SanaSprintPipeline",
         "SanaPAGPipeline",
         "WanImageToVideoPipeline",
         "HunyuanDiTPipeline",
-        "Lumina2Pipeline",
+        "BriaPipeline",
     ],
 )
 def test_pipelines_whose_loop_was_not_checked_are_refused_by_name(name: str) -> None:
@@ -103,7 +108,7 @@ def test_pipelines_whose_loop_was_not_checked_are_refused_by_name(name: str) -> 
     if kind is None:
         pytest.skip("not in this diffusers")
     with pytest.raises(
-        UnsupportedPipelineError, match=rf"got diffusers\..*\.{name}\. Known are .*FluxPipeline"
+        UnsupportedPipelineError, match=rf"got diffusers\..*\.{name}, which is not in the table"
     ) as raised:
         family_of(object.__new__(kind))
     assert "strategy='sequential'" in str(raised.value)
@@ -114,7 +119,9 @@ def test_subclasses_and_pipelines_of_the_same_name_are_refused(tiny_pipelines: M
     pipe = fresh(tiny_pipelines, "sd")
     for bases in ((diffusers.StableDiffusionPipeline,), ()):
         kind = type("StableDiffusionPipeline", bases, {"__module__": "their.code"})
-        with pytest.raises(UnsupportedPipelineError, match=r"got their\.code\.StableDiffusionPipeline.*no subclasses"):
+        with pytest.raises(
+            UnsupportedPipelineError, match=r"got their\.code\.StableDiffusionPipeline, .*subclasses are others"
+        ):
             family_of(object.__new__(kind))
     assert family_of(pipe).name == "stable-diffusion"
 
@@ -123,7 +130,8 @@ def test_the_tables_name_classes_that_exist() -> None:
     """A typo would refuse a pipeline forever. Older releases lack the youngest families."""
     names = {name for family in FAMILIES for name in family.pipelines}
     absent = {name for name in names if not hasattr(diffusers, name)}
-    assert {name for name in absent if not name.startswith("Flux2")} == set()
+    if tuple(int(part) for part in diffusers.__version__.split(".")[:2]) >= (0, 42):
+        assert absent == set()
     assert [name for name in SCHEDULERS if not hasattr(diffusers, name)] == []
 
 
@@ -135,7 +143,8 @@ def test_every_pipeline_in_the_table_is_in_the_matrix(tiny_pipelines: ModuleType
 
 def caches() -> list[str]:
     """Names of the configurations that enable_cache takes, in this diffusers."""
-    return [name for name in dir(diffusers) if name.endswith(("CacheConfig", "BroadcastConfig"))]
+    inexact = [name for name in dir(diffusers) if name.endswith(("CacheConfig", "BroadcastConfig"))]
+    return [name for name in inexact if name != "TextKVCacheConfig"]
 
 
 @pytest.mark.parametrize("config", caches())
@@ -157,6 +166,31 @@ def test_feature_caches_are_refused(tiny_pipelines: ModuleType, refused: Refused
     )
     pipe.transformer.disable_cache()
     check_exact(pipe, family_of(pipe))
+
+
+def test_an_exact_cache_works(tiny_pipelines: ModuleType) -> None:
+    """Keys and values of the texts, of all rows: forgotten when rows are dropped, and after the call."""
+    if not hasattr(diffusers, "TextKVCacheConfig") or "nucleus" not in tiny_pipelines.available():
+        pytest.skip("not in this diffusers")
+    pipe = fresh(tiny_pipelines, "nucleus")
+
+    def called(prune_at: dict[float, int]) -> tuple[torch.Tensor, tuple[int, ...]]:
+        with QualityFilterCallback(pipe, BRIGHTNESS, prune_at=prune_at, preview="vae") as callback:
+            output = pipe(
+                **tiny_pipelines.FAMILIES["nucleus"].arguments(ROWS),
+                output_type="pt",
+                callback_on_step_end=callback,
+                callback_on_step_end_tensor_inputs=callback.tensor_inputs,
+            )
+        return output.images, callback.survivors
+
+    plain, _ = called({})
+    pipe.transformer.enable_cache(diffusers.TextKVCacheConfig())
+    for _ in range(2):
+        whole, _ = called({})
+        pruned, survivors = called({0.3: 3, 0.6: 1})
+        assert (whole - plain).abs().max() <= 1e-4
+        assert (pruned - whole[list(survivors)]).abs().max() <= 1e-4
 
 
 def test_a_cache_hung_on_by_a_function_is_refused(tiny_pipelines: ModuleType, refused: Refused) -> None:

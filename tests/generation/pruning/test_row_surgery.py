@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from ma_agiqa_core.generation.pipelines.families import Family
+from ma_agiqa_core.generation.pipelines.family import Family
 from ma_agiqa_core.generation.pruning.row_surgery import RowSurgery
 
 FAMILY = Family(
     "toy",
     ("ToyPipeline",),
     denoisers=("unet",),
-    batch_arguments=frozenset({"text", "guidance", "extra.ids", "shapes", "control"}),
+    batch_arguments=frozenset({"text", "guidance", "extra.ids", "control"}),
+    row_lists=frozenset({"shapes"}),
     blended=("mask", "noise"),
 )
 

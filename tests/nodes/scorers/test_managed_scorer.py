@@ -1,6 +1,7 @@
 """Scorers as ComfyUI manages them."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -188,3 +189,19 @@ def test_what_another_pack_calls_a_scorer_is_refused(
     ):
         with pytest.raises(ValueError, match=message):
             run_node(getattr(pack_module(f"nodes.{module}"), name), **inputs)
+
+
+def test_the_language_model_of_a_judge_is_managed(
+    pack_module: Callable[[str], Any], tmp_path: Path, batch: torch.Tensor
+) -> None:
+    import tiny_judges
+
+    judge = pack_module("ma_agiqa_core").load_scorer(f"deqa:{tiny_judges.write_owl(tmp_path / 'deqa')}", device="cpu")
+    expected = judge.score(list(batch.movedim(-1, 1)))
+    judge.language_model.drop()
+    managed = pack_module("nodes.scorers.managed_scorer").ManagedScorer(judge, "deqa", torch.device("cpu"))
+    assert managed.passes == 1
+    assert managed._networks.patchers == []  # it is loaded when a picture needs it
+    torch.testing.assert_close(managed.score(list(batch.movedim(-1, 1))), expected)
+    (patcher,) = managed._networks.patchers
+    assert patcher.model.network is judge.language_model.get().network

@@ -121,7 +121,10 @@ def test_hpsv2_scores_what_its_published_code_raises_on(judges: dict[str, Scorer
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_score_does_not_depend_on_the_batch(name: str, judges: dict[str, Scorer]) -> None:
     judge = published(name)
-    shown = [*clip_judges.pictures(judge), *(clip_judges.waves(seed, 90 + 7 * seed, 300) for seed in range(6))]
+    shown: list[Any] = [
+        *clip_judges.pictures(judge),
+        *(clip_judges.waves(seed, 90 + 7 * seed, 300) for seed in range(6)),
+    ]
     prompts = [judge["prompts"][row % 3] for row in range(9)] if name in WITH_PROMPTS else None
     together = judges[name].score(shown, prompts)
     for size in (1, 2, 9):

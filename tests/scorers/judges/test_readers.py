@@ -1,5 +1,6 @@
 """Sharing and padding change nothing: every answer is that of a plain call of transformers, one picture at a time."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("chat_models")
 
 
+@functools.cache
+def as_published(folder: Path) -> tuple[Any, Any]:
+    """The model as transformers has it, and its processor."""
+    model = transformers.AutoModelForImageTextToText.from_pretrained(folder).eval()
+    return model, transformers.AutoProcessor.from_pretrained(folder)
+
+
 def plain_score(folder: Path, picture: np.ndarray, question: str) -> float:
     """The probability of "Yes" by the model as transformers has it."""
-    model = transformers.AutoModelForImageTextToText.from_pretrained(folder).eval()
-    processor = transformers.AutoProcessor.from_pretrained(folder)
+    model, processor = as_published(folder)
     image = PIL.Image.fromarray(picture)
     if model.config.model_type in ("qwen2_vl", "qwen2_5_vl"):
         image = pillow_first(processor)(image)

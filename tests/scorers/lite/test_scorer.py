@@ -14,7 +14,7 @@ from ma_agiqa_core import Scorer, load_scorer
 from ma_agiqa_core.demo import PHOTOGRAPHS, write_demo_pictures
 from ma_agiqa_core.scorers.lite import LITE_WEIGHTS, LiteScorer
 from ma_agiqa_core.scorers.lite import scorer as lite_scorer
-from ma_agiqa_core.scorers.lite.degradations import TEST_LADDERS, to_bytes
+from ma_agiqa_core.scorers.lite.degradations import FAMILIES, TEST_LADDERS, to_bytes
 
 DEMO = ROOT / "ma_agiqa_core" / "demo"
 
@@ -146,6 +146,35 @@ def test_photographs_are_better_than_their_degraded_copies(lite: Scorer) -> None
             scores = lite.score([to_bytes(copy) for copy in copies])
             right += [bool(scores[a] > scores[b]) for a in range(4) for b in range(a + 1, 4)]
     assert np.mean(right) >= 0.93
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[np.ndarray]:
+    """The demo's, which nothing of lite was made from, (320, 400, 3) in 0..1."""
+    return [np.asarray(Image.open(DEMO / f"{name}.jpg"), np.float32)[:320, :400] / 255 for name in PHOTOGRAPHS]
+
+
+def test_any_clean_picture_is_better_than_any_ruined_one(lite: Scorer, photographs: list[np.ndarray]) -> None:
+    """Across contents: the scale is one for all."""
+    clean = lite.score([to_bytes(picture) for picture in photographs])
+    for family in ("jpeg", "blur", "white_noise", "upscale", "unfinished", "blotches", "grain", "melted"):
+        ruined = [FAMILIES[family](picture, 0.9, np.random.default_rng(0)) for picture in photographs]
+        assert lite.score([to_bytes(picture) for picture in ruined]).max() < clean.min(), family
+
+
+@pytest.mark.parametrize("family", ["unfinished", "melted", "blotches", "checkerboard"])
+def test_what_previews_suffer_from_costs(lite: Scorer, photographs: list[np.ndarray], family: str) -> None:
+    clean = lite.score([to_bytes(picture) for picture in photographs])
+    damaged = [FAMILIES[family](picture, 0.8, np.random.default_rng(0)) for picture in photographs]
+    assert (clean - lite.score([to_bytes(picture) for picture in damaged])).min() > 0.2
+
+
+def test_black_and_white_is_no_damage(lite: Scorer, photographs: list[np.ndarray]) -> None:
+    clean = lite.score([to_bytes(picture) for picture in photographs])
+    grey = [np.repeat(picture @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, -1) for picture in photographs]
+    blurred = [FAMILIES["blur"](picture, 0.5, np.random.default_rng(0)) for picture in photographs]
+    lost = clean - lite.score([to_bytes(picture) for picture in grey])
+    assert (lost < 0.5 * (clean - lite.score([to_bytes(picture) for picture in blurred]))).all()
 
 
 def test_demo_pictures_are_the_same_every_time(tmp_path: Path) -> None:

@@ -4,37 +4,65 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage, stats
+from torch import Tensor
 
-from ma_agiqa_core.scorers.lite import statistics
+from ma_agiqa_core.scorers.lite import scene_maps, statistics
 
 
 @pytest.fixture(scope="module")
-def picture() -> torch.Tensor:
+def picture() -> Tensor:
     rng = np.random.default_rng(3)
     smooth = ndimage.gaussian_filter(rng.random((3, 200, 300)), (0, 3, 3))
     return torch.from_numpy(((smooth - smooth.min()) / np.ptp(smooth)).astype(np.float32))[None]
 
 
-def test_mscn_is_what_scipy_computes(picture: torch.Tensor) -> None:
-    luma = picture[:, :1] * 255
+def moments_of(x: np.ndarray, columns: int, rows: int) -> np.ndarray:
+    """Of a map (H, W), in cells that share no pixels: (rows, columns, 4)."""
+    cells = [np.array_split(row, columns, 1) for row in np.array_split(x, rows)]
+    parts = (lambda c: np.abs(c).mean(), lambda c: (c * c).mean(), lambda c: (c * c)[c < 0].sum() / c.size)
+    return np.array([[[*(part(c) for part in parts), (c < 0).mean()] for c in row] for row in cells])
+
+
+@pytest.mark.parametrize("strip", [1, 20_000, 1 << 18])
+def test_scene_is_what_scipy_and_numpy_compute(picture: Tensor, strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(scene_maps.STRIP, "cpu", strip)
+    luma = picture[:, 0] * 255
     taps = np.exp(-0.5 * (np.arange(-3, 4) / (7 / 6)) ** 2)
     taps /= taps.sum()
 
     def smooth(x: np.ndarray) -> np.ndarray:
         return ndimage.correlate1d(ndimage.correlate1d(x, taps, 0, mode="nearest"), taps, 1, mode="nearest")
 
-    x = luma[0, 0].double().numpy()
+    x = luma[0].double().numpy()
     deviation = np.sqrt(np.maximum(smooth(x * x) - smooth(x) ** 2, 0))
-    mscn, got_deviation = statistics._mscn(luma)
-    np.testing.assert_allclose(got_deviation[0, 0], deviation, atol=2e-2)
-    np.testing.assert_allclose(mscn[0, 0], (x - smooth(x)) / (deviation + 1), atol=2e-3)
+    mscn = (x - smooth(x)) / (deviation + 1)
+    scene = scene_maps.natural_scene(luma[:, None], (2, 3), products=True)
+    np.testing.assert_allclose(scene.deviation[0, 0], deviation, atol=2e-2)
+    assert scene.moments.shape == (1, 6, 5, 4)
+    centre = mscn[:-1, 1:-1]
+    across, down, diagonal, antidiagonal = mscn[:-1, 2:], mscn[1:, 1:-1], mscn[1:, 2:], mscn[1:, :-2]
+    maps = (centre, centre * across, centre * down, centre * diagonal, centre * antidiagonal)
+    for place, one in enumerate(maps):
+        bounds = [np.arange(n + 1) * side // n for n, side in zip((2, 3), one.shape, strict=True)]
+        for row in range(2):
+            for column in range(3):
+                cell = one[bounds[0][row] : bounds[0][row + 1], bounds[1][column] : bounds[1][column + 1]]
+                expected = moments_of(cell, 1, 1)[0, 0]
+                np.testing.assert_allclose(scene.moments[0, 3 * row + column, place], expected, atol=2e-3)
+    plain = scene_maps.natural_scene(torch.stack([luma, 255 - luma], 1), (1, 1), products=False)
+    assert plain.moments.shape == (1, 1, 2, 4)
+    np.testing.assert_allclose(plain.moments[0, 0, 0], moments_of(mscn, 1, 1)[0, 0], atol=1e-3)
+    np.testing.assert_allclose(plain.contrast[0, 0], deviation.mean(), atol=1e-2)
+
+
+def sample_moments(sample: np.ndarray) -> Tensor:
+    return torch.from_numpy(moments_of(sample.astype(np.float64), 1, 1)[0]).float()[:, None]
 
 
 @pytest.mark.parametrize("shape", [0.6, 1.0, 2.0, 4.0])
 def test_fit_finds_the_shape_and_variance_of_a_generalised_gaussian(shape: float) -> None:
-    sample = stats.gennorm.rvs(shape, scale=1.5, size=(1, 1, 500, 500), random_state=1).astype(np.float32)
-    moments = statistics._pooled_moments(torch.from_numpy(sample), (1, 1))
-    got_shape, mean, left, right = statistics._aggd(moments)[0, 0, 0].tolist()
+    sample = stats.gennorm.rvs(shape, scale=1.5, size=(500, 500), random_state=1)
+    got_shape, mean, left, right = statistics._aggd(sample_moments(sample))[0, 0].tolist()
     assert got_shape == pytest.approx(shape, rel=0.03)
     variance = stats.gennorm.var(shape, scale=1.5)
     assert abs(mean) < 0.03 * variance**0.5
@@ -43,27 +71,22 @@ def test_fit_finds_the_shape_and_variance_of_a_generalised_gaussian(shape: float
 
 
 def test_fit_tells_the_sides_of_an_asymmetric_sample_apart() -> None:
-    half = np.abs(np.random.default_rng(0).normal(size=100_000)).astype(np.float32)
+    half = np.abs(np.random.default_rng(0).normal(size=100_000))
     sample = np.concatenate([-half[:33_333], 2 * half[33_333:]])  # as an AGGD has it, each side's weight is its width
-    moments = statistics._pooled_moments(torch.from_numpy(sample).view(1, 1, 1, -1), (1, 1))
-    shape, mean, left, right = statistics._aggd(moments)[0, 0, 0].tolist()
+    shape, mean, left, right = statistics._aggd(sample_moments(sample[None]))[0, 0].tolist()
     assert shape == pytest.approx(2, rel=0.05)
     assert left == pytest.approx(1, rel=0.03)
     assert right == pytest.approx(4, rel=0.03)
     assert mean == pytest.approx(sample.mean(), rel=0.05)
 
 
-def test_products_are_of_the_four_neighbours() -> None:
-    mscn = torch.arange(20.0).view(1, 1, 4, 5)
-    products = statistics._with_neighbour_products(mscn)[0]
-    x = mscn[0, 0]
-    assert products.shape == (5, 3, 3)
-    centre = x[1, 2]
-    expected = [centre, centre * x[1, 3], centre * x[2, 2], centre * x[2, 3], centre * x[2, 1]]
-    assert products[:, 1, 1].tolist() == [float(v) for v in expected]
+def test_halving_is_numpys_mean_of_squares() -> None:
+    x = np.random.default_rng(0).random((2, 7, 9)).astype(np.float32)
+    expected = x[:, :6, :8].reshape(2, 3, 2, 4, 2).mean((2, 4))
+    np.testing.assert_allclose(scene_maps.halve(torch.from_numpy(x)), expected, rtol=1e-6)
 
 
-def test_shapes_and_names_agree(picture: torch.Tensor) -> None:
+def test_shapes_and_names_agree(picture: Tensor) -> None:
     features, blocks = statistics.describe(picture)
     assert features.shape == (1, len(statistics.FEATURES)) == (1, 96)
     assert blocks.shape == (1, 2 * 3, len(statistics.BLOCK_FEATURES))
@@ -78,7 +101,7 @@ def test_block_features_average_to_the_pictures_moments() -> None:
     small = torch.rand(2, 3, 100, 110, generator=torch.Generator().manual_seed(0))
     features, blocks = statistics.describe(small)
     columns = [statistics.FEATURES.index(name) for name in statistics.BLOCK_FEATURES]
-    torch.testing.assert_close(features[:, columns], blocks[:, 0])
+    torch.testing.assert_close(features[:, columns], blocks[:, 0], rtol=1e-5, atol=1e-5)
 
 
 def test_a_batch_gives_what_its_pictures_give_alone() -> None:
@@ -112,7 +135,7 @@ def test_named_features_measure_what_they_say() -> None:
     red = grey.clone()
     red[:, 0] = 1
 
-    def feature(picture: torch.Tensor, name: str) -> float:
+    def feature(picture: Tensor, name: str) -> float:
         return float(statistics.describe(picture)[0][0, statistics.FEATURES.index(name)])
 
     assert np.exp(feature(noisy, "band.noise")) - 0.1 == pytest.approx(0.05 * 255, rel=0.1)

@@ -22,26 +22,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import statistics
-from ..network import CROP, CropNetwork, LiteNetwork, PristineDistance
-from ..scorer import on_scale
+from ..crop_network import CROP, CropNetwork
+from ..network import Features, LiteNetwork, on_scale
+from .pristine import fit_pristine_distance, sharp_blocks
 from .training_set import TEST_CONTENTS, find_sources, make_samples
 
 log = logging.getLogger(__name__)
 
 SEED = 7
+NAME = "lite"
 VIEWS = {"photograph": 14, "other": 6}  # lossless photographs are the anchor of the scale, the others only add content
 FAMILIES_A_VIEW = 6
 # The kinds BRISQUE was made for. With more kinds, or a narrower kernel, it orders unseen ones worse.
 VECTOR_FAMILIES = ["original", "jpeg", "webp", "white_noise", "shot_noise", "blur", "upscale"]
 VECTOR_KERNEL = 0.02
 VECTOR_PENALTY = 4.0
-PRISTINE_RIDGE = 0.02  # added to the diagonal of the correlations
-HEADS = 3  # perceptrons in each of the two groups of the statistics head
-HEAD_WIDTH = 32
-HEAD_EPOCHS = 30
 CROP_EPOCHS = 4
-VIEWS_A_STEP = {"head": 12, "crop": 3}
-WEIGHTS = (0.25, 0.25, 0.15, 0.35)  # support vectors, pristine distance, statistics head, crop network
+VIEWS_A_STEP = 3
+WEIGHTS = (0.44, 0.155, 0.155, 0.25)  # of MEASURES
+# The crop network's centred score below which a picture pays: untouched pictures pay nothing or little.
+THRESHOLD = 0.35
 
 # A pair of pictures counts if their targets differ by more than MARGIN. Pairs from two views count in part between
 # anchors, and little between others, where the difference must be plain: no clean picture is worse than another.
@@ -95,19 +95,19 @@ def main(pictures: Path, wallpapers: Path, work: Path, out: Path, processes: int
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
-    pixels, labels = _samples(find_sources(pictures, wallpapers), work, processes)
+    sources = find_sources(pictures, wallpapers)
+    pixels, labels = _samples(sources, work, processes)
     features, blocks = _features(pixels, work, processes)
 
     crop_file = work / "crop_network.pt"
     if not crop_file.exists():
         torch.save(train_crop_network(pixels, labels).state_dict(), crop_file)
     state = fit_support_vectors(features, labels)
-    network = LiteNetwork(len(state["dual"]), 2 * HEADS * HEAD_WIDTH)
+    network = LiteNetwork(len(state["dual"])).eval()
     network.support_vectors.load_state_dict(state)
-    fit_pristine_distance(network.pristine_distance, blocks, labels)
-    fit_statistics_head(network, features, labels)
     network.crop_network.load_state_dict(torch.load(crop_file, weights_only=True))
-    save(network.eval(), calibrate(network, pixels, features, blocks, labels), out)
+    fit_to_clean_pictures(network, sources)
+    save(network, calibrate(network, pixels, features, blocks, labels), out)
     log.info("wrote %s, %.1f MB", out, out.stat().st_size / 1e6)
 
 
@@ -137,7 +137,7 @@ def _samples_of(source: tuple[str, Path]) -> list:
 
 
 def _features(pixels: np.ndarray, work: Path, processes: int) -> tuple[Tensor, Tensor]:
-    """Statistics of the samples: (N, D), and of their blocks (N, 9, 40)."""
+    """Statistics of the samples: (N, D), and of their blocks (N, 9, 72)."""
     file = work / "features.npz"
     if not file.exists():
         starts = range(0, len(pixels), 32)
@@ -160,13 +160,13 @@ def _rgb(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255
 
 
-# ---------------------------------------------------------------------------------------------------- the four measures
+# ---------------------------------------------------------------------------------------------------- the measures
 def fit_support_vectors(features: Tensor, labels: Labels) -> dict[str, Tensor]:
     """Regression of the target on lossless photographs and pixel-aligned families, as BRISQUE regresses ratings."""
     from sklearn.svm import SVR
 
     rows = labels.anchor & ~labels.test & np.isin(labels.family, VECTOR_FAMILIES)
-    columns = [statistics.FEATURES.index(name) for name in statistics.BLOCK_FEATURES]
+    columns = [statistics.FEATURES.index(name) for name in statistics.LUMA_FEATURES]
     x = features[rows][:, columns].numpy()
     low, high = np.quantile(x, [0.002, 0.998], axis=0)
     scaled = np.clip((x - low) / (high - low) * 2 - 1, -1.5, 1.5)
@@ -177,49 +177,17 @@ def fit_support_vectors(features: Tensor, labels: Labels) -> dict[str, Tensor]:
     return {name: torch.as_tensor(np.asarray(value, np.float32)) for name, value in state.items()}
 
 
-def fit_pristine_distance(distance: PristineDistance, blocks: Tensor, labels: Labels) -> None:
-    """Mean, deviation and covariance of the blocks of untouched lossless photographs."""
-    rows = labels.anchor & ~labels.test & (labels.family == "original")
-    clean = blocks[rows].flatten(0, 1).double()
-    distance.mean.copy_(clean.mean(0))
-    distance.deviation.copy_(clean.std(0))
-    distance.covariance.copy_(torch.corrcoef(clean.T) + PRISTINE_RIDGE * torch.eye(clean.shape[1]))
-
-
-def fit_statistics_head(network: LiteNetwork, features: Tensor, labels: Labels) -> None:
-    """Two groups of perceptrons, one that sees luminance alone and one that sees all but colour, side by side."""
-    head = network.statistics_head
-    anchors = features[labels.anchor & ~labels.test]
-    head.mean.copy_(anchors.mean(0))
-    head.deviation.copy_(anchors.std(0) + 1e-6)
-    standard = (anchors - head.mean) / head.deviation
-    head.low.copy_(torch.quantile(standard, 0.003, dim=0).clamp_min(-4))
-    head.high.copy_(torch.quantile(standard, 0.997, dim=0).clamp_max(4))
-    x = head.standardise(features)
-    luma = torch.tensor([name.startswith("luma") for name in statistics.FEATURES])
-    no_colour = torch.tensor([not name.startswith("colour") for name in statistics.FEATURES])
-    parts = [_fit_perceptron(x, mask, labels, seed) for mask in (luma, no_colour) for seed in range(HEADS)]
-    # the mean of perceptrons is one perceptron with all their hidden units
-    state = {
-        "hidden.weight": torch.cat([part["0.weight"] * mask for part, mask in parts]),
-        "hidden.bias": torch.cat([part["0.bias"] for part, _ in parts]),
-        "score.weight": torch.cat([part["3.weight"] for part, _ in parts], 1) / len(parts),
-        "score.bias": torch.stack([part["3.bias"] for part, _ in parts]).mean(0),
-    }
-    head.load_state_dict(head.state_dict() | state)
-
-
-def _fit_perceptron(x: Tensor, mask: Tensor, labels: Labels, seed: int) -> tuple[dict[str, Tensor], Tensor]:
-    torch.manual_seed(SEED + seed)
-    net = nn.Sequential(nn.Linear(x.shape[1], HEAD_WIDTH), nn.GELU(), nn.Dropout(0.2), nn.Linear(HEAD_WIDTH, 1))
-    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
-
-    def score(views: list[np.ndarray], _: np.random.Generator) -> Tensor:
-        return net(x[np.concatenate(views)] * mask)[:, 0]
-
-    *_, loss = _train(score, optimizer, [4e-3], labels, HEAD_EPOCHS, VIEWS_A_STEP["head"], seed)
-    log.info("perceptron %d: loss %.3f", seed, loss)
-    return net.state_dict(), mask
+def fit_to_clean_pictures(network: LiteNetwork, sources: dict[str, Path]) -> None:
+    """What is pristine: lossless photographs, and what good generators make, at their own sizes."""
+    kinds: dict[str, list[Tensor]] = {"photographs": [], "generated": []}
+    with torch.inference_mode():
+        for path in sources.values():
+            if path.parent.name in kinds:
+                kinds[path.parent.name].append(sharp_blocks(path))
+    photographs, renders = kinds.values()
+    fit_pristine_distance(network.photographs, photographs)
+    fit_pristine_distance(network.renders, renders)
+    log.info("pristine: %d photographs, %d generated pictures", len(photographs), len(renders))
 
 
 def train_crop_network(pixels: np.ndarray, labels: Labels) -> CropNetwork:
@@ -254,7 +222,7 @@ def train_crop_network(pixels: np.ndarray, labels: Labels) -> CropNetwork:
 
     parts = [{"params": body.parameters()}, {"params": network.head.parameters()}]
     optimizer = torch.optim.AdamW(parts, weight_decay=0.02)
-    losses = _train(score, optimizer, [4e-4, 2e-3], labels, CROP_EPOCHS, VIEWS_A_STEP["crop"], SEED)
+    losses = _train(score, optimizer, [4e-4, 2e-3], labels)
     for epoch, loss in enumerate(losses, start=1):
         log.info("crop network, epoch %d of %d: loss %.3f", epoch, CROP_EPOCHS, loss)
     fold_normalisation(body.eval(), network)
@@ -278,20 +246,17 @@ def _train(
     optimizer: torch.optim.Optimizer,
     rates: list[float],
     labels: Labels,
-    epochs: int,
-    views_a_step: int,
-    seed: int,
 ) -> Iterator[float]:
     """Steps over groups of views with the pairwise loss; yields each epoch's mean loss."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     views = labels.training_views()
-    steps = len(views) // views_a_step
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=epochs * steps, pct_start=0.2)
+    steps = len(views) // VIEWS_A_STEP
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=CROP_EPOCHS * steps, pct_start=0.2)
     target, anchor = torch.from_numpy(labels.target), torch.from_numpy(labels.anchor)
-    for _ in range(epochs):
+    for _ in range(CROP_EPOCHS):
         order, total = rng.permutation(len(views)), 0.0
         for step in range(steps):
-            chosen = [views[i] for i in order[step * views_a_step : (step + 1) * views_a_step]]
+            chosen = [views[i] for i in order[step * VIEWS_A_STEP : (step + 1) * VIEWS_A_STEP]]
             rows = np.concatenate(chosen)
             view = torch.from_numpy(np.repeat(np.arange(len(chosen)), [len(view) for view in chosen]))
             loss = pairwise_loss(score(chosen, rng), target[rows], view, anchor[rows])
@@ -329,15 +294,15 @@ def calibrate(
     copies = np.flatnonzero((labels.family != "original") & ~labels.test)
     rows = np.concatenate([original, rng.choice(copies, len(original), replace=False)])
     with torch.inference_mode():
-        crops = torch.cat([network.crop_network(_rgb(pixels[rows[i : i + 16]])) for i in range(0, len(rows), 16)])
-        x = features[rows]
-        scores = torch.stack(
-            [network.support_vectors(x), network.pristine_distance(blocks[rows]), network.statistics_head(x), crops], 1
+        crops = torch.cat(
+            [network.crop_network.describe(_rgb(pixels[rows[i : i + 16]])) for i in range(0, len(rows), 16)]
         )
+        scores = network.predict(Features(features[rows], blocks[rows], crops))
         low, middle, high = torch.quantile(scores, torch.tensor([0.16, 0.5, 0.84]), dim=0)
         network.mean.copy_(middle)
         network.scale.copy_(high - low)
         network.weight.copy_(torch.tensor(WEIGHTS))
+        network.threshold.fill_(THRESHOLD)
         quantiles = torch.quantile(on_scale(network.combine(scores)), torch.linspace(0, 1, 101))
     contents = len(np.unique(labels.content[original]))
     return Calibration(
@@ -357,6 +322,7 @@ def save(network: LiteNetwork, calibration: Calibration, out: Path) -> None:
     metadata = {
         "ma_agiqa.format": "1",
         "ma_agiqa.kind": "lite",
+        "ma_agiqa.name": NAME,
         "ma_agiqa.trained_on": calibration.trained_on,
         "ma_agiqa.quantiles": json.dumps(calibration.quantiles),
     }

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from ma_agiqa_core.cli import scoring_run, work_groups
 from ma_agiqa_core.cli.scoring_run import ScoringRun, score_pictures
-from ma_agiqa_core.cli.work_groups import GROUP_SECONDS, LARGEST_GROUP, Pace, work_in_groups
+from ma_agiqa_core.compute import work_groups
+from ma_agiqa_core.compute.work_groups import GROUP_SECONDS, LARGEST_GROUP, Pace, work_in_groups
 from ma_agiqa_core.pictures.inputs import Picture
 from ma_agiqa_core.scorers.scorer import ScorerInfo
+from ma_agiqa_core.scorers.tolerant_outcomes import tolerant_outcomes
 
 
 class Probe:
@@ -141,7 +142,7 @@ def test_a_scorer_without_memory_is_asked_for_smaller_batches(pictures: list[Pat
             return torch.zeros(len(images))
 
     small = Small()
-    assert scoring_run._outcomes(small, [Picture(i, None, None, None) for i in range(20)], None, None) == [0.0] * 20
+    assert tolerant_outcomes(small, [Picture(i, None, None, None) for i in range(20)], None, None) == [0.0] * 20
     assert small.given == [(20, None), (20, 10), (20, 5), (20, 2)]
 
 

@@ -1,0 +1,226 @@
+"""Data sets on engines: what workers gain, what a second judge costs, memory, Ray's overhead, workers that are killed.
+
+python -m benchmarks.scale [PART ...] [--pictures 400] [--side 256] [--many 100000]
+
+Parts: workers, judges, memory, size, ray, kills; all without. Each prints its bar and whether it was met.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+SUPPORT = Path(__file__).parents[1] / "tests" / "support"
+sys.path.insert(0, str(SUPPORT))
+os.environ["PYTHONPATH"] = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pictures(folder: Path, count: int, side: int) -> Path:
+    """JPEG files of made-up pictures."""
+    import numpy as np
+    import PIL.Image
+
+    folder.mkdir(parents=True)
+    made = np.random.default_rng(0)
+    for number in range(count):
+        coarse = made.integers(0, 256, (side // 16, side // 16, 3), dtype=np.uint8)
+        image = PIL.Image.fromarray(coarse).resize((side, side), PIL.Image.Resampling.BICUBIC)
+        image.save(folder / f"{number:06}.jpg", quality=90)
+    return folder
+
+
+def run(source: Path, out: Path, model: object = "lite", **options: object) -> float:
+    """Seconds from the first to the last saved result: loading the judges is no part of it."""
+    from ma_agiqa_core import score_dataset
+
+    shutil.rmtree(out, ignore_errors=True)
+    told: list[tuple[float, int]] = []
+    options = {"device": "cpu", **options} if model == "lite" else options
+    score_dataset(source, model, out=out, on_progress=lambda n, _: told.append((time.monotonic(), n)), **options)
+    (start, first), (end, last) = told[0], told[-1]
+    return (end - start) * last / max(1, last - first)
+
+
+def verdict(is_met: bool) -> str:
+    return "met" if is_met else "MISSED"
+
+
+def workers(folder: Path, count: int, side: int) -> None:
+    source = pictures(folder / "workers", count, side)
+    one = run(source, folder / "out", workers=1)
+    two = run(source, folder / "out", workers=2)
+    print(f"workers: one {count / one:.1f} pictures/s, two {count / two:.1f}: {one / two:.2f} times", end="")
+    print(f" (bar: at least 1.7): {verdict(one / two >= 1.7)}", flush=True)
+
+
+def judges(folder: Path, count: int, side: int) -> None:
+    from ma_agiqa_core import load_scorer
+
+    source = pictures(folder / "judges", count, side)
+    lite = load_scorer("lite", device="cpu")
+    one = run(source, folder / "out", lite)
+    two = run(source, folder / "out", [lite, load_scorer("lite", device="cpu")])
+    paths = sorted(source.iterdir())
+    started = time.monotonic()
+    from ma_agiqa_core.pictures.inputs import decode
+
+    decoded = [decode(path) for path in paths[:100]]
+    decoding = (time.monotonic() - started) * count / len(decoded)
+    started = time.monotonic()
+    lite.score([picture.pixels / 255 for picture in decoded if picture.pixels is not None])
+    own = (time.monotonic() - started) * count / len(decoded)
+    print(
+        f"judges: one {one:.1f} s, two {two:.1f} s: the second adds {two - one:.1f} s; lite alone needs {own:.1f} s",
+        end="",
+    )
+    print(f", decoding {decoding:.1f} s (bar: at most its own time): {verdict(two - one <= 1.05 * own)}", flush=True)
+
+
+def memory(folder: Path, count: int, side: int) -> None:
+    """The peak of a process that scores, at a tenth and at all of the pictures."""
+    source = pictures(folder / "memory", count, 64)
+    few = folder / "few"
+    few.mkdir()
+    for path in sorted(source.iterdir())[: count // 10]:
+        shutil.copy(path, few)
+    code = (
+        "import sys, resource; from ma_agiqa_core import score_dataset; "
+        "score_dataset(sys.argv[1], 'lite', out=sys.argv[2], device='cpu'); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = []
+    for place, name in ((few, "few_out"), (source, "many_out")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(place), str(folder / name)], capture_output=True, text=True, check=True
+        )
+        peaks.append(int(done.stdout) / 1024)
+    ratio = peaks[1] / peaks[0]
+    print(
+        f"memory: {peaks[0]:.0f} MB at {count // 10} pictures, {peaks[1]:.0f} MB at {count}: {ratio:.3f} times", end=""
+    )
+    print(f" (bar: flat, at most 1.05): {verdict(ratio <= 1.05)}", flush=True)
+
+
+def ray(folder: Path, count: int, side: int) -> None:
+    source = pictures(folder / "ray", count, side)
+    local = run(source, folder / "out", workers=1)
+    on_ray = run(source, folder / "out", workers=1, engine="ray")
+    over = on_ray / local - 1
+    print(f"ray: local {count / local:.1f} pictures/s, Ray {count / on_ray:.1f}: {100 * over:+.1f} %", end="")
+    print(f" (bar: at most 10 %): {verdict(over <= 0.1)}", flush=True)
+
+
+def size(folder: Path, count: int = 200_000) -> None:
+    """Bytes of a row with one judge: keys as in an object store, which no compression shortens to nothing."""
+    import hashlib
+    import json
+
+    import numpy as np
+
+    from ma_agiqa_core.scale.parts import PartWriter
+    from ma_agiqa_core.scale.scoring import ScoredRow
+
+    facts = json.dumps([{"column": "lite", "identity": "lite@0123456789ab"}])
+    made = np.random.default_rng(0)
+    parts = PartWriter(folder / "size", 1e9)
+    for first in range(0, count, 1000):
+        digests = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(first, first + 1000)]
+        parts.add(
+            [
+                ScoredRow(
+                    f"s3://bucket/renders/{first // 10_000:05}/{digest[:16]}.png",
+                    (float(made.normal(5, 1)),),
+                    (float(made.uniform(0, 100)),),
+                    None,
+                    1024,
+                    1024,
+                    digest[16:32],
+                    None,
+                )
+                for digest in digests
+            ],
+            facts,
+        )
+    parts.save()
+    total = sum(file.stat().st_size for file in (folder / "size").iterdir())
+    print(f"size: {total / count:.1f} bytes a row with one judge, over {count} rows", flush=True)
+
+
+def kills(folder: Path, many: int) -> None:
+    """Two of the workers are killed on the way."""
+    import psutil
+    from brightness_judge import judge
+    from scale_fixtures import check_exactly_once, write_pictures
+
+    from ma_agiqa_core import score_dataset
+
+    write_pictures(folder / "many", many)
+    killed: list[int] = []
+    moment = random.Random(0)
+
+    def kill() -> None:
+        while len(killed) < 2:
+            time.sleep(moment.uniform(1, 3))
+            if not list((folder / "kills").glob("part-*")):
+                continue
+            for child in psutil.Process().children():
+                try:
+                    if "engines.processes" in " ".join(child.cmdline()) and child.pid not in killed:
+                        child.kill()
+                        killed.append(child.pid)
+                        break
+                except psutil.Error:
+                    continue
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    started = time.monotonic()
+    score_dataset(folder / "many", judge(), out=folder / "kills", workers=2, save_every=1.0)
+    seconds = time.monotonic() - started
+    try:
+        check_exactly_once(folder / "kills", many)
+        is_right = len(killed) == 2
+    except AssertionError as error:
+        print(error)
+        is_right = False
+    print(f"kills: {many} pictures, {len(killed)} workers killed, {seconds:.0f} s; each in one row, and right", end="")
+    print(f": {verdict(is_right)}", flush=True)
+
+
+def main() -> None:
+    from benchmarks.machine import machine
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART")
+    parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--many", type=int, default=100_000)
+    parser.add_argument("--memory-pictures", type=int, default=10_000)
+    arguments = parser.parse_args()
+    count, side = arguments.pictures, arguments.side
+    known: dict[str, Callable[[Path], None]] = {
+        "workers": lambda folder: workers(folder, count, side),
+        "judges": lambda folder: judges(folder, count, side),
+        "memory": lambda folder: memory(folder, arguments.memory_pictures, side),
+        "size": size,
+        "ray": lambda folder: ray(folder, count, side),
+        "kills": lambda folder: kills(folder, arguments.many),
+    }
+    print(machine(), flush=True)
+    for name in arguments.parts or known:
+        with tempfile.TemporaryDirectory() as folder:
+            known[name](Path(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What runs the judges over shards: this machine, Ray, Daft."""

@@ -1,0 +1,80 @@
+"""What a worker opens: a part of a source, small to send, some thousand pictures long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol, TypeVar
+
+from ...errors import MaAgiqaError, MissingPackageError, first_line
+from ..rows import Row
+
+PATHS_AT_ONCE = 512
+
+Item = TypeVar("Item")
+
+
+class Shard(Protocol):
+    """A part of a source; it can be pickled, and opened anew after the worker died that had it."""
+
+    def rows(self) -> Iterator[Row]:
+        """Its pictures, in the same order every time."""
+        ...
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table are meant.
+
+    Attributes:
+        id: Of the key; None makes one of the picture's path or of the row's place.
+        prompt: Of the prompt; None takes `prompt` where there is one.
+        picture: Of the picture; None looks for one by name and type.
+    """
+
+    id: str | None = None
+    prompt: str | None = None
+    picture: str | None = None
+
+
+@dataclass(frozen=True)
+class PathShard:
+    """Files on this machine, and URLs."""
+
+    places: tuple[str, ...]
+
+    def rows(self) -> Iterator[Row]:
+        from ...records.formats import path_key
+        from .names import is_url
+
+        for place in self.places:
+            yield Row(place if is_url(place) else path_key(place), place)
+
+
+def rows_of(shard: Shard) -> Iterator[Row]:
+    """The rows of a shard; where it is damaged, what is whole, and a last row that says so."""
+    try:
+        yield from shard.rows()
+    except MissingPackageError:
+        raise
+    except (MaAgiqaError, OSError) as error:
+        place = getattr(shard, "place", None)
+        if place is None:
+            raise
+        yield Row(f"{place}::", None, error=first_line(error))
+
+
+def in_shards(items: Iterator[Item], size: int) -> Iterator[Sequence[Item]]:
+    """`size` at a time."""
+    while chunk := list(islice(items, size)):
+        yield chunk
+
+
+def text_of(value: Any) -> str | None:
+    """A key or prompt as text; None where there is none."""
+    if value is None:
+        return None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return str(value)

@@ -1,0 +1,113 @@
+"""Early scorers on made-up previews: one learns what the judge cannot see; none where there is nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from scipy.stats import spearmanr
+
+from ma_agiqa_core import cli
+from ma_agiqa_core.generation import load_early_scorer
+from ma_agiqa_core.generation.early.kept_previews import keep_prompt, read_kept
+from ma_agiqa_core.training.distillation.early import distill_previews
+
+FRACTIONS = (0.2, 0.6)
+
+
+def keep(folder: Path, prompts: int, *, is_telling: bool, n: int = 6, seed: int = 0) -> None:
+    """Grey noise whose brightness at the left foretells the final score; the judge is misled by the right."""
+    random = np.random.default_rng(seed)
+    for number in range(prompts):
+        quality = random.normal(size=n)
+        shown = quality if is_telling else random.normal(size=n)
+        pictures, judged = {}, []
+        for fraction in FRACTIONS:
+            right = random.normal(size=n)
+            pixels = random.normal(128, 10, (n, 16, 16, 1))
+            pixels[:, :, :8] += 20 * shown[:, None, None, None]
+            pixels[:, :, 8:] += 20 * right[:, None, None, None]
+            grey = pixels.clip(0, 255).astype(np.uint8).repeat(3, axis=3)
+            pictures[fraction] = [PIL.Image.fromarray(one) for one in grey]
+            judged.append(right + 0.2 * quality)
+        keep_prompt(
+            folder,
+            number,
+            pictures,
+            prompt=f"prompt {number}",
+            judge="right@1",
+            pipeline="TinyPipeline",
+            previews=np.array(judged),
+            finals=quality + 10 * number,
+        )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kept")
+    keep(folder, 15, is_telling=True)
+    return folder
+
+
+def test_what_is_kept_is_read_back(folder):
+    kept = read_kept(folder)
+    assert [one.prompt for one in kept] == [f"prompt {number}" for number in range(15)]
+    assert kept[0].fractions == FRACTIONS
+    assert kept[0].previews.shape == (2, 6)
+    assert all(file.is_file() for row in kept[0].files for file in row)
+
+
+def test_a_student_learns_what_the_judge_does_not_see(folder, tmp_path):
+    early = distill_previews(folder, tmp_path / "early.safetensors")
+    assert early.measured["student"] > 0.8 > 0.4 > early.measured["judge"]
+    loaded = load_early_scorer(tmp_path / "early.safetensors")
+    assert (loaded.judge, loaded.pipeline, loaded.measured) == ("right@1", "TinyPipeline", early.measured)
+    fresh = tmp_path / "fresh"
+    keep(fresh, 6, is_telling=True, seed=9)
+    agreement = []
+    for prompt in read_kept(fresh):
+        for fraction, files in zip(FRACTIONS, prompt.files, strict=True):
+            scores = loaded.at(fraction).score(list(files)).numpy()
+            agreement.append(spearmanr(scores, prompt.finals).statistic)
+    assert np.mean(agreement) > 0.8
+
+
+def test_a_student_that_is_no_better_is_refused(tmp_path):
+    keep(tmp_path / "kept", 12, is_telling=False)
+    with pytest.raises(ValueError, match="better than right@1 itself on prompts left out"):
+        distill_previews(tmp_path / "kept", tmp_path / "early.safetensors")
+    assert not (tmp_path / "early.safetensors").exists()
+
+
+def test_mistakes(folder, tmp_path):
+    keep(tmp_path / "few", 3, is_telling=True)
+    with pytest.raises(ValueError, match="at least 10 prompts, got 3"):
+        distill_previews(tmp_path / "few", tmp_path / "early.safetensors")
+    with pytest.raises(FileNotFoundError, match="folder of kept previews"):
+        read_kept(tmp_path / "absent")
+    file = tmp_path / "few" / "prompt-0001" / "scores.json"
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(facts | {"judge": "another"}), encoding="utf-8")
+    with pytest.raises(ValueError, match="previews with one judge, got 'right@1' and 'another'"):
+        read_kept(tmp_path / "few")
+    file.write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match="scores of kept previews in"):
+        read_kept(tmp_path / "few")
+    with pytest.raises(FileNotFoundError, match="Expected a file of an early scorer"):
+        load_early_scorer(tmp_path / "absent.safetensors")
+    (tmp_path / "no.safetensors").write_bytes(b"no")
+    with pytest.raises(ValueError, match="Expected an early scorer in"):
+        load_early_scorer(tmp_path / "no.safetensors")
+
+
+def test_the_command(folder, tmp_path, capsys):
+    out = tmp_path / "early.safetensors"
+    assert cli.run(["distill", "--previews", str(folder), "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["judge"] == "right@1"
+    assert out.is_file()
+    assert cli.run(["distill", "--previews", str(folder), "--out", str(out)]) == 0
+    assert "rank correlation with the final score" in capsys.readouterr().out
+    assert cli.run(["distill", "--previews", str(folder), "--teacher", "lite", "--out", str(out)]) == 2
+    assert cli.run(["distill", "--images", str(folder), "--out", str(out)]) == 2
+    assert "--teacher" in capsys.readouterr().err
