@@ -39,7 +39,7 @@ def sighted(comfy_modules, monkeypatch):
     target = SimpleNamespace(
         params={}, clip=qwen3vl.te(model_type="qwen3vl_4b"), tokenizer=qwen3vl.tokenizer("qwen3vl_4b")
     )
-    return initialised(CLIP(target, model_options={"_model_config": LANGUAGE, "dtype": torch.float32}))
+    return initialised(CLIP(target, model_options={"qwen3vl_4b_model_config": LANGUAGE, "dtype": torch.float32}))
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def blind(comfy_modules):
 
     config = {"num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2}
     target = SimpleNamespace(params={}, clip=sd1_clip.SD1ClipModel, tokenizer=sd1_clip.SD1Tokenizer)
-    options = {"clip_l_model_config": config, "model_name": "clip_l", "dtype": torch.float32}
+    options = {"clip_l_model_config": config, "dtype": torch.float32}
     return CLIP(target, model_options=options)
 
 
