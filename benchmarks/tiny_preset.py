@@ -23,6 +23,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+import torch
+from safetensors.torch import load_file
 from scipy.stats import spearmanr
 
 from ma_agiqa_core import load_scorer
@@ -66,8 +68,9 @@ def _killed(folder: Path) -> None:
             break
     process.wait()
     _train(table, out, "--resume")
-    same = (out / "model.safetensors").read_bytes() == (folder / "run-blur" / "model.safetensors").read_bytes()
-    print(f"\nKilled after epoch 7 and resumed: {'the same file, bit for bit' if same else 'ANOTHER FILE'}")
+    resumed, whole = (load_file(run / "model.safetensors") for run in (out, folder / "run-blur"))
+    same = resumed.keys() == whole.keys() and all(torch.equal(part, whole[name]) for name, part in resumed.items())
+    print(f"\nKilled after epoch 7 and resumed: {'the same weights, bit for bit' if same else 'OTHER WEIGHTS'}")
 
 
 def _few(folder: Path) -> None:
