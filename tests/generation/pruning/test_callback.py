@@ -578,7 +578,9 @@ def test_one_at_a_time_works_in_pipelines_that_cannot_be_pruned(tiny_pipelines, 
     pipe = Mine(**plain.components)
     pipe.set_progress_bar_config(disable=True)
     with (
-        pytest.raises(UnsupportedPipelineError, match=r"got .*\.Mine\. Known are .*strategy='sequential'"),
+        pytest.raises(
+            UnsupportedPipelineError, match=r"got .*\.Mine, which is not in the table .*strategy='sequential'"
+        ),
         QualityFilterCallback(pipe, brightness(), prune_at={0.5: 1}),
     ):
         pass
