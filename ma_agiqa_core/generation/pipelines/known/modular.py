@@ -1,8 +1,8 @@
 """The denoising loops of diffusers' modular pipelines, by the class of the loop.
 
 What the network is given is cut as in the pipelines of its family; here is what the blocks of the loop use besides.
-Only loops that a test compares with the unpruned run stand here: the newer families' for editing, inpainting and ControlNet
-are refused.
+Only loops that a test compares with the unpruned run stand here: others, as the newer families have for editing,
+inpainting and ControlNet, are refused.
 """
 
 from dataclasses import dataclass, replace
