@@ -29,10 +29,10 @@ STRANGE_NAMES = [
     [
         (["score", "nowhere"], "Expected a picture or a folder, got nowhere, which does not exist."),
         (["score", "nothing"], "Expected pictures in nothing, got none."),
-        (["score", ""], "Invalid value for 'PATH...': Expected a path, got an empty one."),
+        (["score", ""], "Invalid value for 'SOURCE...': Expected a path, got an empty one."),
         (["rank", "photos", "--copy-best", ""], "Invalid value for '--copy-best': Expected a path, got an empty one."),
         (["score", "a\0b"], "got 'a\\x00b' with a NUL character."),
-        (["score"], "Missing argument 'PATH...'. Try 'ma-agiqa score --help'."),
+        (["score"], "Missing argument 'SOURCE...'. Try 'ma-agiqa score --help'."),
         (["score", "photos", "--model", "missing"], "Expected a known model, got 'missing'."),
         (["score", "photos", "--out", "scores.txt"], "Expected an output ending in .csv, .jsonl or .parquet"),
         (["score", "photos", "--out", "nowhere/scores.csv"], "Expected an existing folder for scores.csv"),
@@ -50,7 +50,7 @@ STRANGE_NAMES = [
         ),
         (["score", "photos", "--prompts", "photos/a.png"], "Expected prompts in a .csv or .jsonl file"),
         (["score", "photos", "--model", "needs-prompt"], "Expected prompts for needs-prompt, got none."),
-        (["rank", "photos", "--top", "0"], "Invalid value for '--top': 0"),
+        (["rank", "photos", "--top", "0"], "Invalid value for '--top': Expected at least 1, got 0."),
         (["rank", "photos", "--min-score", "good"], "Invalid value for '--min-score': 'good'"),
         (
             ["rank", "photos", "--min-score", "nan"],
