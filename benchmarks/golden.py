@@ -20,7 +20,7 @@ def made() -> dict[str, object]:
 
     from ma_agiqa_core import load_scorer
     from ma_agiqa_core.model_files.digest import file_digest
-    from ma_agiqa_core.scorers.load import FAMILIES
+    from ma_agiqa_core.scorers.families import FAMILIES
 
     names, pictures = zip(*golden_pictures(), strict=True)
     models = {}

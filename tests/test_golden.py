@@ -10,7 +10,7 @@ import pytest
 
 from ma_agiqa_core import load_scorer
 from ma_agiqa_core.model_files.digest import file_digest
-from ma_agiqa_core.scorers.load import FAMILIES
+from ma_agiqa_core.scorers.families import FAMILIES
 
 KNOWN = json.loads(golden_pictures.TABLE.read_text("utf-8"))
 ANEW = "If the model was released anew, run: python -m benchmarks.golden --write"

@@ -45,8 +45,8 @@ def convert(published: Path, out: Path, trained_on: str | None) -> None:
     check_can_write(out)
 
     from ..checkpoint import convert_file, read_facts
+    from ..scorers.families import FAMILIES
     from ..scorers.judges.convert import convert_judge
-    from ..scorers.load import FAMILIES
 
     try:
         family = None if trained_on is not None else convert_judge(published, out)
@@ -135,7 +135,7 @@ def models(paths: Sequence[Path], all_families: bool, as_json: bool) -> None:
 
 
 def _show_families(as_json: bool) -> None:
-    from ..scorers.load import FAMILIES
+    from ..scorers.families import FAMILIES
 
     families = [family.facts() for family in FAMILIES]
     if as_json:

@@ -22,8 +22,9 @@ from ..pictures.prompts import NO_PROMPT
 from ..records.formats import Judged, Record, path_key, path_text, valid_text
 from ..records.picture_state import PictureState, picture_state
 from ..records.prompts import read_prompts
+from ..scorers.families import named_family
 from ..scorers.identity import scorer_identity
-from ..scorers.load import load_scorer, named_family
+from ..scorers.load import load_scorer
 from ..scorers.picture_scorer import Outcome
 from ..scorers.scorer import Scorer, ScorerInfo
 from ..scorers.tolerant_outcomes import tolerant_outcomes

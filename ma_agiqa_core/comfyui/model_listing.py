@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..model_files.transformers_folder import complete_kind
+from ..scorers.families import FAMILIES, family_of_folder, named_family
 from ..scorers.family import Family
-from ..scorers.load import FAMILIES, family_of_folder, named_family
 
 CHECKPOINT = ".safetensors"
 

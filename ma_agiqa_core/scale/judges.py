@@ -13,8 +13,9 @@ from typing import Any
 from ..errors import MaAgiqaError
 from ..pictures.inputs import Picture
 from ..pictures.prompts import NO_PROMPT
+from ..scorers.families import named_family
 from ..scorers.identity import scorer_identity
-from ..scorers.load import load_scorer, named_family
+from ..scorers.load import load_scorer
 from ..scorers.picture_scorer import Outcome
 from ..scorers.scorer import Scorer
 from ..scorers.tolerant_outcomes import tolerant_outcomes

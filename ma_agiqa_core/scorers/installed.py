@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ..model_files.digest import file_digest
 from ..model_files.transformers_folder import MPLUG_OWL2, complete_kind, fingerprint
+from .families import FAMILIES, family_of, family_of_folder
 from .family import Family
-from .load import FAMILIES, family_of, family_of_folder, load_scorer
+from .load import load_scorer
 
 logger = logging.getLogger(__name__)
 

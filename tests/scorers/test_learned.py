@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save, save_file
 from ma_agiqa_core import load_scorer
 from ma_agiqa_core.errors import MaAgiqaError
 from ma_agiqa_core.pictures.inputs import iterate_pictures
+from ma_agiqa_core.scorers.families import FAMILIES, family_of
 from ma_agiqa_core.scorers.learned import LearnedScorer
-from ma_agiqa_core.scorers.load import FAMILIES, family_of
 
 
 @pytest.fixture(scope="module")

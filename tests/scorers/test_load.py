@@ -14,11 +14,12 @@ from safetensors.torch import save_file
 
 from ma_agiqa_core.cli.models import models
 from ma_agiqa_core.comfyui import model_listing
-from ma_agiqa_core.scorers import lite, load
+from ma_agiqa_core.scorers import families, lite
 from ma_agiqa_core.scorers.callable import CallableScorer
+from ma_agiqa_core.scorers.families import FAMILIES
 from ma_agiqa_core.scorers.family import Family, Request
 from ma_agiqa_core.scorers.installed import installed_models
-from ma_agiqa_core.scorers.load import FAMILIES, load_scorer
+from ma_agiqa_core.scorers.load import load_scorer
 
 LITE_METADATA = {"ma_agiqa.format": "1", "ma_agiqa.kind": "lite"}
 
@@ -195,7 +196,7 @@ def test_a_row_is_all_that_a_new_family_needs(
     file = checkpoint(tmp_path / "models" / "m.safetensors", {"ma_agiqa.format": "1", "ma_agiqa.kind": "made-up"})
     with pytest.raises(ValueError, match="got the kind 'made-up'"):
         load_scorer(file)
-    monkeypatch.setattr(load, "FAMILIES", (MADE_UP, *FAMILIES))
+    monkeypatch.setattr(families, "FAMILIES", (MADE_UP, *FAMILIES))
     monkeypatch.setattr("ma_agiqa_core.scorers.installed.FAMILIES", ())  # the carried ones, which are stand-ins here
 
     assert load_scorer(f"made-up:{folder}").info.name == f"made-up({folder})"

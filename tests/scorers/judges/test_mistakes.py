@@ -138,7 +138,7 @@ def test_the_revision_of_a_folder_is_checked(judges: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("family", ["deqa", "qalign", "qrealign", "vqascore", "hpsv3"])
 def test_a_name_alone_is_the_published_repository(family: str) -> None:
-    from ma_agiqa_core.scorers.load import FAMILIES
+    from ma_agiqa_core.scorers.families import FAMILIES
 
     repository = next(one.repository for one in FAMILIES if one.name == family)
     with pytest.raises(MissingFileError, match=str(repository)):
