@@ -140,7 +140,7 @@ def test_a_saved_picture_dropped_on_the_canvas_opens_its_workflow(front_end, com
     front_end.open_template("ma-agiqa", "two_scorers")
     front_end.page.evaluate(SMALL)
     assert front_end.run()["kind"] == "execution_success"
-    [saved] = (comfyui.base / "output").glob("two_scorers*.png")
+    saved = max((comfyui.base / "output").glob("two_scorers*.png"), key=lambda file: file.stat().st_mtime_ns)
     types = front_end.page.evaluate("() => window.app.graph.nodes.map((n) => n.type).sort()")
     front_end.open_template("ma-agiqa", "score_a_batch")
     front_end.drop_file(saved.name, saved.read_bytes())
