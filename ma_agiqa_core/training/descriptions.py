@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from ..atomic_write import atomic_write
 from ..pictures.inputs import PictureError, iterate_pictures
 from ..scorers.picture_features.features import PictureFeatures
+from .cache_file import cache_file
 
 
 class Descriptions:
@@ -50,21 +49,13 @@ class Descriptions:
             OSError: The file cannot be written; there is none then.
             PictureError: A picture cannot be read.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{self._digest()}.npy"
-        with FileLock(file.with_suffix(".lock")):  # of two runs one writes, the other waits
-            if not file.is_file():
-                self.make()
-                with atomic_write(file) as temporary, temporary.open("wb") as out:
-                    np.save(out, self.table.numpy())
+        file = cache_file(folder, f"{self.features.source} {self.features.revision}", self.paths, self._write)
         self.table = torch.from_numpy(np.load(file))
 
-    def _digest(self) -> str:
-        digest = hashlib.sha256(f"{self.features.source} {self.features.revision}\n".encode())
-        for path in self.paths:
-            state = path.stat()
-            digest.update(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
-        return digest.hexdigest()[:32]
+    def _write(self, file: Path) -> None:
+        self.make()
+        with atomic_write(file) as temporary, temporary.open("wb") as out:
+            np.save(out, self.table.numpy())
 
 
 def describe_files(paths: Sequence[Path], features: PictureFeatures) -> Tensor:

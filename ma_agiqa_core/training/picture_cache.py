@@ -5,19 +5,18 @@ Decoding a PNG of 512 px costs a processor more than a training step of the tiny
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from ..atomic_write import atomic_write
 from ..compute.progress import tick
 from ..pictures.inputs import PictureError, decode, iterate_pictures
 from ..preprocess import resize_cubic, to_bytes
+from .cache_file import cache_file
 
 KEPT_IN_MEMORY = 2**26  # bytes; 5461 pictures of 64 px, 445 of 224 px
 
@@ -69,11 +68,7 @@ class PictureCache:
             OSError: The file cannot be written; there is none then.
             PictureError: A picture cannot be read.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{self._digest()}.npy"
-        with FileLock(file.with_suffix(".lock")):  # of two runs one writes, the other waits
-            if not file.is_file():
-                self._write(file)
+        file = cache_file(folder, f"1 {self.size}", self.paths, self._write)
         self._kept = np.load(file, mmap_mode="c")  # torch takes no read-only array; what is written stays in memory
 
     def _write(self, file: Path) -> None:
@@ -90,10 +85,3 @@ class PictureCache:
 
     def _resized(self, pixels: Tensor) -> Tensor:
         return resize_cubic(to_bytes(pixels), (self.size, self.size)).contiguous()
-
-    def _digest(self) -> str:
-        digest = hashlib.sha256(f"1 {self.size}\n".encode())
-        for path in self.paths:
-            state = path.stat()
-            digest.update(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
-        return digest.hexdigest()[:32]
