@@ -38,7 +38,7 @@ def no_network() -> Iterator[None]:
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _state["forbidden"] or event not in _ASKS:
+    if not _state or not _state["forbidden"] or event not in _ASKS:  # no state: Python is ending
         return
     asked = arguments[_ASKS[event]]
     host = asked[0] if isinstance(asked, tuple) and asked else asked

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
+from ..compute.interrupts import interrupts_held
 from ..compute.progress import watching
 from ..ranking import Ranking, order_by_score
 from ..records.formats import Record, as_row
@@ -50,10 +51,11 @@ def score_with_progress(
     with _progress_bar(total) as bar:
         try:
             for batch in score_pictures(run, paths):
-                for output in outputs:
-                    output(batch)
-                done += len(batch)
-                errors += sum(not record.is_whole for record in batch)
+                with interrupts_held():  # else more were written than are counted
+                    for output in outputs:
+                        output(batch)
+                    done += len(batch)
+                    errors += sum(not record.is_whole for record in batch)
                 bar.update(len(batch))
         except KeyboardInterrupt:
             bar.close()

@@ -5,15 +5,14 @@ journal beside it, which is what survives a kill, and the Parquet file appears c
 """
 
 import os
-import signal
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from ..atomic_write import atomic_write, check_can_write
+from ..compute.interrupts import interrupts_held
 from ..errors import MaAgiqaError
 from .csv_cells import csv_row
 from .formats import (
@@ -121,7 +120,7 @@ class _TextWriter(RecordWriter):
         self._file = out.open("ab")
 
     def write(self, batch: Sequence[Record]) -> None:
-        with _interrupts_held():
+        with interrupts_held():
             self._file.write(b"".join(map(self._encode, batch)))
             self._file.flush()
 
@@ -155,12 +154,12 @@ class _ParquetWriter(RecordWriter):
             out.unlink(missing_ok=True)
 
     def write(self, batch: Sequence[Record]) -> None:
-        with _interrupts_held():
+        with interrupts_held():
             self._journal.write(batch)
             self._add(batch)
 
     def close(self) -> None:
-        with _interrupts_held():
+        with interrupts_held():
             self._flush()
             self._opened.close()  # completes the temporary file, which takes the output's place
             self._journal.close()
@@ -175,19 +174,3 @@ class _ParquetWriter(RecordWriter):
     def _flush(self) -> None:
         self._file.write_table(self._make_table([as_row(record) for record in self._rows], schema=self._schema))
         self._rows.clear()
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until the block is done, so that it never parts a batch."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[tuple[Any, Any]] = []
-    previous = signal.signal(signal.SIGINT, lambda *received: held.append(received))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        if held and callable(previous):
-            previous(*held[0])

@@ -1,7 +1,8 @@
 """The scoring loop: no picture ends a run."""
 
 import json
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from ma_agiqa_core.cli.scoring_run import ScoringRun, score_pictures
+from ma_agiqa_core.cli.terminal import score_with_progress
 from ma_agiqa_core.records.formats import Record
+from ma_agiqa_core.scorers.callable import CallableScorer
 from ma_agiqa_core.scorers.lite import LiteScorer
 
 MakePicture = Callable[[Path, int], Path]
@@ -102,3 +105,20 @@ def test_prompts_that_are_for_none_of_the_pictures_are_told(folder: Path, run: A
         "none of the pictures"
         not in run(command, "photos/a.png", "--model", "needs-prompt", "--prompts", "prompts.csv")[2]
     )
+
+
+def test_interrupt_in_the_middle_of_writing_counts_what_was_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scorer = CallableScorer(lambda pictures, _: [0.5] * len(pictures), name="half")
+    written: list[Record] = []
+
+    def write(batch: Sequence[Record]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        written.extend(batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        score_with_progress(ScoringRun(scorer, "half@1", None, 2), sorted(folder.rglob("*.png")), [write])
+
+    assert len(written) == 2
+    assert "Interrupted: 2 of 3" in capsys.readouterr().err
