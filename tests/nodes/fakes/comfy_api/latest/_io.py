@@ -119,6 +119,8 @@ def Custom(io_type):
 Image, Mask, Latent = Custom("IMAGE"), Custom("MASK"), Custom("LATENT")
 Model, Vae, Clip, Conditioning = Custom("MODEL"), Custom("VAE"), Custom("CLIP"), Custom("CONDITIONING")
 Noise, Guider, Sampler, Sigmas = Custom("NOISE"), Custom("GUIDER"), Custom("SAMPLER"), Custom("SIGMAS")
+Video = Custom("VIDEO")
+AnyType = Custom("*")
 Image.Type = Mask.Type = torch.Tensor
 
 
