@@ -35,6 +35,11 @@ def schema(**fields: Any) -> io.Schema:
     return io.Schema(**{name: value for name, value in fields.items() if name in known or name not in _NEWER})
 
 
+def images_or_videos() -> io.MultiType.Input:
+    """The input 'images' of nodes that take VIDEO too, of which they see the first frame."""
+    return io.MultiType.Input("images", types=[io.Image, io.Video])
+
+
 def _has_widget(given: Any) -> bool:
     """Of a socket alone the front end would show a display name in every language: its label wins over the locale."""
     return hasattr(given, "widget_type") and not given.force_input

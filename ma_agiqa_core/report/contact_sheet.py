@@ -82,6 +82,9 @@ def captioned_pictures(
     percentiles: Sequence[float | None] | None = None,
     *,
     side: int = 384,
+    notes: Sequence[str] = (),
+    numbers: Sequence[int] = (),
+    best_first: Sequence[int] | None = None,
 ) -> list[PIL.Image.Image]:
     """The cells of a sheet one by one, for programs that show pictures in a row of their own.
 
@@ -90,9 +93,12 @@ def captioned_pictures(
         scores: One per picture, higher is better; NaN is not scored.
         percentiles: One per picture, 0 to 100, or None for what has none.
         side: The longest side of a thumbnail.
+        notes: What else the caption of each picture says.
+        numbers: What the pictures are called; without, they are counted from 0 in input order.
+        best_first: Their indexes in order, where scores alone do not say it; all of them.
 
     Returns:
-        RGB, best first; the best has a frame, and each says its number, from 0 in input order.
+        RGB, best first; the best has a frame, and each says its number.
 
     Raises:
         ValueError: No picture, another number of scores or percentiles than pictures, or a malformed picture.
@@ -108,8 +114,12 @@ def captioned_pictures(
     least, most = LETTERS_OF_A_STRIP
     letters = max(least, min(most, round(28 / math.sqrt(len(pictures)))))
     drawn = []
-    for place in _places(scores, percentiles):
-        cell = _Cell(place, thumbnails[place.index], largest, decimals, letters, is_numbered=True)
+    places = _places(scores, percentiles)
+    if best_first is not None:
+        places = [_Place(rank, i, scores[i], percentiles[i]) for rank, i in enumerate(best_first, start=1)]
+    for place in places:
+        number, note = numbers[place.index] if numbers else place.index, notes[place.index] if notes else ""
+        cell = _Cell(place, thumbnails[place.index], largest, decimals, letters, number, note)
         canvas = PIL.Image.new("RGB", (cell.width + 2 * edge, cell.height + edge), PAPER)
         cell.draw(canvas, edge, edge + cell.thumbnail.height, cell.width)
         drawn.append(canvas)
@@ -180,7 +190,8 @@ class _Cell:
     largest: int  # longest side of all thumbnails, which sets the size of the letters
     decimals: int
     letters: int = LETTERS_OF_A_SHEET
-    is_numbered: bool = False
+    number: int | None = None  # in a caption
+    note: str = ""
 
     @property
     def font_size(self) -> int:
@@ -192,8 +203,9 @@ class _Cell:
             return (f"picture {self.place.index}", "not scored")
         score = f"#{self.place.rank}   {self.place.score:.{self.decimals}f}"
         share = better_than(self.place.percentile)
-        numbered = [f"no. {self.place.index}"] if self.is_numbered else []
-        return (score, ", ".join([*numbered, *([] if share is None else [f"better than {share} %"])]))
+        numbered = "" if self.number is None else f"no. {self.number}"
+        percentage = "" if share is None else f"better than {share} %"
+        return (score, ", ".join(filter(None, (numbered, percentage, self.note))))
 
     @property
     def width(self) -> int:

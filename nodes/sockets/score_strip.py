@@ -1,4 +1,4 @@
-"""What Score Images shows on itself: its pictures in a strip, each with its rank and score, the best one framed."""
+"""What nodes show on themselves: pictures in a strip, each with its rank and score, the best one framed."""
 
 import random
 import string
@@ -8,12 +8,14 @@ from typing import Any
 
 import folder_paths
 import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor
 
 from ...ma_agiqa_core.report.contact_sheet import captioned_pictures
-from ...ma_agiqa_core.scorers.scorer import ScorerInfo
+from ...ma_agiqa_core.ranking import order
 from .images import as_pil
+from .scores import ScoreOf
 
 QUALITY = 85  # of JPEG: a strip is looked at and thrown away, and PNG would take longer than all the rest
 SIDE = 384  # pixels of a thumbnail's longest side
@@ -21,16 +23,22 @@ ROWS = 128  # at a time: they stay in the processor's cache
 _LETTERS = 5
 
 
-def score_strip(pictures: Sequence[Tensor], scores: Sequence[float], info: ScorerInfo) -> dict[str, list[Any]]:
-    """Saves the strip among ComfyUI's temporary files; what a node's `ui` takes to show it.
+def score_strip(
+    thumbnails: Sequence[Any], scores: Sequence[ScoreOf], is_captioned: bool = True, **captions: Any
+) -> dict[str, list[Any]]:
+    """Saves the strip among ComfyUI's temporary files, best first; what a node's `ui` takes to show it.
 
     Args:
-        pictures: [H, W, C] as `flattened` gives them.
+        thumbnails: As `thumbnail` makes them.
         scores: One per picture.
-        info: Of their scorer.
+        is_captioned: Whether rank, score and number stand below each picture.
+        captions: What else `captioned_pictures` of the core takes: notes, numbers, best_first.
     """
-    percentiles = None if info.relative else [info.percentile(score) for score in scores]
-    drawn = captioned_pictures([_for_thumbnail(picture) for picture in pictures], scores, percentiles, side=SIDE)
+    if is_captioned:
+        percentiles = [score.percentile for score in scores]
+        drawn = captioned_pictures(thumbnails, scores, percentiles, side=SIDE, **captions)
+    else:
+        drawn = [_plain(thumbnails[index]) for index in captions.get("best_first") or order(scores)]
     # browsers keep what they have seen under a name, and these numbers start again at every restart
     prefix = f"ma_agiqa_{''.join(random.choices(string.ascii_lowercase, k=_LETTERS))}"
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_temp_directory())
@@ -42,16 +50,25 @@ def score_strip(pictures: Sequence[Tensor], scores: Sequence[float], info: Score
     return {"images": shown}
 
 
-def _for_thumbnail(picture: Tensor) -> Any:
-    """Halved while it is twice as large as its thumbnail: a third of the time of converting all of it.
+def thumbnail(picture: Tensor) -> Any:
+    """A picture [H, W, C], small enough to be kept: an array [h, w, 3] of uint8, or a PIL image with alpha.
 
-    An array is not copied any more; a PIL image is laid over white.
+    Halved while it is twice as large as its thumbnail: a third of the time of converting all of it.
     """
     pixels = picture.cpu()
     while max(pixels.shape[:2]) >= 2 * SIDE and min(pixels.shape[:2]) >= 2:
         pixels = torch.cat([_halved(rows) for rows in pixels.split(ROWS)])
     image = as_pil(pixels)
     return np.asarray(image) if image.mode == "RGB" else image
+
+
+def _plain(thumbnail: Any) -> PIL.Image.Image:
+    image = thumbnail if isinstance(thumbnail, PIL.Image.Image) else PIL.Image.fromarray(thumbnail)
+    if image.mode == "RGBA":
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    image.thumbnail((SIDE, SIDE))
+    return image
 
 
 def _halved(rows: Tensor) -> Tensor:

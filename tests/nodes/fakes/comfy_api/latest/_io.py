@@ -260,6 +260,31 @@ class Combo(Custom("COMBO")):
             self.options = options
 
 
+class MultiType:
+    Type = Any
+
+    class Input(Input):
+        io_type = "COMFY_MULTITYPED_V3"
+
+        def __init__(
+            self,
+            id,
+            types,
+            display_name=None,
+            optional=False,
+            tooltip=None,
+            lazy=None,
+            extra_dict=None,
+            raw_link=None,
+            advanced=None,
+        ):
+            super().__init__(id, display_name, optional, tooltip, lazy, extra_dict, raw_link, advanced)
+            self._io_types = types
+
+        def get_io_type(self):
+            return ",".join(dict.fromkeys(kind.io_type for kind in self._io_types))
+
+
 @dataclass
 class Schema:
     node_id: str
