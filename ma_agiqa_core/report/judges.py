@@ -93,7 +93,9 @@ def _correlations(columns: Columns) -> dict[tuple[int, int], float]:
     found = {}
     for one, other in combinations(range(len(columns)), 2):
         pairs = [
-            pair for pair in zip(columns[one], columns[other], strict=True) if all(math.isfinite(score) for score in pair)
+            pair
+            for pair in zip(columns[one], columns[other], strict=True)
+            if all(math.isfinite(score) for score in pair)
         ]
         found[one, other] = srcc(*zip(*pairs, strict=True)) if len(pairs) > 1 else math.nan
     return found

@@ -36,7 +36,9 @@ def device_of(option: str) -> torch.device | None:
     number, cards = int(option.removeprefix("gpu:")), _cards()
     if number < len(cards):
         return cards[number]
-    logger.warning("[ma-agiqa] %s is not there; ComfyUI's own device is taken. This machine has %d.", option, len(cards))
+    logger.warning(
+        "[ma-agiqa] %s is not there; ComfyUI's own device is taken. This machine has %d.", option, len(cards)
+    )
     return None
 
 
