@@ -16,9 +16,9 @@ from ..pictures.prompts import NO_PROMPT
 from ..scorers.families import named_family
 from ..scorers.identity import scorer_identity
 from ..scorers.load import load_scorer
+from ..scorers.outcomes import tolerant_outcomes
 from ..scorers.picture_scorer import Outcome
 from ..scorers.scorer import Scorer
-from ..scorers.tolerant_outcomes import tolerant_outcomes
 
 _FACTS = ("name", "revision", "low", "high", "trained_on", "description", "needs_prompt", "target")
 
