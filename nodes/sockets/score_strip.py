@@ -40,7 +40,9 @@ def score_strip(
         percentiles = [score.percentile for score in scores]
         drawn = captioned_pictures(thumbnails, scores, percentiles, side=SIDE, **captions)
     else:
-        drawn = [_plain(thumbnails[index]) for index in captions.get("best_first") or order(scores)]
+        ranked = captions.get("best_first") or order(scores)
+        rest = [index for index in range(len(scores)) if index not in ranked]  # without a score
+        drawn = [_plain(thumbnails[index]) for index in (*ranked, *rest)]
     # browsers keep what they have seen under a name, and these numbers start again at every restart
     prefix = f"ma_agiqa_{''.join(random.choices(string.ascii_lowercase, k=_LETTERS))}"
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_temp_directory())
