@@ -259,7 +259,7 @@ def load_scored(front_end: Any, path: Path) -> None:
     front_end.page.evaluate(_BUILD, [nodes, SCORED + links])
     assert front_end.run()["kind"] == "execution_success"
     again: Nodes = {
-        "load": ("MaAgiqaLoadScored", (40, 40), (330, 200), {"folder": "output/cats", "order": "best score first"}),
+        "load": ("MaAgiqaLoadScored", (40, 40), (330, 180), {"folder": "output/cats", "order": "best score first"}),
         "shown": ("PreviewImage", (440, 40), (380, 300), {}),
         "report": ("PreviewAny", (880, 40), (340, 240), {}),
     }
