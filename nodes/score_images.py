@@ -4,8 +4,8 @@ from comfy_api.latest import io
 
 from ..ma_agiqa_core.report.score_table import score_table
 from .schema import CATEGORY, Scorer, schema
-from .sockets.images import flattened, prompts_for, unchanged
-from .sockets.score_strip import score_strip
+from .sockets.images import flattened, one, prompts_for, unchanged
+from .sockets.score_strip import SHEET, SHOWN, score_strip
 from .sockets.scores import one_scorer, scores_of
 
 
@@ -32,7 +32,8 @@ class ScoreImages(io.ComfyNode):
             inputs=[
                 Scorer.Input("scorer"),
                 io.Image.Input("images"),
-                io.String.Input("prompt", optional=True, multiline=True, default=""),
+                io.String.Input("prompt", optional=True, default=""),  # of one line: a box would fill the empty node
+                io.Combo.Input("show", options=list(SHOWN), default=SHEET, optional=True),
             ],
             outputs=[
                 io.Image.Output("scored_images", is_output_list=True),
@@ -43,9 +44,9 @@ class ScoreImages(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, scorer, images, prompt=None):
+    def execute(cls, scorer, images, prompt=None, show=SHEET):
         pictures, scorer = flattened(images), one_scorer(scorer)
         scores = scores_of(scorer, pictures, prompts_for(prompt, len(pictures)), cls.hidden.unique_id)
         report = score_table(scorer.info, scores)
-        shown = score_strip(pictures, scores, scorer.info) | {"text": [report]}
+        shown = score_strip(pictures, scores, scorer.info, one(show, "show")) | {"text": [report]}
         return io.NodeOutput(unchanged(images, pictures), scores, max(scores), report, ui=shown)

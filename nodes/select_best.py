@@ -24,7 +24,7 @@ class SelectBest(io.ComfyNode):
                 io.Image.Input("images"),
                 io.Float.Input("scores", optional=True, force_input=True),
                 Scorer.Input("scorer", optional=True),
-                io.String.Input("prompt", optional=True, multiline=True, default=""),
+                io.String.Input("prompt", optional=True, default=""),
                 io.Latent.Input("latent", optional=True),
                 io.Mask.Input("mask", optional=True),
                 io.Int.Input("top_k", default=1, min=1, max=4096),

@@ -22,6 +22,7 @@ from .names import better_than, decimals_of
 MOST_SHOWN = 400  # of more, the best half and the last half
 SHEET_WIDTH, SHEET_HEIGHT = 2048, 16384  # what thumbnails are made to fit into, down to the smallest
 LARGEST, SMALLEST = 512, 112  # longest side of a thumbnail
+SIDE_IN_A_STRIP = 384
 SHEET_ASPECT = 4 / 3
 LETTERS_OF_A_SHEET = 20  # so many letters high is a thumbnail
 LETTERS_OF_A_STRIP = 5, 10  # larger ones: programs show a strip's pictures side by side, the smaller the more there are
@@ -76,14 +77,45 @@ def contact_sheet(
     return _draw(rows, note)
 
 
+def strip_sheet(
+    images: PictureInput | Iterable[PictureInput],
+    scores: Sequence[float],
+    percentiles: Sequence[float | None] | None = None,
+) -> PIL.Image.Image:
+    """A contact sheet to be seen small, as on a node: large captions, each with the picture's number from 0.
+
+    Args:
+        images: As for `contact_sheet`.
+        scores: One per picture, higher is better; NaN stands last, as not scored.
+        percentiles: One per picture, 0 to 100, or None for what has none.
+
+    Returns:
+        RGB, best first; the best has a frame. Of more than `MOST_SHOWN` pictures only the best.
+
+    Raises:
+        ValueError: No picture, another number of scores or percentiles than pictures, or a malformed picture.
+        PictureError: A file cannot be read.
+    """
+    pictures = as_picture_list(images)
+    percentiles = [None] * len(pictures) if percentiles is None else percentiles
+    _check(len(pictures), len(scores), len(percentiles), 0)
+    places = _places(scores, percentiles)
+    note = f"The best {MOST_SHOWN} of {len(places)} pictures" if len(places) > MOST_SHOWN else ""
+    places = places[:MOST_SHOWN]
+    side = min(SIDE_IN_A_STRIP, _side(len(places), _columns(len(places), 1)))
+    cells = _strip_cells(pictures, places, decimals_of(scores), side)
+    columns = _columns(len(cells), max(cell.width for cell in cells) / mean(cell.height for cell in cells))
+    return _draw([cells[start : start + columns] for start in range(0, len(cells), columns)], note)
+
+
 def captioned_pictures(
     images: PictureInput | Iterable[PictureInput],
     scores: Sequence[float],
     percentiles: Sequence[float | None] | None = None,
     *,
-    side: int = 384,
+    side: int = SIDE_IN_A_STRIP,
 ) -> list[PIL.Image.Image]:
-    """The cells of a sheet one by one, for programs that show pictures in a row of their own.
+    """The cells of a strip one by one, for programs that show pictures in a row of their own.
 
     Args:
         images: As for `contact_sheet`.
@@ -101,15 +133,10 @@ def captioned_pictures(
     pictures = as_picture_list(images)
     percentiles = [None] * len(pictures) if percentiles is None else percentiles
     _check(len(pictures), len(scores), len(percentiles), 0)
-    decimals = decimals_of(scores)
-    thumbnails = [_thumbnail(picture, index, side) for index, picture in enumerate(pictures)]
-    largest = max(max(thumbnail.size) for thumbnail in thumbnails)
-    edge = max(3, largest // 100)
-    least, most = LETTERS_OF_A_STRIP
-    letters = max(least, min(most, round(28 / math.sqrt(len(pictures)))))
+    cells = _strip_cells(pictures, _places(scores, percentiles), decimals_of(scores), side)
+    edge = max(3, cells[0].largest // 100)
     drawn = []
-    for place in _places(scores, percentiles):
-        cell = _Cell(place, thumbnails[place.index], largest, decimals, letters, is_numbered=True)
+    for cell in cells:
         canvas = PIL.Image.new("RGB", (cell.width + 2 * edge, cell.height + edge), PAPER)
         cell.draw(canvas, edge, edge + cell.thumbnail.height, cell.width)
         drawn.append(canvas)
@@ -169,6 +196,17 @@ def _thumbnail(image: PictureInput, index: int, side: int) -> PIL.Image.Image:
     # halved first by averaging where it is far too large: as good at this size, and five times as fast as Lanczos alone
     thumbnail.thumbnail((side, side), PIL.Image.Resampling.HAMMING, reducing_gap=1.0)
     return thumbnail
+
+
+def _strip_cells(pictures: Sequence[PictureInput], places: list[_Place], decimals: int, side: int) -> list["_Cell"]:
+    thumbnails = [_thumbnail(pictures[place.index], place.index, side) for place in places]
+    largest = max(max(thumbnail.size) for thumbnail in thumbnails)
+    least, most = LETTERS_OF_A_STRIP
+    letters = max(least, min(most, round(28 / math.sqrt(len(places)))))
+    return [
+        _Cell(place, thumbnail, largest, decimals, letters, is_numbered=True)
+        for place, thumbnail in zip(places, thumbnails, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

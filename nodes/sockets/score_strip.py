@@ -1,4 +1,4 @@
-"""What Score Images shows on itself: its pictures in a strip, each with its rank and score, the best one framed."""
+"""What Score Images shows on itself: its pictures, best first, each with its rank and score, the best one framed."""
 
 import random
 import string
@@ -11,31 +11,44 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...ma_agiqa_core.report.contact_sheet import captioned_pictures
+from ...ma_agiqa_core.report.contact_sheet import SIDE_IN_A_STRIP, captioned_pictures, strip_sheet
 from ...ma_agiqa_core.scorers.scorer import ScorerInfo
 from .images import as_pil
 
 QUALITY = 85  # of JPEG: a strip is looked at and thrown away, and PNG would take longer than all the rest
-SIDE = 384  # pixels of a thumbnail's longest side
 ROWS = 128  # at a time: they stay in the processor's cache
+SHOWN = SHEET, SINGLE, NOTHING = ("one sheet", "single pictures", "nothing")
 _LETTERS = 5
 
 
-def score_strip(pictures: Sequence[Tensor], scores: Sequence[float], info: ScorerInfo) -> dict[str, list[Any]]:
-    """Saves the strip among ComfyUI's temporary files; what a node's `ui` takes to show it.
+def score_strip(
+    pictures: Sequence[Tensor], scores: Sequence[float], info: ScorerInfo, show: str = SHEET
+) -> dict[str, list[Any]]:
+    """Saves what a node shows among ComfyUI's temporary files; what its `ui` takes, empty for `NOTHING`.
+
+    All that a node shows is listed among ComfyUI's assets, and the first picture is the cover of the job.
 
     Args:
         pictures: [H, W, C] as `flattened` gives them.
         scores: One per picture.
         info: Of their scorer.
+        show: One of `SHOWN`.
+
+    Raises:
+        ValueError: It is none of them.
     """
+    if show not in SHOWN:
+        raise ValueError(f"Expected show {', '.join(SHOWN)}, got {show!r}. Choose one of them.")
+    if show == NOTHING:
+        return {}
     percentiles = None if info.relative else [info.percentile(score) for score in scores]
-    drawn = captioned_pictures([_for_thumbnail(picture) for picture in pictures], scores, percentiles, side=SIDE)
+    thumbnails = [_for_thumbnail(picture) for picture in pictures]
+    draw = captioned_pictures if show == SINGLE else lambda *given: [strip_sheet(*given)]
     # browsers keep what they have seen under a name, and these numbers start again at every restart
     prefix = f"ma_agiqa_{''.join(random.choices(string.ascii_lowercase, k=_LETTERS))}"
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_temp_directory())
     shown = []
-    for number, picture in enumerate(drawn, start=counter):
+    for number, picture in enumerate(draw(thumbnails, scores, percentiles), start=counter):
         file = Path(folder, f"{name}_{number:05}_.jpg")
         picture.save(file, quality=QUALITY)
         shown.append({"filename": file.name, "subfolder": subfolder, "type": "temp"})
@@ -48,7 +61,7 @@ def _for_thumbnail(picture: Tensor) -> Any:
     An array is not copied any more; a PIL image is laid over white.
     """
     pixels = picture.cpu()
-    while max(pixels.shape[:2]) >= 2 * SIDE and min(pixels.shape[:2]) >= 2:
+    while max(pixels.shape[:2]) >= 2 * SIDE_IN_A_STRIP and min(pixels.shape[:2]) >= 2:
         pixels = torch.cat([_halved(rows) for rows in pixels.split(ROWS)])
     image = as_pil(pixels)
     return np.asarray(image) if image.mode == "RGB" else image

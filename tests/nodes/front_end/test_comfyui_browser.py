@@ -51,11 +51,11 @@ def front_end(chromium: Any, tools: ModuleType, comfyui: Any) -> Iterator[Any]:
     assert front_end.complaints == []
 
 
-def test_scores_and_strip_are_seen_on_the_node(front_end):
+def test_scores_and_their_sheet_are_seen_on_the_node(front_end):
     front_end.open_template("ma-agiqa", "score_a_batch")
     front_end.page.evaluate(SMALL)
     assert front_end.run()["kind"] == "execution_success"
-    front_end.wait_for_node("MaAgiqaScoreImages", "n.imgs?.length === 8 && n.imgs.every((i) => i.naturalWidth > 0)")
+    front_end.wait_for_node("MaAgiqaScoreImages", "n.imgs?.length === 1 && n.imgs.every((i) => i.naturalWidth > 0)")
     report = front_end.of_node("PreviewAny", "n.widgets.map((w) => w.value).find((v) => v)")
     scores = [float(score) for score in re.findall(r"\d+\.\d+", report)]
     assert len(scores) == 8

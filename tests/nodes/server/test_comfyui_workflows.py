@@ -129,7 +129,7 @@ def test_score_a_batch(comfyui: Any, small: Any) -> None:
     run = comfyui.run(prompt.nodes, prompt.workflow)
     assert run.ending == "execution_success"
     scores = floats(run, "scores")
-    assert len(scores) == len(run.pictures(score)) == 8
+    assert (len(scores), len(run.pictures(score))) == (8, 1)
     made = run.pictures("all")
     assert scores == pytest.approx(load_scorer("lite").score(run.picture_files("all")).tolist(), abs=0.1)
     best_first = np.argsort([-score for score in scores])
