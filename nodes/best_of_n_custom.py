@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from .best_of_n_sampler import MOST, best_of_n_outputs, rounds_inputs
+from .best_of_n_sampler import ADVANCED, MOST, best_of_n_outputs, rounds_inputs
 from .sampling.best_of_rounds import BestOf
 from .sampling.decoding import PREVIEWS
 from .sampling.sampler_runs import GuiderRun
@@ -33,6 +33,7 @@ class BestOfNCustom(io.ComfyNode):
                 io.Int.Input("batch_limit", default=0, min=0, max=MOST),
                 *rounds_inputs(),
             ],
+            advanced=ADVANCED,
             outputs=best_of_n_outputs(),
         )
 

@@ -8,6 +8,7 @@ from .sampling.decoding import PREVIEWS
 from .sampling.sampler_runs import KSamplerRun, SamplerSettings
 from .schema import CATEGORY, Scorer, schema
 
+ADVANCED = ("batch_limit", "min_score", "rounds")
 MOST = 64  # as many latents as ComfyUI's own nodes repeat and pick
 
 
@@ -40,6 +41,7 @@ class BestOfNSampler(io.ComfyNode):
                 io.Int.Input("batch_limit", default=0, min=0, max=MOST),
                 *rounds_inputs(),
             ],
+            advanced=ADVANCED,
             outputs=best_of_n_outputs(),
         )
 

@@ -29,6 +29,7 @@ class LoadScorer(io.ComfyNode):
                 io.Combo.Input("device", options=DEVICES, default="default"),
                 io.Boolean.Input("cache_vectors", default=True),
             ],
+            advanced=["precision", "device", "cache_vectors"],
             outputs=[Scorer.Output("scorer")],
         )
 

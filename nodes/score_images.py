@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..ma_agiqa_core.report.score_table import score_table
-from .schema import CATEGORY, Scorer, schema
+from .schema import CATEGORY, KNOWS_DYNAMIC_INPUTS, Scorer, schema
 from .sockets.images import flattened, one, prompts_for, unchanged
 from .sockets.score_strip import SHEET, SHOWN, score_strip
 from .sockets.scores import one_scorer, scores_of
@@ -33,7 +33,7 @@ class ScoreImages(io.ComfyNode):
                 Scorer.Input("scorer"),
                 io.Image.Input("images"),
                 io.String.Input("prompt", optional=True, default=""),  # of one line: a box would fill the empty node
-                io.Combo.Input("show", options=list(SHOWN), default=SHEET, optional=True),
+                _show(),
             ],
             outputs=[
                 io.Image.Output("scored_images", is_output_list=True),
@@ -48,5 +48,20 @@ class ScoreImages(io.ComfyNode):
         pictures, scorer = flattened(images), one_scorer(scorer)
         scores = scores_of(scorer, pictures, prompts_for(prompt, len(pictures)), cls.hidden.unique_id)
         report = score_table(scorer.info, scores)
-        shown = score_strip(pictures, scores, scorer.info, one(show, "show")) | {"text": [report]}
+        shown = score_strip(pictures, scores, scorer.info, *_shown(show)) | {"text": [report]}
         return io.NodeOutput(unchanged(images, pictures), scores, max(scores), report, ui=shown)
+
+
+def _show():
+    """What to show; only a sheet has columns, and older versions of ComfyUI know no options that depend on others."""
+    if not KNOWS_DYNAMIC_INPUTS:
+        return io.Combo.Input("show", options=list(SHOWN), default=SHEET, optional=True)
+    columns = io.Int.Input("columns", optional=True, default=0, min=0, max=64)
+    options = [io.DynamicCombo.Option(choice, [columns] if choice == SHEET else []) for choice in SHOWN]
+    return io.DynamicCombo.Input("show", options=options, optional=True)
+
+
+def _shown(show):
+    """The choice and the columns, 0 for as many as fit."""
+    given = show if isinstance(show, dict) else {"show": show}
+    return one(given["show"], "show"), one(given.get("columns", 0), "columns")

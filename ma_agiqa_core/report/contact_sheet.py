@@ -81,6 +81,8 @@ def strip_sheet(
     images: PictureInput | Iterable[PictureInput],
     scores: Sequence[float],
     percentiles: Sequence[float | None] | None = None,
+    *,
+    columns: int = 0,
 ) -> PIL.Image.Image:
     """A contact sheet to be seen small, as on a node: large captions, each with the picture's number from 0.
 
@@ -88,23 +90,26 @@ def strip_sheet(
         images: As for `contact_sheet`.
         scores: One per picture, higher is better; NaN stands last, as not scored.
         percentiles: One per picture, 0 to 100, or None for what has none.
+        columns: Pictures a row; 0 makes the sheet about 4 : 3.
 
     Returns:
         RGB, best first; the best has a frame. Of more than `MOST_SHOWN` pictures only the best.
 
     Raises:
-        ValueError: No picture, another number of scores or percentiles than pictures, or a malformed picture.
+        ValueError: No picture, another number of scores or percentiles than pictures, `columns` below 0,
+            or a malformed picture.
         PictureError: A file cannot be read.
     """
     pictures = as_picture_list(images)
     percentiles = [None] * len(pictures) if percentiles is None else percentiles
-    _check(len(pictures), len(scores), len(percentiles), 0)
+    _check(len(pictures), len(scores), len(percentiles), columns)
     places = _places(scores, percentiles)
     note = f"The best {MOST_SHOWN} of {len(places)} pictures" if len(places) > MOST_SHOWN else ""
     places = places[:MOST_SHOWN]
-    side = min(SIDE_IN_A_STRIP, _side(len(places), _columns(len(places), 1)))
+    side = min(SIDE_IN_A_STRIP, _side(len(places), columns or _columns(len(places), 1)))
     cells = _strip_cells(pictures, places, decimals_of(scores), side)
-    columns = _columns(len(cells), max(cell.width for cell in cells) / mean(cell.height for cell in cells))
+    if not columns:
+        columns = _columns(len(cells), max(cell.width for cell in cells) / mean(cell.height for cell in cells))
     return _draw([cells[start : start + columns] for start in range(0, len(cells), columns)], note)
 
 

@@ -22,7 +22,7 @@ _LETTERS = 5
 
 
 def score_strip(
-    pictures: Sequence[Tensor], scores: Sequence[float], info: ScorerInfo, show: str = SHEET
+    pictures: Sequence[Tensor], scores: Sequence[float], info: ScorerInfo, show: str = SHEET, columns: int = 0
 ) -> dict[str, list[Any]]:
     """Saves what a node shows among ComfyUI's temporary files; what its `ui` takes, empty for `NOTHING`.
 
@@ -33,6 +33,7 @@ def score_strip(
         scores: One per picture.
         info: Of their scorer.
         show: One of `SHOWN`.
+        columns: Of a sheet; 0 for as many as fit.
 
     Raises:
         ValueError: It is none of them.
@@ -43,7 +44,7 @@ def score_strip(
         return {}
     percentiles = None if info.relative else [info.percentile(score) for score in scores]
     thumbnails = [_for_thumbnail(picture) for picture in pictures]
-    draw = captioned_pictures if show == SINGLE else lambda *given: [strip_sheet(*given)]
+    draw = captioned_pictures if show == SINGLE else lambda *given: [strip_sheet(*given, columns=columns)]
     # browsers keep what they have seen under a name, and these numbers start again at every restart
     prefix = f"ma_agiqa_{''.join(random.choices(string.ascii_lowercase, k=_LETTERS))}"
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_temp_directory())
