@@ -6,7 +6,7 @@ from ..ma_agiqa_core.comfyui.limits import MEASURES, OWN_SCALE
 from ..ma_agiqa_core.comfyui.selection import split_at
 from .schema import CATEGORY, Scorer, schema
 from .sockets.companions import Companions, skipped_if_empty
-from .sockets.images import as_image_output, flattened, one
+from .sockets.images import as_image_output, batch_sizes, flattened, one
 from .sockets.scores import limit_for, scores_for
 
 
@@ -48,7 +48,7 @@ class QualityGate(io.ComfyNode):
         companions = Companions("Image Quality Gate", len(pictures), latent, mask)
         measure = one(min_score_as, "min score is")
         limit = limit_for(min_score, scorer, measure)
-        scores = scores_for(pictures, scorer=scorer, prompt=prompt, node_id=cls.hidden.unique_id)
+        scores = scores_for(pictures, None, scorer, prompt, cls.hidden.unique_id, batch_sizes(images))
         chosen = split_at(scores, limit, measure, [score.percentile for score in scores])
         sides = (chosen.kept, chosen.rejected)
         return io.NodeOutput(

@@ -44,6 +44,11 @@ def schema(*, advanced: Sequence[str] = (), **fields: Any) -> io.Schema:
     return io.Schema(**{name: value for name, value in fields.items() if name in known or name not in _NEWER})
 
 
+def images_or_videos() -> io.MultiType.Input:
+    """The input 'images' of nodes that take VIDEO too, of which they see the first frame."""
+    return io.MultiType.Input("images", types=[io.Image, io.Video])
+
+
 def _label(given: Any, label: dict[str, str]) -> None:
     given.tooltip = given.tooltip or label.get("tooltip")
     if _has_widget(given):

@@ -5,7 +5,7 @@ import torch
 from comfy_api.latest import io
 
 from ..ma_agiqa_core.report.contact_sheet import contact_sheet
-from .schema import CATEGORY, Scorer, schema
+from .schema import CATEGORY, Scorer, images_or_videos, schema
 from .sockets.images import as_pil, flattened, one
 from .sockets.scores import given_scores
 
@@ -19,7 +19,7 @@ class ScoreSheet(io.ComfyNode):
             search_aliases=["contact sheet", "image grid", "ranking", "overview", "compare images"],
             is_input_list=True,
             inputs=[
-                io.Image.Input("images"),
+                images_or_videos(),
                 io.Float.Input("scores", force_input=True),
                 io.Int.Input("columns", default=0, min=0, max=64),
                 Scorer.Input("scorer", optional=True),

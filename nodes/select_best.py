@@ -4,9 +4,9 @@ from comfy_api.latest import io
 
 from ..ma_agiqa_core.comfyui.limits import MEASURES, OWN_SCALE
 from ..ma_agiqa_core.comfyui.selection import IF_NONE, select_best
-from .schema import CATEGORY, Scorer, schema
+from .schema import CATEGORY, Scorer, images_or_videos, schema
 from .sockets.companions import Companions, skipped_if_empty
-from .sockets.images import as_image_output, flattened, one
+from .sockets.images import as_image_output, batch_sizes, flattened, one
 from .sockets.scores import limit_for, scores_for
 
 
@@ -21,7 +21,7 @@ class SelectBest(io.ComfyNode):
             is_input_list=True,
             hidden=[io.Hidden.unique_id],
             inputs=[
-                io.Image.Input("images"),
+                images_or_videos(),
                 io.Float.Input("scores", optional=True, force_input=True),
                 Scorer.Input("scorer", optional=True),
                 io.String.Input("prompt", optional=True, default=""),
@@ -70,7 +70,7 @@ class SelectBest(io.ComfyNode):
         companions = Companions("Select Best Images", len(pictures), latent, mask, anything)
         measure = one(min_score_as, "min score is")
         limit = limit_for(min_score, scorer, measure) if one(use_min_score, "use min score") else None
-        values = scores_for(pictures, scores, scorer, prompt, cls.hidden.unique_id)
+        values = scores_for(pictures, scores, scorer, prompt, cls.hidden.unique_id, batch_sizes(images))
         chosen = select_best(
             values,
             top_k=one(top_k, "top k"),

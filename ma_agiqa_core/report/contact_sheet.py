@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import mean
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -83,14 +84,18 @@ def strip_sheet(
     percentiles: Sequence[float | None] | None = None,
     *,
     columns: int = 0,
+    **captions: Any,
 ) -> PIL.Image.Image:
-    """A contact sheet to be seen small, as on a node: large captions, each with the picture's number from 0.
+    """A contact sheet to be seen small, as on a node: large captions, each with the picture's number.
 
     Args:
         images: As for `contact_sheet`.
-        scores: One per picture, higher is better; NaN stands last, as not scored.
+        scores: One per picture, higher is better; NaN is not scored.
         percentiles: One per picture, 0 to 100, or None for what has none.
         columns: Pictures a row; 0 makes the sheet about 4 : 3.
+        notes: What else the caption of each picture says.
+        numbers: What the pictures are called; without, they are counted from 0 in input order.
+        best_first: Their indexes in order, where scores alone do not say it; all of them.
 
     Returns:
         RGB, best first; the best has a frame. Of more than `MOST_SHOWN` pictures only the best.
@@ -103,11 +108,10 @@ def strip_sheet(
     pictures = as_picture_list(images)
     percentiles = [None] * len(pictures) if percentiles is None else percentiles
     _check(len(pictures), len(scores), len(percentiles), columns)
-    places = _places(scores, percentiles)
-    note = f"The best {MOST_SHOWN} of {len(places)} pictures" if len(places) > MOST_SHOWN else ""
-    places = places[:MOST_SHOWN]
-    side = min(SIDE_IN_A_STRIP, _side(len(places), columns or _columns(len(places), 1)))
-    cells = _strip_cells(pictures, places, decimals_of(scores), side)
+    side = min(SIDE_IN_A_STRIP, _side(len(pictures), columns or _columns(len(pictures), 1)))
+    cells = _strip_cells(pictures, scores, percentiles, side, **captions)
+    note = f"The best {MOST_SHOWN} of {len(cells)} pictures" if len(cells) > MOST_SHOWN else ""
+    cells = cells[:MOST_SHOWN]
     if not columns:
         columns = _columns(len(cells), max(cell.width for cell in cells) / mean(cell.height for cell in cells))
     return _draw([cells[start : start + columns] for start in range(0, len(cells), columns)], note)
@@ -119,6 +123,7 @@ def captioned_pictures(
     percentiles: Sequence[float | None] | None = None,
     *,
     side: int = SIDE_IN_A_STRIP,
+    **captions: Any,
 ) -> list[PIL.Image.Image]:
     """The cells of a strip one by one, for programs that show pictures in a row of their own.
 
@@ -127,9 +132,10 @@ def captioned_pictures(
         scores: One per picture, higher is better; NaN is not scored.
         percentiles: One per picture, 0 to 100, or None for what has none.
         side: The longest side of a thumbnail.
+        **captions: notes, numbers and best_first, as for `strip_sheet`.
 
     Returns:
-        RGB, best first; the best has a frame, and each says its number, from 0 in input order.
+        RGB, best first; the best has a frame, and each says its number.
 
     Raises:
         ValueError: No picture, another number of scores or percentiles than pictures, or a malformed picture.
@@ -138,7 +144,7 @@ def captioned_pictures(
     pictures = as_picture_list(images)
     percentiles = [None] * len(pictures) if percentiles is None else percentiles
     _check(len(pictures), len(scores), len(percentiles), 0)
-    cells = _strip_cells(pictures, _places(scores, percentiles), decimals_of(scores), side)
+    cells = _strip_cells(pictures, scores, percentiles, side, **captions)
     edge = max(3, cells[0].largest // 100)
     drawn = []
     for cell in cells:
@@ -203,15 +209,28 @@ def _thumbnail(image: PictureInput, index: int, side: int) -> PIL.Image.Image:
     return thumbnail
 
 
-def _strip_cells(pictures: Sequence[PictureInput], places: list[_Place], decimals: int, side: int) -> list["_Cell"]:
+def _strip_cells(
+    pictures: Sequence[PictureInput],
+    scores: Sequence[float],
+    percentiles: Sequence[float | None],
+    side: int,
+    notes: Sequence[str] = (),
+    numbers: Sequence[int] = (),
+    best_first: Sequence[int] | None = None,
+) -> list["_Cell"]:
+    places = _places(scores, percentiles)
+    if best_first is not None:
+        places = [_Place(rank, i, scores[i], percentiles[i]) for rank, i in enumerate(best_first, start=1)]
     thumbnails = [_thumbnail(pictures[place.index], place.index, side) for place in places]
     largest = max(max(thumbnail.size) for thumbnail in thumbnails)
     least, most = LETTERS_OF_A_STRIP
     letters = max(least, min(most, round(28 / math.sqrt(len(places)))))
-    return [
-        _Cell(place, thumbnail, largest, decimals, letters, is_numbered=True)
-        for place, thumbnail in zip(places, thumbnails, strict=True)
-    ]
+    decimals = decimals_of(scores)
+    cells = []
+    for place, thumbnail in zip(places, thumbnails, strict=True):
+        number, note = numbers[place.index] if numbers else place.index, notes[place.index] if notes else ""
+        cells.append(_Cell(place, thumbnail, largest, decimals, letters, number, note))
+    return cells
 
 
 @dataclass(frozen=True)
@@ -223,7 +242,8 @@ class _Cell:
     largest: int  # longest side of all thumbnails, which sets the size of the letters
     decimals: int
     letters: int = LETTERS_OF_A_SHEET
-    is_numbered: bool = False
+    number: int | None = None  # in a caption
+    note: str = ""
 
     @property
     def font_size(self) -> int:
@@ -235,8 +255,9 @@ class _Cell:
             return (f"picture {self.place.index}", "not scored")
         score = f"#{self.place.rank}   {self.place.score:.{self.decimals}f}"
         share = better_than(self.place.percentile)
-        numbered = [f"no. {self.place.index}"] if self.is_numbered else []
-        return (score, ", ".join([*numbered, *([] if share is None else [f"better than {share} %"])]))
+        numbered = "" if self.number is None else f"no. {self.number}"
+        percentage = "" if share is None else f"better than {share} %"
+        return (score, ", ".join(filter(None, (numbered, percentage, self.note))))
 
     @property
     def width(self) -> int:

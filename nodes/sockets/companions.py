@@ -70,6 +70,11 @@ def skipped_if_empty(value: Any) -> Any:
     return value or ExecutionBlocker(None)
 
 
+def told_if_none(value: Any, reason: str) -> Any:
+    """The value of an output; without one, the nodes connected to it say why there is none."""
+    return ExecutionBlocker(reason) if value is None else value
+
+
 def _check(name: str, what: str, got: int, count: int) -> None:
     if got != count:
         raise ValueError(f"Expected as many {name} as pictures, {count}, got {got}. Connect the {what}.")

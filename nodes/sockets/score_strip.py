@@ -1,4 +1,4 @@
-"""What Score Images shows on itself: its pictures, best first, each with its rank and score, the best one framed."""
+"""What nodes show on themselves: pictures, best first, each with its rank and score, the best one framed."""
 
 import random
 import string
@@ -8,12 +8,14 @@ from typing import Any
 
 import folder_paths
 import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor
 
+from ...ma_agiqa_core.ranking import order
 from ...ma_agiqa_core.report.contact_sheet import SIDE_IN_A_STRIP, captioned_pictures, strip_sheet
-from ...ma_agiqa_core.scorers.scorer import ScorerInfo
 from .images import as_pil
+from .scores import ScoreOf
 
 QUALITY = 85  # of JPEG: a strip is looked at and thrown away, and PNG would take longer than all the rest
 ROWS = 128  # at a time: they stay in the processor's cache
@@ -22,50 +24,69 @@ _LETTERS = 5
 
 
 def score_strip(
-    pictures: Sequence[Tensor], scores: Sequence[float], info: ScorerInfo, show: str = SHEET, columns: int = 0
+    thumbnails: Sequence[Any],
+    scores: Sequence[ScoreOf],
+    is_captioned: bool = True,
+    show: str = SHEET,
+    columns: int = 0,
+    **captions: Any,
 ) -> dict[str, list[Any]]:
-    """Saves what a node shows among ComfyUI's temporary files; what its `ui` takes, empty for `NOTHING`.
+    """Saves what a node shows among ComfyUI's temporary files, best first; what its `ui` takes.
 
-    All that a node shows is listed among ComfyUI's assets, and the first picture is the cover of the job.
+    All that a node shows is listed among ComfyUI's assets, and the first picture may be the cover of the job.
 
     Args:
-        pictures: [H, W, C] as `flattened` gives them.
+        thumbnails: As `thumbnail` makes them.
         scores: One per picture.
-        info: Of their scorer.
+        is_captioned: Whether rank, score and number stand below each picture; without, pictures are single.
         show: One of `SHOWN`.
         columns: Of a sheet; 0 for as many as fit.
+        captions: What else `strip_sheet` of the core takes: notes, numbers, best_first.
 
     Raises:
-        ValueError: It is none of them.
+        ValueError: `show` is another word.
     """
     if show not in SHOWN:
         raise ValueError(f"Expected show {', '.join(SHOWN)}, got {show!r}. Choose one of them.")
     if show == NOTHING:
         return {}
-    percentiles = None if info.relative else [info.percentile(score) for score in scores]
-    thumbnails = [_for_thumbnail(picture) for picture in pictures]
-    draw = captioned_pictures if show == SINGLE else lambda *given: [strip_sheet(*given, columns=columns)]
+    percentiles = [score.percentile for score in scores]
+    if not is_captioned:
+        drawn = [_plain(thumbnails[index]) for index in captions.get("best_first") or order(scores)]
+    elif show == SINGLE:
+        drawn = captioned_pictures(thumbnails, scores, percentiles, **captions)
+    else:
+        drawn = [strip_sheet(thumbnails, scores, percentiles, columns=columns, **captions)]
     # browsers keep what they have seen under a name, and these numbers start again at every restart
     prefix = f"ma_agiqa_{''.join(random.choices(string.ascii_lowercase, k=_LETTERS))}"
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_temp_directory())
     shown = []
-    for number, picture in enumerate(draw(thumbnails, scores, percentiles), start=counter):
+    for number, picture in enumerate(drawn, start=counter):
         file = Path(folder, f"{name}_{number:05}_.jpg")
         picture.save(file, quality=QUALITY)
         shown.append({"filename": file.name, "subfolder": subfolder, "type": "temp"})
     return {"images": shown}
 
 
-def _for_thumbnail(picture: Tensor) -> Any:
-    """Halved while it is twice as large as its thumbnail: a third of the time of converting all of it.
+def thumbnail(picture: Tensor) -> Any:
+    """A picture [H, W, C], small enough to be kept: an array [h, w, 3] of uint8, or a PIL image with alpha.
 
-    An array is not copied any more; a PIL image is laid over white.
+    Halved while it is twice as large as its thumbnail: a third of the time of converting all of it.
     """
     pixels = picture.cpu()
     while max(pixels.shape[:2]) >= 2 * SIDE_IN_A_STRIP and min(pixels.shape[:2]) >= 2:
         pixels = torch.cat([_halved(rows) for rows in pixels.split(ROWS)])
     image = as_pil(pixels)
     return np.asarray(image) if image.mode == "RGB" else image
+
+
+def _plain(thumbnail: Any) -> PIL.Image.Image:
+    image = thumbnail if isinstance(thumbnail, PIL.Image.Image) else PIL.Image.fromarray(thumbnail)
+    if image.mode == "RGBA":
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    image.thumbnail((SIDE_IN_A_STRIP, SIDE_IN_A_STRIP))
+    return image
 
 
 def _halved(rows: Tensor) -> Tensor:

@@ -56,7 +56,12 @@ def one_scorer(values: Any) -> ManagedScorer | None:
 
 
 def scores_for(
-    pictures: Sequence[Tensor], scores: Any = None, scorer: Any = None, prompt: Any = None, node_id: str | None = None
+    pictures: Sequence[Tensor],
+    scores: Any = None,
+    scorer: Any = None,
+    prompt: Any = None,
+    node_id: str | None = None,
+    batches: Sequence[int] = (),
 ) -> list[ScoreOf]:
     """A score for every picture.
 
@@ -66,6 +71,7 @@ def scores_for(
         scorer: The input 'scorer'.
         prompt: The input 'prompt'.
         node_id: Of the node that shows the progress.
+        batches: How many pictures each batch of the input 'images' has; a prompt may be of a whole batch.
 
     Raises:
         ValueError: Neither scores nor a scorer, another number of scores than pictures, or pictures that the scorer
@@ -75,7 +81,8 @@ def scores_for(
         return given_scores(scores, len(pictures), scorer)
     if (scorer := one_scorer(scorer)) is None:
         raise ValueError("Expected scores or a scorer, got neither. Connect the scores of Score Images, or a scorer.")
-    return given_scores(scores_of(scorer, pictures, prompts_for(prompt, len(pictures)), node_id), len(pictures))
+    texts = prompts_for(prompt, len(pictures), batches)
+    return given_scores(scores_of(scorer, pictures, texts, node_id), len(pictures))
 
 
 def given_scores(scores: Any, count: int, scorer: Any = None) -> list[ScoreOf]:

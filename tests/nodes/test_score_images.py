@@ -1,5 +1,6 @@
 """Score Images and Combine Image Scorers."""
 
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ def node(pack_module: Callable[[str], Any]) -> Any:
 def test_every_picture_has_its_score(
     node: Any, run_node: Callable[..., Any], managed: Callable[..., Any], batch: torch.Tensor
 ) -> None:
-    images, scores, best, report = run_node(node, scorer=managed(), images=batch).args
+    images, scores, best, report = run_node(node, scorer=managed(), images=batch).args[:4]
     assert scores == pytest.approx([0.7, 0.3, 0.1, 0.9, 0.5])
     assert best == pytest.approx(0.9)
     assert [tuple(image.shape) for image in images] == [(5, 24, 32, 3)]
@@ -97,6 +98,9 @@ def test_prompts_reach_the_scorer_one_for_all_or_one_each(
     scorer = managed(lambda images, prompts: [float(len(prompt)) for prompt in prompts], needs_prompt=True, high=100)
     assert run_node(node, scorer=scorer, images=batch, prompt="cat").args[1] == [3.0] * 5
     assert run_node(node, scorer=scorer, images=batch[:2], prompt=["a", "bb"]).args[1] == [1.0, 2.0]
+    batches = [batch[:2], torch.zeros(1, 8, 8, 3), batch[2:4]]
+    by_batch = run_node(node, scorer=scorer, images=batches, prompt=["a", "bb", "ccc"]).args[1]
+    assert by_batch == [1.0, 1.0, 2.0, 3.0, 3.0]
     with pytest.raises(ValueError, match=r"^Expected one prompt, or one for each of 5 pictures, got 2\. Connect a"):
         run_node(node, scorer=scorer, images=batch, prompt=["a", "bb"])
     with pytest.raises(ValueError, match=r"^Expected a prompt for mean, .* got none\. Connect the text"):
@@ -155,3 +159,90 @@ def test_half_precision_and_values_outside_are_as_in_a_saved_file(
     picture = torch.full((1, 512, 512, 3), 0.5, dtype=torch.float16)  # its sum overflows
     picture[:, :256] = 1.25
     assert run_node(node, scorer=managed(), images=picture).args[1] == pytest.approx([0.75])
+
+
+@pytest.fixture
+def outputs(node: Any, run_node: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """Runs the node; gives its outputs by id."""
+    names = [output.id for output in node.GET_SCHEMA().outputs]
+    return lambda **inputs: dict(zip(names, run_node(node, **inputs).args, strict=True))
+
+
+def test_percentiles_where_the_scorer_has_them(outputs, managed, batch):
+    out = outputs(scorer=managed(quantiles=(0.0, 0.5, 1.0)), images=batch)
+    assert out["percentiles"] == pytest.approx([70, 30, 10, 90, 50])
+    assert [score.percentile for score in out["scores"]] == out["percentiles"]
+    for none in (managed(), managed(relative=True)):
+        assert outputs(scorer=none, images=batch)["percentiles"].message == "mean has no percentiles."
+
+
+def test_several_scorers_side_by_side(outputs, managed, batch):
+    dark = managed(lambda images, prompts: [1 - float(image.mean()) for image in images], name="dark")
+    out = outputs(scorer=managed(), scorer_2=dark, images=batch)
+    assert out["scores"] == pytest.approx([0.7, 0.3, 0.1, 0.9, 0.5])  # of the first
+    assert out["agreement"] == pytest.approx(-1)
+    assert out["disagreement"] == pytest.approx([0.5, 0.5, 1, 1, 0])
+    lines = out["report"].splitlines()
+    assert lines[0].split() == ["picture", "mean", "dark"]
+    assert lines[1].split() == ["3", "0.900", "(#1)", "0.100", "(#5)"]
+    assert lines[6] == "rank correlation of mean and dark: -1.00"
+    assert lines[7].startswith("they differ most on picture 2 (#5 by mean, #1 by dark); picture 3 (")
+
+
+def test_one_scorer_alone_agrees_with_nobody(outputs, managed, batch):
+    out = outputs(scorer=managed(), images=batch)
+    for name in ("agreement", "disagreement"):
+        assert out[name].message == "only one scorer is connected to Score Images. Connect a second one."
+
+
+def test_captions_say_the_places_by_the_others(node, run_node, managed, batch, pack_module, monkeypatch):
+    strip, notes = pack_module("nodes.sockets.score_strip"), []
+    true = strip.strip_sheet
+    monkeypatch.setattr(
+        strip, "strip_sheet", lambda *args, **given: notes.append(given["notes"]) or true(*args, **given)
+    )
+    dark = managed(lambda images, prompts: [1 - float(image.mean()) for image in images], name="dark")
+    run_node(node, scorer=managed(), images=batch)
+    run_node(node, scorer=managed(), scorer_3=dark, images=batch)
+    run_node(node, scorer=managed(), scorer_2=managed(), scorer_4=dark, images=batch[:2])
+    assert notes == [
+        [""] * 5,
+        ["other: #4", "other: #2", "other: #1", "other: #5", "other: #3"],
+        ["others: #1, #2", "others: #2, #1"],
+    ]
+
+
+def test_without_overlay_the_pictures_alone_stand_best_first(node, run_node, managed, batch):
+    import folder_paths
+
+    ui = run_node(node, scorer=managed(), images=batch, overlay=False).ui
+    shown = []
+    for entry in ui["images"]:
+        with PIL.Image.open(Path(folder_paths.get_temp_directory(), entry["filename"])) as picture:
+            assert picture.size == (32, 24)
+            shown.append(picture.getpixel((16, 12))[0])
+    assert shown == pytest.approx([230, 178, 128, 76, 26], abs=1)
+    clear = torch.zeros(1, 8, 8, 4)
+    (entry,) = run_node(node, scorer=managed(), images=clear, overlay=False).ui["images"]
+    with PIL.Image.open(Path(folder_paths.get_temp_directory(), entry["filename"])) as picture:
+        assert picture.getpixel((4, 4)) == pytest.approx((255, 255, 255), abs=1)
+
+
+class Video:
+    """A VIDEO of grey frames, as nodes carry it."""
+
+    def __init__(self, *greys: float) -> None:
+        self._greys = greys
+
+    def get_components(self) -> Any:
+        frames = torch.tensor(self._greys)[:, None, None, None].expand(-1, 6, 8, 3)
+        return types.SimpleNamespace(images=frames)
+
+
+def test_of_a_video_the_first_frame_is_scored(outputs, managed):
+    out = outputs(scorer=managed(), images=[Video(0.2, 0.9), Video(0.6, 0.1, 0.1)])
+    assert out["scores"] == pytest.approx([0.2, 0.6])
+    (frames,) = out["scored_images"]
+    assert frames[:, 0, 0, 0].tolist() == pytest.approx([0.2, 0.6])
+    with pytest.raises(ValueError, match="Expected a video with at least one frame, got an empty one"):
+        outputs(scorer=managed(), images=Video())

@@ -220,9 +220,10 @@ def test_the_limit_may_be_a_percentile(select, batch, managed):
     # scores of a node of ours carry their percentiles; others need the scorer
     again = select(images=batch[[3, 0]], scores=first["best_scores"], min_score=80.0, **limits)
     assert again["indexes"] == "0"
-    assert select(images=batch, scores=[0.7, 0.3, 0.1, 0.9, 0.5], scorer=calibrated, min_score=60.0, **limits)[
-        "indexes"
-    ] == "3,0"
+    assert (
+        select(images=batch, scores=[0.7, 0.3, 0.1, 0.9, 0.5], scorer=calibrated, min_score=60.0, **limits)["indexes"]
+        == "3,0"
+    )
     with pytest.raises(ValueError, match="scores with percentiles, got 5 of 5 without. Connect the scorer as well"):
         select(images=batch, scores=SCORES, min_score=60.0, **limits)
 

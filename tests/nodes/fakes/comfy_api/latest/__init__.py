@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from . import _io as io
 from . import _ui as ui
 
-__all__ = ["ComfyExtension", "io", "ui"]
+__all__ = ["ComfyExtension", "InputImpl", "io", "ui"]
 
 
 class ComfyExtension(ABC):
@@ -14,3 +14,8 @@ class ComfyExtension(ABC):
 
     @abstractmethod
     async def get_node_list(self): ...
+
+
+class InputImpl:
+    class VideoFromFile:
+        pass

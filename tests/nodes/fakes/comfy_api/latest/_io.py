@@ -260,6 +260,31 @@ class Combo(Custom("COMBO")):
             self.options = options
 
 
+class MultiType:
+    Type = Any
+
+    class Input(Input):
+        io_type = "COMFY_MULTITYPED_V3"
+
+        def __init__(
+            self,
+            id,
+            types,
+            display_name=None,
+            optional=False,
+            tooltip=None,
+            lazy=None,
+            extra_dict=None,
+            raw_link=None,
+            advanced=None,
+        ):
+            super().__init__(id, display_name, optional, tooltip, lazy, extra_dict, raw_link, advanced)
+            self._io_types = types
+
+        def get_io_type(self):
+            return ",".join(dict.fromkeys(kind.io_type for kind in self._io_types))
+
+
 class MatchType(Custom("COMFY_MATCHTYPE_V3")):
     class Template:
         def __init__(self, template_id, allowed_types=AnyType):
@@ -293,9 +318,7 @@ class Autogrow(Custom("COMFY_AUTOGROW_V3")):
             self.input, self.names, self.min = input, names, min
 
     class Input(Input):
-        def __init__(
-            self, id, template, display_name=None, optional=False, tooltip=None, lazy=None, extra_dict=None
-        ):
+        def __init__(self, id, template, display_name=None, optional=False, tooltip=None, lazy=None, extra_dict=None):
             super().__init__(id, display_name, optional, tooltip, lazy, extra_dict)
             self.template = template
 
