@@ -25,7 +25,7 @@ class BestOfNCustom(io.ComfyNode):
                 io.Vae.Input("vae"),
                 Scorer.Input("scorer"),
                 io.Latent.Input("latent_image"),
-                io.String.Input("prompt", optional=True, multiline=True, default=""),
+                io.String.Input("prompt", optional=True, default=""),
                 io.Int.Input("n", default=8, min=1, max=MOST),
                 io.Int.Input("keep", default=1, min=1, max=MOST),
                 io.String.Input("prune_at", default="0.4:4, 0.7:2"),

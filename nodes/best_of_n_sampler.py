@@ -27,7 +27,7 @@ class BestOfNSampler(io.ComfyNode):
                 io.Conditioning.Input("positive"),
                 io.Conditioning.Input("negative"),
                 io.Latent.Input("latent_image"),
-                io.String.Input("prompt", optional=True, multiline=True, default=""),
+                io.String.Input("prompt", optional=True, default=""),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True),
                 io.Int.Input("n", default=8, min=1, max=MOST),
                 io.Int.Input("keep", default=1, min=1, max=MOST),

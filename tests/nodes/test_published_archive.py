@@ -58,7 +58,7 @@ def test_holds_what_comfyui_reads(names):
     always = {"__init__.py", "nodes/__init__.py", "requirements.txt", "pyproject.toml", "README.md", "LICENSE"}
     assert always <= set(names)
     assert "ma_agiqa_core/scorers/lite/lite.safetensors" in names
-    for pattern in ("web/docs/*.md", "locales/*/nodeDefs.json", "example_workflows/*.json", "example_workflows/*.jpg"):
+    for pattern in ("web/docs/*.md", "locales/*/nodeDefs.json", "example_workflows/*.*", "subgraphs/*.json"):
         assert any(PurePosixPath(name).match(pattern) for name in names), pattern
 
 

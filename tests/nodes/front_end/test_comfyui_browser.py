@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
+BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 pytestmark = [
     pytest.mark.skipif("COMFYUI_PATH" not in os.environ, reason="COMFYUI_PATH names no checkout of ComfyUI"),
     pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed: ComfyUI was not opened"),
@@ -146,3 +147,38 @@ def test_a_saved_picture_dropped_on_the_canvas_opens_its_workflow(front_end, com
     front_end.drop_file(saved.name, saved.read_bytes())
     front_end.wait_for_node("MaAgiqaEnsembleScorer", "true")
     assert front_end.page.evaluate("() => window.app.graph.nodes.map((n) => n.type).sort()") == types
+
+
+def test_blueprints_are_offered_and_unfold_to_nodes_that_comfyui_has(front_end, comfyui):
+    info = comfyui.get("/object_info")
+    if "EmptyFlux2LatentImage" not in info:
+        pytest.skip("this ComfyUI knows none of these models")
+    offered = {entry["name"] for entry in comfyui.get("/global_subgraphs").values()}
+    for blueprint in BLUEPRINTS:
+        assert blueprint.stem in offered
+        front_end.open_workflow(json.loads(blueprint.read_text("utf-8")))
+        sent = front_end.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+        for node in sent.values():
+            known = info[node["class_type"]]["input"]
+            assert set(known.get("required", {})) <= set(node["inputs"])
+            for name, value in node["inputs"].items():
+                kind, *options = {**known.get("required", {}), **known.get("optional", {})}[name]
+                choices = kind if isinstance(kind, list) else (options or [{}])[0].get("options")
+                assert not choices or value in choices or name.endswith("_name"), (node["class_type"], name, value)
+
+
+def test_a_blueprint_runs(front_end, comfyui):
+    if "EmptyFlux2LatentImage" not in comfyui.get("/object_info"):
+        pytest.skip("this ComfyUI knows no blueprints")
+    front_end.open_workflow(json.loads((ROOT / "subgraphs" / "Best of N (SDXL).json").read_text("utf-8")))
+    front_end.page.evaluate(
+        """() => {
+          const graph = window.app.graph, whole = graph.nodes[0], shown = window.LiteGraph.createNode("PreviewImage");
+          const small = {ckpt_name: "tiny.safetensors", width: 64, height: 64, steps: 4, n: 3, text: "a cat", prune_at: "0.5:2"};
+          for (const widget of whole.widgets) if (widget.name in small) widget.value = small[widget.name];
+          graph.add(shown);
+          whole.connect(0, shown, 0);
+        }"""
+    )
+    assert front_end.run()["kind"] == "execution_success"
+    front_end.wait_for_node("PreviewImage", "n.imgs?.length === 1")
