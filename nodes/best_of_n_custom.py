@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..ma_agiqa_core.comfyui.limits import OWN_SCALE
 from .best_of_n_sampler import ADVANCED, MOST, best_of_n_outputs, rounds_inputs
 from .sampling.best_of_rounds import BestOf
 from .sampling.decoding import PREVIEWS
@@ -55,14 +56,14 @@ class BestOfNCustom(io.ComfyNode):
         prompt="",
         min_score=5.0,
         rounds=1,
+        min_score_as=OWN_SCALE,
+        overlay=True,
     ):
-        asked = BestOf(n, keep, prune_at, preview, batch_limit, prompt, rounds, min_score)
-        return io.NodeOutput(
-            *asked.run(
-                lambda latent: GuiderRun(noise, guider, sampler, sigmas, latent),
-                vae,
-                scorer,
-                latent_image,
-                cls.hidden.unique_id,
-            )
+        asked = BestOf(n, keep, prune_at, preview, batch_limit, prompt, rounds, min_score, min_score_as, overlay)
+        return asked.run(
+            lambda latent: GuiderRun(noise, guider, sampler, sigmas, latent),
+            vae,
+            scorer,
+            latent_image,
+            cls.hidden.unique_id,
         )

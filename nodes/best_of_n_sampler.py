@@ -3,6 +3,7 @@
 import comfy.samplers
 from comfy_api.latest import io
 
+from ..ma_agiqa_core.comfyui.limits import CALIBRATED, OWN_SCALE
 from .sampling.best_of_rounds import BestOf
 from .sampling.decoding import PREVIEWS
 from .sampling.sampler_runs import KSamplerRun, SamplerSettings
@@ -62,26 +63,28 @@ class BestOfNSampler(io.ComfyNode):
         prompt="",
         min_score=5.0,
         rounds=1,
+        min_score_as=OWN_SCALE,
+        overlay=True,
         **of_ksampler,
     ):
         settings = SamplerSettings(**of_ksampler)
-        asked = BestOf(n, keep, prune_at, preview, batch_limit, prompt, rounds, min_score)
-        return io.NodeOutput(
-            *asked.run(
-                lambda latent: KSamplerRun(model, settings, positive, negative, latent),
-                vae,
-                scorer,
-                latent_image,
-                cls.hidden.unique_id,
-            )
+        asked = BestOf(n, keep, prune_at, preview, batch_limit, prompt, rounds, min_score, min_score_as, overlay)
+        return asked.run(
+            lambda latent: KSamplerRun(model, settings, positive, negative, latent),
+            vae,
+            scorer,
+            latent_image,
+            cls.hidden.unique_id,
         )
 
 
 def rounds_inputs():
-    """Trying again until a candidate is good enough; with one round the score does not matter."""
+    """Trying again until a candidate is good enough (with one round the score does not matter), and what is shown."""
     return [
         io.Float.Input("min_score", optional=True, default=5.0, min=-10000.0, max=10000.0, step=0.05),
         io.Int.Input("rounds", optional=True, default=1, min=1, max=MOST),
+        io.Combo.Input("min_score_as", options=[OWN_SCALE, CALIBRATED], optional=True, default=OWN_SCALE),
+        io.Boolean.Input("overlay", optional=True, default=True),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What is good enough: a lowest score on the scorer's own scale, or a percentile, which means the same with every scorer.
+"""What is good enough: a lowest score on the scorer's own scale, or a percentile, which is the same for all scorers.
 
 A percentile is among the scorer's calibration pictures, or, for scorers without a scale, among the pictures of the run.
 """

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from ...ma_agiqa_core.comfyui.latents import latent_rows
 from ...ma_agiqa_core.comfyui.run_log import run_log
-from ...ma_agiqa_core.comfyui.segmented_best_of_n import Chosen, Stage
+from ...ma_agiqa_core.comfyui.segmented_best_of_n import Chosen, Stage, outcomes
+from ...ma_agiqa_core.scorers.scorer import ScorerInfo
 from ..sockets.images import flattened, for_core
-from .decoding import PreviewDecoder, decoded
+from ..sockets.score_strip import ShownCandidate, thumbnail
+from ..sockets.scores import ScoreOf, percentile_of
+from .decoding import PreviewDecoder, decoded, decoded_whole
 from .sampler_runs import RATIO, SamplerRun
 from .segmented_sampling import SegmentedSampling
 
@@ -40,13 +43,16 @@ class SampledCandidates:
 
     Attributes:
         sampling: The sampler.
+        thumbnails: Of each candidate as it was last seen: finished, or at the preview at which it was dropped.
     """
 
     def __init__(self, run: SamplerRun, vae: Any, preview: str, latent: Mapping[str, Any], batch_limit: int) -> None:
         self._run, self._latent, self._preview, self._vae = run, latent, preview, vae
         self.sampling = SegmentedSampling(run, batch_limit, on_step=self._stepped)
+        self.thumbnails: dict[int, Any] = {}
         self._latents: dict[int, Tensor] = {}
         self._images: dict[int, Tensor] = {}
+        self._clean: dict[int, Tensor] = {}  # what is decoded: of noisy latents the model's estimate
         self._decode_preview = PreviewDecoder(preview, run.model, vae)
         self._previewer = latent_preview.get_previewer(run.model.load_device, run.model.model.latent_format)
         self._bar: Any = None
@@ -75,7 +81,7 @@ class SampledCandidates:
 
     def previews(self, rows: Sequence[int], step: int) -> Any:
         """Previews of these rows after a step, as scorers take them."""
-        return for_core(flattened(self._decode_preview(self.sampling.run(rows, step)), rows))
+        return self._seen(rows, self._decode_preview(self.sampling.run(rows, step)))
 
     def pictures(self, rows: Sequence[int]) -> Any:
         """The finished pictures of these rows, as scorers take them."""
@@ -83,9 +89,16 @@ class SampledCandidates:
         clean = finished
         if self._run.leaves_noise and self.sampling.x0 is not None:  # noisy ones are for the next sampler
             clean = self._run.model.model.process_latent_out(self.sampling.x0)
-        images = flattened(decoded(self._vae, clean), rows)
+        images = decoded(self._vae, clean)
         self._latents, self._images = dict(zip(rows, finished, strict=True)), dict(zip(rows, images, strict=True))
-        return for_core(images)
+        self._clean = dict(zip(rows, clean, strict=True))
+        return self._seen(rows, images)
+
+    def _seen(self, rows: Sequence[int], images: Tensor) -> Any:
+        """Keeps thumbnails; the pictures as scorers take them."""
+        pictures = flattened(images, rows)
+        self.thumbnails.update(zip(rows, map(thumbnail, pictures), strict=True))
+        return for_core(pictures)
 
     def latent_of(self, rows: Sequence[int]) -> dict[str, Any]:
         """The latents of finished rows, with what belongs to them."""
@@ -93,8 +106,23 @@ class SampledCandidates:
         return {**latent_rows(latent, rows), "samples": torch.stack([self._latents[row] for row in rows])}
 
     def images_of(self, rows: Sequence[int]) -> Tensor:
-        """The pictures of finished rows, [B, H, W, C]."""
+        """The pictures of finished rows, [B, H, W, C]; of videos all frames, [B, T, H, W, C]."""
+        if self._clean[rows[0]].ndim == 4 and self._clean[rows[0]].shape[1] > 1:  # (C, t, h, w)
+            return decoded_whole(self._vae, torch.stack([self._clean[row] for row in rows]))
         return torch.stack([self._images[row] for row in rows])
+
+    def shown(self, chosen: Chosen, info: ScorerInfo, first: int = 0) -> list[ShownCandidate]:
+        """All candidates for the strip on the node, numbered from `first`."""
+        return [
+            ShownCandidate(
+                self.thumbnails[outcome.row],
+                first + outcome.row,
+                ScoreOf.of(outcome.score, percentile=None if outcome.steps else percentile_of(info, outcome.score)),
+                outcome.steps,
+                self.sampling.steps,
+            )
+            for outcome in outcomes(chosen)
+        ]
 
     def log(self, chosen: Chosen, scorer_name: str, first: int = 0) -> str:
         """The run as text, with candidates numbered from `first`."""

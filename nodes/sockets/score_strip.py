@@ -1,10 +1,11 @@
 """What nodes show on themselves: pictures, best first, each with its rank and score, the best one framed."""
 
+import math
 import random
 import string
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import folder_paths
 import numpy as np
@@ -18,6 +19,7 @@ from .images import as_pil
 from .scores import ScoreOf
 
 QUALITY = 85  # of JPEG: a strip is looked at and thrown away, and PNG would take longer than all the rest
+MOST_CANDIDATES = 64
 ROWS = 128  # at a time: they stay in the processor's cache
 SHOWN = SHEET, SINGLE, NOTHING = ("one sheet", "single pictures", "nothing")
 _LETTERS = 5
@@ -66,6 +68,36 @@ def score_strip(
         picture.save(file, quality=QUALITY)
         shown.append({"filename": file.name, "subfolder": subfolder, "type": "temp"})
     return {"images": shown}
+
+
+class ShownCandidate(NamedTuple):
+    """One candidate of a best-of-N run: how it looked and scored when it was last seen."""
+
+    thumbnail: Any
+    number: int
+    score: ScoreOf
+    dropped_after: int | None  # steps; None if it was finished
+    steps: int
+
+
+def candidates_strip(candidates: Sequence[ShownCandidate], is_captioned: bool = True) -> dict[str, list[Any]]:
+    """The strip of all candidates: the finished ones best first, then those that were dropped, the last ones first."""
+    best_first = sorted(
+        range(len(candidates)),
+        key=lambda place: (-(candidates[place].dropped_after or math.inf), -candidates[place].score),
+    )[:MOST_CANDIDATES]
+    shown = [candidates[place] for place in best_first]
+    return score_strip(
+        [candidate.thumbnail for candidate in shown],
+        [candidate.score for candidate in shown],
+        is_captioned,
+        notes=[
+            f"dropped after {candidate.dropped_after} of {candidate.steps}" if candidate.dropped_after else ""
+            for candidate in shown
+        ],
+        numbers=[candidate.number for candidate in shown],
+        best_first=range(len(shown)),
+    )
 
 
 def thumbnail(picture: Tensor) -> Any:

@@ -56,10 +56,10 @@ def test_no_percentile_is_high_enough() -> None:
 
 def test_a_picture_without_a_score_needs_no_percentile() -> None:
     assert split_at([NAN, 5.0], 50, "percentile", [None, 60.0]) == Selection((1,), (0,))
-    with pytest.raises(ValueError, match="scores with percentiles, got 1 of 2 without. Connect the scorer as well"):
+    with pytest.raises(ValueError, match=r"scores with percentiles, got 1 of 2 without\. Connect the scorer as well"):
         split_at([4.0, 5.0], 50, "percentile", [None, 60.0])
 
 
 def test_an_unknown_measure_is_named() -> None:
-    with pytest.raises(ValueError, match="Expected score, percentile, percentile in this run .* got 'share'"):
+    with pytest.raises(ValueError, match=r"Expected score, percentile, percentile in this run .* got 'share'"):
         split_at(SCORES, 50, "share")

@@ -259,7 +259,7 @@ def test_a_judge_whose_file_must_be_brought_says_so(load: Callable[..., Any]) ->
 
 def test_a_target_that_the_scorer_has_not_is_refused(load: Callable[..., Any]) -> None:
     assert load(target="quality").info.target == "quality"
-    with pytest.raises(ValueError, match="Expected a target of .*quality.*, got 'authenticity'"):
+    with pytest.raises(ValueError, match=r"Expected a target of .*quality.*, got 'authenticity'"):
         load(target="authenticity")
 
 

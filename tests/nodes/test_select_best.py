@@ -205,7 +205,7 @@ def test_a_list_of_anything_is_sorted_by_the_scores(select, batch):
     limits = {"use_min_score": True, "min_score": 10.0, "on_none": "block"}
     for things in (prompts, torch.arange(5)):
         assert is_blocked(select(images=batch, scores=SCORES, anything=things, **limits)["best_anything"])
-    with pytest.raises(ValueError, match="Expected as many things as pictures, 5, got 2. Connect the list"):
+    with pytest.raises(ValueError, match=r"Expected as many things as pictures, 5, got 2\. Connect the list"):
         select(images=batch, scores=SCORES, anything=["a", "b"])
     message = "nothing is connected to the input 'anything' of Select Best Images. Connect it."
     assert is_blocked(select(images=batch, scores=SCORES)["best_anything"], message)
@@ -224,7 +224,7 @@ def test_the_limit_may_be_a_percentile(select, batch, managed):
         select(images=batch, scores=[0.7, 0.3, 0.1, 0.9, 0.5], scorer=calibrated, min_score=60.0, **limits)["indexes"]
         == "3,0"
     )
-    with pytest.raises(ValueError, match="scores with percentiles, got 5 of 5 without. Connect the scorer as well"):
+    with pytest.raises(ValueError, match=r"scores with percentiles, got 5 of 5 without\. Connect the scorer as well"):
         select(images=batch, scores=SCORES, min_score=60.0, **limits)
 
 

@@ -174,7 +174,7 @@ def test_a_blueprint_runs(front_end, comfyui):
     front_end.page.evaluate(
         """() => {
           const graph = window.app.graph, whole = graph.nodes[0], shown = window.LiteGraph.createNode("PreviewImage");
-          const small = {ckpt_name: "tiny.safetensors", width: 64, height: 64, steps: 4, n: 3, text: "a cat", prune_at: "0.5:2"};
+          const small = {ckpt_name: "tiny.safetensors", text: "a cat", width: 64, height: 64, steps: 4, n: 5};
           for (const widget of whole.widgets) if (widget.name in small) widget.value = small[widget.name];
           graph.add(shown);
           whole.connect(0, shown, 0);
