@@ -54,7 +54,7 @@ def score_strip(
         return {}
     percentiles = [score.percentile for score in scores]
     if not is_captioned:
-        drawn = [_plain(thumbnails[index]) for index in captions.get("best_first") or order(scores)]
+        drawn = [plain(thumbnails[index]) for index in captions.get("best_first") or order(scores)]
     elif show == SINGLE:
         drawn = captioned_pictures(thumbnails, scores, percentiles, **captions)
     else:
@@ -112,7 +112,8 @@ def thumbnail(picture: Tensor) -> Any:
     return np.asarray(image) if image.mode == "RGB" else image
 
 
-def _plain(thumbnail: Any) -> PIL.Image.Image:
+def plain(thumbnail: Any) -> PIL.Image.Image:
+    """A thumbnail as RGB, alpha over white."""
     image = thumbnail if isinstance(thumbnail, PIL.Image.Image) else PIL.Image.fromarray(thumbnail)
     if image.mode == "RGBA":
         image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
