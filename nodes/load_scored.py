@@ -17,13 +17,14 @@ MOST = 4096
 class LoadScored(io.ComfyNode):
     @classmethod
     def define_schema(cls):
+        folders = folder_names()
         return schema(
             node_id="MaAgiqaLoadScored",
             category=CATEGORY,
             search_aliases=["load folder", "load images", "batch from folder", "rank folder", "read score", "PNG info"],
             hidden=[io.Hidden.unique_id],
             inputs=[
-                io.Combo.Input("folder", options=folder_names(), default=folder_names()[0]),
+                io.Combo.Input("folder", options=folders, default=folders[0]),
                 io.Combo.Input("order", options=list(ORDERS), default=BY_NAME),
                 io.Int.Input("most", default=64, min=1, max=MOST),
                 Scorer.Input("scorer", optional=True),
@@ -66,7 +67,8 @@ class LoadScored(io.ComfyNode):
             texts = [(known[row] and known[row].prompt) or prompt for row in new]
             texts = texts if any(text.strip() for text in texts) else None
             made = scores_of(scorer, [pictures[row] for row in new], texts, cls.hidden.unique_id)
-            scores = [*map(dict(zip(new, made, strict=True)).get, range(len(scores)), scores)]
+            for row, score in zip(new, made, strict=True):
+                scores[row] = score
         names = [file.path.name for file in read.files]
         return io.NodeOutput(as_image_output(pictures), scores, names, folder_report(read, scores))
 

@@ -20,7 +20,7 @@ def rank_correlation(columns: Columns) -> float:
     """The mean of the rank correlations (Spearman's) of all pairs of scorers, -1..1; NaN where none is defined.
 
     Example:
-        >>> rank_correlation([[1, 2, 3], [10, 20, 30]])
+        >>> round(rank_correlation([[1, 2, 3], [10, 20, 30]]), 6)
         1.0
     """
     known = [value for value in _correlations(columns).values() if not math.isnan(value)]

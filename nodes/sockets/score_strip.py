@@ -54,7 +54,9 @@ def score_strip(
         return {}
     percentiles = [score.percentile for score in scores]
     if not is_captioned:
-        drawn = [plain(thumbnails[index]) for index in captions.get("best_first") or order(scores)]
+        ranked = captions.get("best_first") or order(scores)
+        rest = [index for index in range(len(scores)) if index not in ranked]  # without a score
+        drawn = [plain(thumbnails[index]) for index in (*ranked, *rest)]
     elif show == SINGLE:
         drawn = captioned_pictures(thumbnails, scores, percentiles, **captions)
     else:

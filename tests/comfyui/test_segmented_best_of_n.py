@@ -8,7 +8,16 @@ import torch
 
 from ma_agiqa_core import CallableScorer
 from ma_agiqa_core.comfyui.run_log import run_log
-from ma_agiqa_core.comfyui.segmented_best_of_n import Stage, candidate_latents, choose, stages_of
+from ma_agiqa_core.comfyui.segmented_best_of_n import (
+    Chosen,
+    Outcome,
+    Stage,
+    candidate_latents,
+    choose,
+    outcomes,
+    stages_of,
+)
+from ma_agiqa_core.generation.pruning.rule import PruningStep
 
 
 def test_stops_from_a_text():
@@ -212,10 +221,16 @@ def test_a_picture_with_a_place_for_time_is_a_picture():
     assert candidate_latents({"samples": torch.zeros(1, 16, 1, 8, 8)}, 2)["samples"].shape == (2, 16, 1, 8, 8)
 
 
-def test_videos_are_candidates():
+def test_videos_are_candidates_and_sound_is_refused():
     assert candidate_latents({"samples": torch.zeros(1, 16, 5, 8, 8)}, 2)["samples"].shape == (2, 16, 5, 8, 8)
-
-
-def test_sound_is_refused():
     with pytest.raises(ValueError, match=r"latents of pictures or videos, got \(1, 64, 100\), which are sound"):
         candidate_latents({"samples": torch.zeros(1, 64, 100)}, 2)
+
+
+def test_outcomes_of_all_candidates():
+    steps = (
+        PruningStep(3, 0.4, {0: 0.3, 1: 0.9, 2: 0.5, 3: 0.4}, kept=(1, 2), dropped=(0, 3)),
+        PruningStep(6, 0.7, {1: 0.2, 2: 0.6}, kept=(2,), dropped=(1,)),
+    )
+    found = outcomes(Chosen((2,), (0.1,), {2: 0.1}, steps))
+    assert found == [Outcome(2, 0.1), Outcome(1, 0.2, 7), Outcome(3, 0.4, 4), Outcome(0, 0.3, 4)]

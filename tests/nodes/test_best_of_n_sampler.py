@@ -334,7 +334,7 @@ def test_a_model_without_a_taesd_is_told(
         ({"sampler_name": "dpm_adaptive"}, r"got 'dpm_adaptive', whose steps depend on all of them"),
         ({"sampler_name": "dpm_adaptive", "prune_at": "", "batch_limit": 2}, r"set batch_limit to 0"),
         ({"latent_image": {"samples": torch.zeros(3, 4, 8, 8)}}, r"one latent, or one for each of 4 candidates, got 3"),
-        ({"latent_image": {"samples": torch.zeros(1, 8, 64)}}, r"which are sound"),
+        ({"latent_image": {"samples": torch.zeros(1, 4, 9)}}, r"got \(1, 4, 9\), which are sound"),
         ({"denoise": 0.0}, r"at least 2 steps to prune between, got 0"),
     ],
 )

@@ -55,7 +55,12 @@ def test_what_was_saved_comes_back_with_its_scores(save, load, managed, batch, p
 
 def test_the_scorer_scores_only_what_has_no_score_of_it(save, load, managed, batch):
     seen = []
-    scorer = managed(lambda images, prompts: seen.extend(images) or [float(image.mean()) for image in images])
+
+    def score(images, prompts):
+        seen.extend(images)
+        return [float(image.mean()) for image in images]
+
+    scorer = managed(score)
     save(images=batch[:2], scores=[7.0, 8.0], scorer=scorer, filename_prefix="a")
     save(images=batch[2:4], scores=[70.0, 80.0], scorer=managed(name="other"), filename_prefix="b")
     out = load(folder="output", scorer=scorer, order="best score first")
@@ -73,7 +78,12 @@ def test_the_prompt_is_the_files_own_or_that_of_the_node(load, managed, output, 
     metadata.save_picture(picture, output / "a.png", known)
     metadata.save_picture(picture, output / "b.png", None)
     texts = []
-    scorer = managed(lambda images, prompts: texts.extend(prompts) or [1.0] * len(images), needs_prompt=True)
+
+    def score(images, prompts):
+        texts.extend(prompts)
+        return [1.0] * len(images)
+
+    scorer = managed(score, needs_prompt=True)
     load(folder="output", scorer=scorer, prompt="a dog")
     assert texts == ["a cat", "a dog"]
     (output / "a.png").unlink()

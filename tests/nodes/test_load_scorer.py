@@ -245,7 +245,12 @@ def test_every_judge_is_offered_and_fetched_by_its_name(
     assert published == [f"{family.name} (published)" for family in families if family.by_name]
     loading, asked = pack_module("nodes.scorers.loading"), []
     lite = loading.load_scorer("lite", device="cpu")
-    monkeypatch.setattr(loading, "load_scorer", lambda model, **options: asked.append((model, options)) or lite)
+
+    def remember(model: str, **options: Any) -> Any:
+        asked.append((model, options))
+        return lite
+
+    monkeypatch.setattr(loading, "load_scorer", remember)
     load("imagereward (published)", target="alignment")
     ((model, options),) = asked
     assert (model, options["target"], options["device"]) == ("imagereward", "alignment", "cpu")

@@ -198,9 +198,12 @@ def test_one_scorer_alone_agrees_with_nobody(outputs, managed, batch):
 def test_captions_say_the_places_by_the_others(node, run_node, managed, batch, pack_module, monkeypatch):
     strip, notes = pack_module("nodes.sockets.score_strip"), []
     true = strip.strip_sheet
-    monkeypatch.setattr(
-        strip, "strip_sheet", lambda *args, **given: notes.append(given["notes"]) or true(*args, **given)
-    )
+
+    def drawing(*args, **given):
+        notes.append(given["notes"])
+        return true(*args, **given)
+
+    monkeypatch.setattr(strip, "strip_sheet", drawing)
     dark = managed(lambda images, prompts: [1 - float(image.mean()) for image in images], name="dark")
     run_node(node, scorer=managed(), images=batch)
     run_node(node, scorer=managed(), scorer_3=dark, images=batch)
@@ -220,7 +223,7 @@ def test_without_overlay_the_pictures_alone_stand_best_first(node, run_node, man
     for entry in ui["images"]:
         with PIL.Image.open(Path(folder_paths.get_temp_directory(), entry["filename"])) as picture:
             assert picture.size == (32, 24)
-            shown.append(picture.getpixel((16, 12))[0])
+            shown.append(picture.convert("L").getpixel((16, 12)))
     assert shown == pytest.approx([230, 178, 128, 76, 26], abs=1)
     clear = torch.zeros(1, 8, 8, 4)
     (entry,) = run_node(node, scorer=managed(), images=clear, overlay=False).ui["images"]

@@ -45,6 +45,21 @@ def tiny_model(*, flow: bool = False, inpaint: bool = False) -> Any:
     return ModelPatcher(module, torch.device("cpu"), torch.device("cpu"))
 
 
+def tiny_video_model() -> Any:
+    """A ModelPatcher of a small Wan, always of the same weights; its latents are (B, 16, T, h, w)."""
+    import comfy.supported_models
+    from comfy.model_patcher import ModelPatcher
+
+    sizes = {"dim": 32, "ffn_dim": 64, "freq_dim": 32, "text_dim": CONTEXT, "num_heads": 2, "num_layers": 2}
+    config = comfy.supported_models.WAN21_T2V({"image_model": "wan2.1", "model_type": "t2v", **sizes})
+    config.set_inference_dtype(torch.float32, None)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        module = config.get_model({}, device="cpu")
+        _fill(module)
+    return ModelPatcher(module, torch.device("cpu"), torch.device("cpu"))
+
+
 def conditioning(seed: int, rows: int = 1) -> list[list[Any]]:
     """What a text encoder would give, of random numbers."""
     numbers = torch.Generator().manual_seed(seed)
@@ -58,7 +73,7 @@ class TinyVae:
         self.decoded: list[int] = []  # how many at a time
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, C, h, w) -> [B, 2h, 2w, 3], or (B, C, 1, h, w) -> [B, 1, 2h, 2w, 3] as VAEs of video models do."""
+        """(B, C, h, w) -> [B, 2h, 2w, 3], or (B, C, T, h, w) -> [B, T, 2h, 2w, 3] as VAEs of video models do."""
         self.decoded.append(len(latents))
         pictures = torch.sigmoid(latents[:, :3] / 50).repeat_interleave(2, -1).repeat_interleave(2, -2)
         return pictures.movedim(1, -1)
