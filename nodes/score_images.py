@@ -7,7 +7,7 @@ from ..ma_agiqa_core.report.score_table import score_table
 from .schema import CATEGORY, KNOWS_DYNAMIC_INPUTS, Scorer, images_or_videos, schema
 from .sockets.companions import told_if_none
 from .sockets.images import batch_sizes, flattened, one, prompts_for, unchanged
-from .sockets.score_strip import SHEET, SHOWN, score_strip, thumbnail
+from .sockets.score_strip import SHEET, SHOWN, score_strip, side_of, thumbnail
 from .sockets.scores import one_scorer, scores_of
 
 OTHERS = ("scorer_2", "scorer_3", "scorer_4")
@@ -60,13 +60,10 @@ class ScoreImages(io.ComfyNode):
         columns = [scores_of(scorer, pictures, texts, cls.hidden.unique_id) for scorer in scorers]
         infos, scores = [scorer.info for scorer in scorers], columns[0]
         report = judges_table(infos, columns) if columns[1:] else score_table(infos[0], scores)
-        shown = score_strip(
-            list(map(thumbnail, pictures)),
-            scores,
-            one(overlay, "scores on pictures"),
-            *_shown(show),
-            notes=notes_of_others(columns),
-        )
+        manner = one(overlay, "scores on pictures"), *_shown(show)
+        side = side_of(len(pictures), *manner)
+        thumbnails = [thumbnail(picture, side) for picture in pictures]
+        shown = score_strip(thumbnails, scores, *manner, notes=notes_of_others(columns))
         percentiles = [score.percentile for score in scores]
         alone = "only one scorer is connected to Score Images. Connect a second one."
         return io.NodeOutput(

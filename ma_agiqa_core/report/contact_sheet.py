@@ -23,7 +23,8 @@ from .names import better_than, decimals_of
 MOST_SHOWN = 400  # of more, the best half and the last half
 SHEET_WIDTH, SHEET_HEIGHT = 2048, 16384  # what thumbnails are made to fit into, down to the smallest
 LARGEST, SMALLEST = 512, 112  # longest side of a thumbnail
-SIDE_IN_A_STRIP = 384
+SIDE_IN_A_STRIP, STRIP_WIDTH = 384, 1024  # of a single picture, of all on one sheet
+CELL_ASPECT = 0.77  # of a square picture with its caption
 SHEET_ASPECT = 4 / 3
 LETTERS_OF_A_SHEET = 20  # so many letters high is a thumbnail
 LETTERS_OF_A_STRIP = 5, 10  # larger ones: programs show a strip's pictures side by side, the smaller the more there are
@@ -108,13 +109,23 @@ def strip_sheet(
     pictures = as_picture_list(images)
     percentiles = [None] * len(pictures) if percentiles is None else percentiles
     _check(len(pictures), len(scores), len(percentiles), columns)
-    side = min(SIDE_IN_A_STRIP, _side(len(pictures), columns or _columns(len(pictures), 1)))
+    side = side_in_a_sheet(len(pictures), columns)
     cells = _strip_cells(pictures, scores, percentiles, side, **captions)
     note = f"The best {MOST_SHOWN} of {len(cells)} pictures" if len(cells) > MOST_SHOWN else ""
     cells = cells[:MOST_SHOWN]
     if not columns:
         columns = _columns(len(cells), max(cell.width for cell in cells) / mean(cell.height for cell in cells))
     return _draw([cells[start : start + columns] for start in range(0, len(cells), columns)], note)
+
+
+def side_in_a_sheet(count: int, columns: int = 0) -> int:
+    """Longest side of a thumbnail in `strip_sheet`: with more pictures smaller, and the sheet of about one size.
+
+    Example:
+        >>> [side_in_a_sheet(count) for count in (1, 2, 8, 100)]
+        [512, 512, 256, 112]
+    """
+    return max(SMALLEST, min(LARGEST, STRIP_WIDTH // min(columns or _columns(count, CELL_ASPECT), count)))
 
 
 def captioned_pictures(
