@@ -14,7 +14,7 @@ CATEGORY = "MA-AGIQA"
 
 TEXTS = Path(__file__).parents[1] / "locales" / "en" / "nodeDefs.json"
 KNOWS_DYNAMIC_INPUTS = hasattr(io, "Autogrow")  # sockets that grow in number, options that depend on others
-_NEWER = frozenset({"search_aliases", "essentials_category", "accept_all_inputs"})  # a TypeError before ComfyUI 0.12
+_NEWER = frozenset({"search_aliases", "essentials_category"})  # a TypeError before ComfyUI 0.12
 
 
 def schema(*, advanced: Sequence[str] = (), **fields: Any) -> io.Schema:

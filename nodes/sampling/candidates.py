@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import latent_preview
+import PIL.Image
 import torch
 from comfy.utils import ProgressBar
 from comfy_api.latest import ComfyAPISync
@@ -16,7 +17,7 @@ from ...ma_agiqa_core.comfyui.run_log import run_log
 from ...ma_agiqa_core.comfyui.segmented_best_of_n import Chosen, Stage, outcomes
 from ...ma_agiqa_core.scorers.scorer import ScorerInfo
 from ..sockets.images import flattened, for_core
-from ..sockets.score_strip import ShownCandidate, plain, thumbnail
+from ..sockets.score_strip import ShownCandidate, picture_of, plain, thumbnail
 from ..sockets.scores import ScoreOf, percentile_of
 from .decoding import PreviewDecoder, decoded, decoded_whole
 from .sampler_runs import RATIO, SamplerRun
@@ -84,12 +85,21 @@ class SampledCandidates:
     def leads(self, row: int) -> None:
         """Shows the candidate that scored best so far, as its preview was decoded."""
         self._leader = row
+        self._show(plain(self.thumbnails[row]))
+
+    def show_at_last(self, ui: Mapping[str, Any]) -> None:
+        """Shows the first picture of a node's `ui` as its last preview, since a preview hides what is shown later."""
+        for entry in ui.get("images", [])[:1]:
+            self._show(picture_of(entry))
+
+    def _show(self, image: PIL.Image.Image) -> None:
         if self._bar is not None:
             ComfyAPISync().execution.set_progress(
                 self._bar.current,
                 self._bar.total,
                 node_id=self._bar.node_id,
-                preview_image=plain(self.thumbnails[row]),
+                preview_image=image,
+                ignore_size_limit=True,
             )
 
     def previews(self, rows: Sequence[int], step: int) -> Any:

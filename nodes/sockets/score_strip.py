@@ -77,6 +77,14 @@ def side_of(count: int, is_captioned: bool, show: str = SHEET, columns: int = 0)
     return side_in_a_sheet(count, columns) if is_captioned and show == SHEET else SIDE_IN_A_STRIP
 
 
+def picture_of(entry: dict[str, str]) -> PIL.Image.Image:
+    """A picture that `score_strip` saved."""
+    file = Path(folder_paths.get_temp_directory(), entry["subfolder"], entry["filename"])
+    with PIL.Image.open(file) as picture:
+        picture.load()
+    return picture
+
+
 class ShownCandidate(NamedTuple):
     """One candidate of a best-of-N run: how it looked and scored when it was last seen."""
 

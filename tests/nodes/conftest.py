@@ -147,13 +147,11 @@ def run_node(comfy_modules: str) -> Callable[..., Any]:
     def run(node: Any, hidden: dict[str, Any] | None = None, **inputs: Any) -> Any:
         schema = node.GET_SCHEMA()
         known = {given.id: given for given in schema.inputs or []}
-        strange = set(inputs) - set(known)
-        assert not strange or getattr(schema, "accept_all_inputs", False), (schema.node_id, sorted(strange))
+        assert not (strange := set(inputs) - set(known)), f"{schema.node_id} has no inputs {sorted(strange)}"
         for name, given in known.items():
             if name not in inputs and getattr(given, "default", None) is not None:
                 inputs[name] = given.default
-        growing = [name for name, given in known.items() if hasattr(given, "template")]  # of which there may be none
-        missing = [name for name, given in known.items() if not (name in inputs or given.optional or name in growing)]
+        missing = [name for name, given in known.items() if name not in inputs and not given.optional]
         assert not missing, f"{schema.node_id} needs the inputs {missing}"
         if schema.is_input_list:
             inputs = {name: value if isinstance(value, list) else [value] for name, value in inputs.items()}

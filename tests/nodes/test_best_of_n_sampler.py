@@ -248,7 +248,7 @@ def test_the_leader_is_shown_while_the_others_run_on(
     class Told:
         class execution:  # noqa: N801
             @staticmethod
-            def set_progress(value: int, total: int, node_id: str, preview_image: Any) -> None:
+            def set_progress(value: int, total: int, node_id: str, preview_image: Any, ignore_size_limit: bool) -> None:
                 shown.append((value, total, node_id, preview_image))
 
     class Previewer:
@@ -267,8 +267,11 @@ def test_the_leader_is_shown_while_the_others_run_on(
     log = best_of()[4]
 
     leaders = [int(line.split()[1]) for line in log.splitlines() if line.strip().startswith("kept:")]
-    assert [node_id for *_, node_id, _ in shown] == ["7", "7"]
-    assert {image.size for *_, image in shown} == {(16, 16)}
+    assert [node_id for *_, node_id, _ in shown] == ["7"] * 3
+    *leading, (done, total, _, sheet) = shown
+    assert {image.size for *_, image in leading} == {(16, 16)}
+    assert done == total
+    assert sheet.width > 2 * 16  # of all candidates, since a preview hides what the node shows later
     expected = [None, None, leaders[0], leaders[0], leaders[1], leaders[1]]
     for (rows, x0), leader, picture in zip(seen, expected, stepped, strict=True):
         place = rows.index(leader) if leader is not None else 0

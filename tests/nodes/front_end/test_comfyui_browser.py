@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
+NOT_AT_FIRST = {"more_scorers", "show_columns", *(f"more_scorers_scorer_{number}" for number in range(5, 9))}
 pytestmark = [
     pytest.mark.skipif("COMFYUI_PATH" not in os.environ, reason="COMFYUI_PATH names no checkout of ComfyUI"),
     pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed: ComfyUI was not opened"),
@@ -119,11 +120,14 @@ def test_nodes_speak_the_users_language(front_end, comfyui, language):
             node_type,
         )
         names = {name: entry["name"] for name, entry in text["inputs"].items()}
+        keys = {name: name.replace(".", "_") for name in (*labels["inputs"], *labels["widgets"])}  # of what depends
         assert labels["title"] == text["display_name"]
-        assert labels["inputs"] == names
-        assert {name: label for name, label in labels["widgets"].items() if name in names} == {
-            name: names[name] for name in labels["widgets"] if name in names
+        assert labels["inputs"] == {name: names[keys[name]] for name in labels["inputs"]}
+        assert {name: label for name, label in labels["widgets"].items() if keys[name] in names} == {
+            name: names[keys[name]] for name in labels["widgets"] if keys[name] in names
         }
+        seen = {keys[name] for name in labels["inputs"]}
+        assert {name for name in names if name not in seen} <= NOT_AT_FIRST, node_type
         assert [label for _, label in labels["outputs"]] == [entry["name"] for entry in text["outputs"].values()]
 
 

@@ -22,8 +22,6 @@ SMALLER = {
     "MaAgiqaBestOfNSampler": {"steps": 5},
 }
 
-OF_BEFORE = {"MaAgiqaEnsembleScorer": {f"scorer_{number}" for number in range(1, 5)}}  # newer ComfyUI grows others
-
 Workflow = dict[str, Any]
 
 
@@ -113,9 +111,9 @@ def test_widgets_agree_with_object_info(name: str, comfyui: Any, workflow_to_api
                 assert options.get("min", value) <= value <= options.get("max", value), (node["type"], key, value)
             elif kind in ("STRING", "BOOLEAN"):
                 assert isinstance(value, {"STRING": str, "BOOLEAN": bool}[kind])
-        assert {given["name"] for given in node["inputs"]} <= set(known) | OF_BEFORE.get(node["type"], set())
+        assert {given["name"] for given in node["inputs"]} <= set(known)
         for given in node["inputs"]:
-            if given.get("link") is not None and given["name"] in known:
+            if given.get("link") is not None:
                 assert types[given["link"]] in known[given["name"]][0].split(",") or known[given["name"]][0] == "*"
         kinds = [given["type"] for given in node["outputs"]]
         assert kinds == info[node["type"]]["output"][: len(kinds)]  # newer core nodes have further ones
