@@ -56,7 +56,7 @@ def tiny_video_model() -> Any:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         module = config.get_model({}, device="cpu")
-        _fill(module)
+        fill(module)
     return ModelPatcher(module, torch.device("cpu"), torch.device("cpu"))
 
 
@@ -91,7 +91,7 @@ def tiny_controlnet() -> Any:
         network = comfy.cldm.cldm.ControlNet(
             **settings, hint_channels=3, dtype=torch.float32, operations=comfy.ops.disable_weight_init
         )
-        _fill(network)
+        fill(network)
     cpu = torch.device("cpu")
     return comfy.controlnet.ControlNet(network, load_device=cpu, manual_cast_dtype=None)
 
@@ -104,11 +104,12 @@ def _unet(flow: bool, channels: int) -> nn.Module:
     config.set_inference_dtype(torch.float32, None)
     kind = comfy.model_base.ModelType.FLOW if flow else comfy.model_base.ModelType.EPS
     model = comfy.model_base.BaseModel(config, model_type=kind, device="cpu")
-    _fill(model)
+    fill(model)
     return model
 
 
-def _fill(network: nn.Module) -> None:
+def fill(network: nn.Module) -> None:
+    """Random numbers, after which deep networks neither vanish nor explode."""
     for name, weights in network.named_parameters():
         if weights.ndim > 1:
             nn.init.normal_(weights, std=weights[0].numel() ** -0.5)
