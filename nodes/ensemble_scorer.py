@@ -38,7 +38,7 @@ class EnsembleScorer(io.ComfyNode):
 
     @classmethod
     def execute(cls, combine, more_scorers=None, **given):
-        given |= more_scorers or {}
+        given |= {f"scorer_{number}": scorer for number, scorer in (more_scorers or {}).items()}
         members = [
             (one_scorer(given[f"scorer_{number}"]), given.get(f"weight_{number}", 1.0))
             for number in (*NUMBERS, *MORE)
@@ -51,8 +51,11 @@ class EnsembleScorer(io.ComfyNode):
 
 
 def _growing():
-    """A fifth socket, and another one for each that is connected, where ComfyUI knows sockets that grow in number."""
+    """A fifth socket, and another one for each that is connected, where ComfyUI knows sockets that grow in number.
+
+    Their labels are their ids, in every language.
+    """
     if not KNOWS_DYNAMIC_INPUTS:
         return []
-    template = io.Autogrow.TemplateNames(Scorer.Input("scorer"), names=[f"scorer_{number}" for number in MORE], min=0)
+    template = io.Autogrow.TemplateNames(Scorer.Input("scorer"), names=list(map(str, MORE)), min=0)
     return [io.Autogrow.Input("more_scorers", template=template, optional=True)]

@@ -122,7 +122,7 @@ def test_an_ensemble_of_two_scorers(
     assert scores == pytest.approx([0.375, 0.625, 0.75, 0.25, 0.5])  # ranks 3 1 0 4 2 of 4, and three times reversed
     assert list(progress[-1]) == [10, 10, "1"]
     assert both.identity == "rank(mean*1+dark*3)"
-    several = {f"scorer_{number}": managed(name=f"n{number}") for number in (6, 5)}
+    several = {number: managed(name=f"n{number}") for number in ("6", "5")}
     more = run_node(combine, scorer_1=managed(), weight_1=2.0, more_scorers=several, combine="zscore").args[0]
     assert more.identity == "zscore(mean*2+n5*1+n6*1)"
     with pytest.raises(ValueError, match=r"^Expected calibrated members, got mean, which has no quantiles\. Use"):
