@@ -183,6 +183,7 @@ def test_a_blueprint_runs(front_end, comfyui):
           const graph = window.app.graph, whole = graph.nodes[0], shown = window.LiteGraph.createNode("PreviewImage");
           const small = {ckpt_name: "tiny.safetensors", text: "a cat", width: 64, height: 64, steps: 4, n: 5};
           for (const widget of whole.widgets) if (widget.name in small) widget.value = small[widget.name];
+          shown.pos = [whole.pos[0] + whole.size[0] + 50, whole.pos[1]];  // in sight, else it asks for no picture
           graph.add(shown);
           whole.connect(0, shown, 0);
         }"""
