@@ -28,7 +28,7 @@ class LoadScored(io.ComfyNode):
                 io.Combo.Input("order", options=list(ORDERS), default=BY_NAME),
                 io.Int.Input("most", default=64, min=1, max=MOST),
                 Scorer.Input("scorer", optional=True),
-                io.String.Input("prompt", optional=True, multiline=True, default=""),
+                io.String.Input("prompt", optional=True, default=""),
             ],
             outputs=[
                 io.Image.Output("images", is_output_list=True),

@@ -46,7 +46,8 @@ def disagreements(columns: Columns) -> list[float]:
 def judges_table(infos: Sequence[ScorerInfo], columns: Columns) -> str:
     """A line for each picture, best first by the first scorer: its number, and each scorer's score and place.
 
-    Below it the rank correlation of every pair of scorers, and the pictures that they differ on most.
+    Below it the rank correlation of every pair of scorers, and the pictures that they differ on most with their places,
+    in the order of the scorers.
 
     Args:
         infos: Of the scorers.
@@ -68,7 +69,7 @@ def judges_table(infos: Sequence[ScorerInfo], columns: Columns) -> str:
     apart = disagreements(columns)
     disputed = [picture for picture in order(apart) if apart[picture] > 0][:MOST_DISPUTED]
     if disputed:
-        lines.append("they differ most on " + "; ".join(_disputed(picture, names, ranks) for picture in disputed))
+        lines.append("they differ most on " + ", ".join(_disputed(picture, ranks) for picture in disputed))
     return "\n".join(lines)
 
 
@@ -117,6 +118,5 @@ def _shared_places(column: Sequence[float]) -> list[float]:
     ]
 
 
-def _disputed(picture: int, names: Sequence[str], ranks: Sequence[dict[int, int]]) -> str:
-    places = ", ".join(f"#{of[picture]} by {name}" for name, of in zip(names, ranks, strict=True))
-    return f"picture {picture} ({places})"
+def _disputed(picture: int, ranks: Sequence[dict[int, int]]) -> str:
+    return f"picture {picture} ({', '.join(f'#{of[picture]}' for of in ranks)})"

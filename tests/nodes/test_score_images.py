@@ -189,7 +189,7 @@ def test_several_scorers_side_by_side(outputs, managed, batch):
     assert lines[0].split() == ["picture", "mean", "dark"]
     assert lines[1].split() == ["3", "0.900", "(#1)", "0.100", "(#5)"]
     assert lines[6] == "rank correlation of mean and dark: -1.00"
-    assert lines[7].startswith("they differ most on picture 2 (#5 by mean, #1 by dark); picture 3 (")
+    assert lines[7].startswith("they differ most on picture 2 (#5, #1), picture 3 (#1, #5), ")
 
 
 def test_one_scorer_alone_agrees_with_nobody(outputs, managed, batch):

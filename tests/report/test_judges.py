@@ -46,7 +46,7 @@ def test_the_table() -> None:
     assert lines[1].split() == ["3", "5.00", "(#1)", "3.00", "(#3)", "2.000", "(#2)"]
     assert lines[2].split() == ["4", "4.00", "(#2)", "4.00", "(#2)", "none"]
     assert lines[6] == f"rank correlation of lite 1 and lite 2: {spearmanr(ONE, OTHER).statistic:.2f}"
-    assert lines[9].startswith("they differ most on picture 2 (#4 by lite 1, #1 by lite 2, #1 by clip); ")
+    assert lines[9].startswith("they differ most on picture 2 (#4, #1, #1), ")
     assert "picture 4" not in lines[9]  # one has no opinion
 
 

@@ -16,7 +16,7 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
 
 def scorer(**chosen: Any) -> dict[str, Any]:
     settings = {"semantic_model": "from checkpoint", "precision": "auto", "device": "default", "cache_vectors": True}
-    return node("MaAgiqaLoadScorer", model="lite", **settings | chosen)
+    return node("MaAgiqaLoadScorer", **{"model": "lite", **settings, **chosen})
 
 
 def shown(source: str, output: int) -> dict[str, Any]:
