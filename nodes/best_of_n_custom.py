@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..ma_agiqa_core.comfyui.limits import OWN_SCALE
-from .best_of_n_sampler import MOST, best_of_n_outputs, rounds_inputs
+from .best_of_n_sampler import ADVANCED, MOST, best_of_n_outputs, rounds_inputs
 from .sampling.best_of_rounds import BestOf
 from .sampling.decoding import PREVIEWS
 from .sampling.sampler_runs import GuiderRun
@@ -26,7 +26,7 @@ class BestOfNCustom(io.ComfyNode):
                 io.Vae.Input("vae"),
                 Scorer.Input("scorer"),
                 io.Latent.Input("latent_image"),
-                io.String.Input("prompt", optional=True, multiline=True, default=""),
+                io.String.Input("prompt", optional=True, default=""),
                 io.Int.Input("n", default=8, min=1, max=MOST),
                 io.Int.Input("keep", default=1, min=1, max=MOST),
                 io.String.Input("prune_at", default="0.4:4, 0.7:2"),
@@ -34,6 +34,7 @@ class BestOfNCustom(io.ComfyNode):
                 io.Int.Input("batch_limit", default=0, min=0, max=MOST),
                 *rounds_inputs(),
             ],
+            advanced=ADVANCED,
             outputs=best_of_n_outputs(),
         )
 

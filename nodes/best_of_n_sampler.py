@@ -9,6 +9,7 @@ from .sampling.decoding import PREVIEWS
 from .sampling.sampler_runs import KSamplerRun, SamplerSettings
 from .schema import CATEGORY, Scorer, schema
 
+ADVANCED = ("batch_limit", "min_score", "rounds")
 MOST = 64  # as many latents as ComfyUI's own nodes repeat and pick
 
 
@@ -27,7 +28,7 @@ class BestOfNSampler(io.ComfyNode):
                 io.Conditioning.Input("positive"),
                 io.Conditioning.Input("negative"),
                 io.Latent.Input("latent_image"),
-                io.String.Input("prompt", optional=True, multiline=True, default=""),
+                io.String.Input("prompt", optional=True, default=""),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True),
                 io.Int.Input("n", default=8, min=1, max=MOST),
                 io.Int.Input("keep", default=1, min=1, max=MOST),
@@ -41,6 +42,7 @@ class BestOfNSampler(io.ComfyNode):
                 io.Int.Input("batch_limit", default=0, min=0, max=MOST),
                 *rounds_inputs(),
             ],
+            advanced=ADVANCED,
             outputs=best_of_n_outputs(),
         )
 

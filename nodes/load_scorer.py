@@ -31,6 +31,7 @@ class LoadScorer(io.ComfyNode):
                 io.Boolean.Input("cache_vectors", default=True),
                 io.Combo.Input("target", options=TARGETS, optional=True, default=TARGETS[0]),
             ],
+            advanced=["precision", "device", "cache_vectors"],
             outputs=[Scorer.Output("scorer")],
         )
 

@@ -22,7 +22,7 @@ class QualityGate(io.ComfyNode):
             inputs=[
                 io.Image.Input("images"),
                 Scorer.Input("scorer"),
-                io.String.Input("prompt", optional=True, multiline=True, default=""),
+                io.String.Input("prompt", optional=True, default=""),
                 io.Float.Input("min_score", default=5.0, min=-10000.0, max=10000.0, step=0.05),
                 io.Latent.Input("latent", optional=True),
                 io.Mask.Input("mask", optional=True),

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..ma_agiqa_core.comfyui.limits import MEASURES, OWN_SCALE
 from ..ma_agiqa_core.comfyui.selection import IF_NONE, select_best
-from .schema import CATEGORY, Scorer, images_or_videos, schema
+from .schema import CATEGORY, KNOWS_DYNAMIC_INPUTS, Scorer, images_or_videos, schema
 from .sockets.companions import Companions, skipped_if_empty
 from .sockets.images import as_image_output, batch_sizes, flattened, one
 from .sockets.scores import limit_for, scores_for
@@ -13,6 +13,7 @@ from .sockets.scores import limit_for, scores_for
 class SelectBest(io.ComfyNode):
     @classmethod
     def define_schema(cls):
+        anything, best_anything = _carried()
         return schema(
             node_id="MaAgiqaSelectBest",
             category=CATEGORY,
@@ -24,7 +25,7 @@ class SelectBest(io.ComfyNode):
                 images_or_videos(),
                 io.Float.Input("scores", optional=True, force_input=True),
                 Scorer.Input("scorer", optional=True),
-                io.String.Input("prompt", optional=True, multiline=True, default=""),
+                io.String.Input("prompt", optional=True, default=""),
                 io.Latent.Input("latent", optional=True),
                 io.Mask.Input("mask", optional=True),
                 io.Int.Input("top_k", default=1, min=1, max=4096),
@@ -32,7 +33,7 @@ class SelectBest(io.ComfyNode):
                 io.Float.Input("min_score", default=5.0, min=-10000.0, max=10000.0, step=0.05),
                 io.Combo.Input("on_none", options=list(IF_NONE), default="best"),
                 io.Combo.Input("min_score_as", options=list(MEASURES), optional=True, default=OWN_SCALE),
-                io.AnyType.Input("anything", optional=True),
+                anything,
             ],
             outputs=[
                 io.Image.Output("best_images", is_output_list=True),
@@ -46,7 +47,7 @@ class SelectBest(io.ComfyNode):
                 io.Float.Output("rejected_scores", is_output_list=True),
                 io.Int.Output("kept_count"),
                 io.Int.Output("rejected_count"),
-                io.AnyType.Output("best_anything", is_output_list=True),
+                best_anything,
             ],
         )
 
@@ -93,3 +94,14 @@ class SelectBest(io.ComfyNode):
             len(chosen.rejected),
             companions.others(chosen.kept),
         )
+
+
+def _carried():
+    """Takes anything, and gives it on; newer versions of ComfyUI then know its type by what is connected."""
+    if not KNOWS_DYNAMIC_INPUTS:
+        return io.AnyType.Input("anything", optional=True), io.AnyType.Output("best_anything", is_output_list=True)
+    kind = io.MatchType.Template("anything")
+    return (
+        io.MatchType.Input("anything", template=kind, optional=True),
+        io.MatchType.Output(kind, "best_anything", is_output_list=True),
+    )

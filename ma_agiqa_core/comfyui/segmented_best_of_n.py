@@ -90,6 +90,10 @@ class Candidates(Protocol):
         """Finishes these rows."""
         ...
 
+    def leads(self, row: int) -> None:
+        """Told after each stop which candidate is the best so far."""
+        ...
+
 
 def stages_of(text: str, *, n: int, keep: int, steps: int) -> list[Stage]:
     """When to stop, from a text such as "0.4:4, 0.7:2".
@@ -190,6 +194,7 @@ def choose(
         dropped = tuple(row for row in alive if row not in kept)
         history.append(PruningStep(stage.step - 1, stage.fraction, scores, tuple(kept), dropped))
         alive = kept
+        candidates.leads(max(alive, key=lambda row: (scores[row], -row)))
     finished = _scores(scorer, candidates.pictures(alive), prompt, alive, "candidate")
     best = sorted(alive, key=lambda row: (-finished[row], row))[:keep]
     return Chosen(tuple(best), tuple(finished[row] for row in best), finished, tuple(history))

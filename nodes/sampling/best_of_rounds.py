@@ -94,9 +94,9 @@ class BestOf:
         pictures = torch.cat(images)[best]
         pictures = pictures.flatten(0, 1) if pictures.ndim == 5 else pictures
         indexes = ",".join(str(score.origin.index) for score in scores)
-        return io.NodeOutput(
-            kept, pictures, scores, indexes, "\n\n".join(logs), ui=candidates_strip(shown, self.overlay)
-        )
+        ui = candidates_strip(shown, self.overlay)
+        candidates.show_at_last(ui)
+        return io.NodeOutput(kept, pictures, scores, indexes, "\n\n".join(logs), ui=ui)
 
     def _passing(self, scores: list[ScoreOf], limit: float) -> float:
         return lowest_passing(scores, limit, self.min_score_as, [score.percentile for score in scores])

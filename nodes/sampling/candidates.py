@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import latent_preview
+import PIL.Image
 import torch
 from comfy.utils import ProgressBar
+from comfy_api.latest import ComfyAPISync
 from torch import Tensor
 
 from ...ma_agiqa_core.comfyui.latents import latent_rows
@@ -15,7 +17,7 @@ from ...ma_agiqa_core.comfyui.run_log import run_log
 from ...ma_agiqa_core.comfyui.segmented_best_of_n import Chosen, Stage, outcomes
 from ...ma_agiqa_core.scorers.scorer import ScorerInfo
 from ..sockets.images import flattened, for_core
-from ..sockets.score_strip import ShownCandidate, thumbnail
+from ..sockets.score_strip import ShownCandidate, picture_of, plain, thumbnail
 from ..sockets.scores import ScoreOf, percentile_of
 from .decoding import PreviewDecoder, decoded, decoded_whole
 from .sampler_runs import RATIO, SamplerRun
@@ -56,6 +58,7 @@ class SampledCandidates:
         self._decode_preview = PreviewDecoder(preview, run.model, vae)
         self._previewer = latent_preview.get_previewer(run.model.load_device, run.model.model.latent_format)
         self._bar: Any = None
+        self._leader: int | None = None
 
     def show_progress(self, node_id: str, n: int, stages: Sequence[Stage], passes: int) -> None:
         """Starts one bar for the whole run: a step of a candidate counts 1, and so does a picture that a network sees.
@@ -73,11 +76,31 @@ class SampledCandidates:
         self._bar = ProgressBar(total, node_id=node_id)
 
     def advance(self, count: int, x0: Tensor | None = None) -> None:
-        """Advances the bar, with a picture of the first candidate if ComfyUI shows previews."""
+        """Advances the bar, with a picture of the first of some latents if ComfyUI shows previews."""
         if self._bar is not None:
             shown = self._previewer is not None and x0 is not None
             image = self._previewer.decode_latent_to_preview_image("JPEG", x0) if shown else None
             self._bar.update_absolute(self._bar.current + count, preview=image)
+
+    def leads(self, row: int) -> None:
+        """Shows the candidate that scored best so far, as its preview was decoded."""
+        self._leader = row
+        self._show(plain(self.thumbnails[row]))
+
+    def show_at_last(self, ui: Mapping[str, Any]) -> None:
+        """Shows the first picture of a node's `ui` as its last preview, since a preview hides what is shown later."""
+        for entry in ui.get("images", [])[:1]:
+            self._show(picture_of(entry))
+
+    def _show(self, image: PIL.Image.Image) -> None:
+        if self._bar is not None:
+            ComfyAPISync().execution.set_progress(
+                self._bar.current,
+                self._bar.total,
+                node_id=self._bar.node_id,
+                preview_image=image,
+                ignore_size_limit=True,
+            )
 
     def previews(self, rows: Sequence[int], step: int) -> Any:
         """Previews of these rows after a step, as scorers take them."""
@@ -139,5 +162,7 @@ class SampledCandidates:
             replay=_REPLAY_ALONE if self.sampling.replays_alone else _REPLAY_TOGETHER,
         ).replace("<n>", str(first + n))
 
-    def _stepped(self, rows: int, x0: Tensor) -> None:
-        self.advance(rows, x0)
+    def _stepped(self, rows: Sequence[int], x0: Tensor) -> None:
+        """Shows the leader; before there is one, the first."""
+        place = 0 if self._leader is None else rows.index(self._leader) if self._leader in rows else None
+        self.advance(len(rows), None if place is None else x0[place : place + 1])

@@ -1,4 +1,4 @@
-"""What nodes show on themselves: pictures in a strip, each with its rank and score, the best one framed."""
+"""What nodes show on themselves: pictures, best first, each with its rank and score, the best one framed."""
 
 import math
 import random
@@ -14,35 +14,53 @@ import torch
 from torch import Tensor
 
 from ...ma_agiqa_core.ranking import order
-from ...ma_agiqa_core.report.contact_sheet import captioned_pictures
+from ...ma_agiqa_core.report.contact_sheet import SIDE_IN_A_STRIP, captioned_pictures, side_in_a_sheet, strip_sheet
 from .images import as_pil
 from .scores import ScoreOf
 
 QUALITY = 85  # of JPEG: a strip is looked at and thrown away, and PNG would take longer than all the rest
-SIDE = 384  # pixels of a thumbnail's longest side
 MOST_CANDIDATES = 64
 ROWS = 128  # at a time: they stay in the processor's cache
+SHOWN = SHEET, SINGLE, NOTHING = ("one sheet", "single pictures", "nothing")
 _LETTERS = 5
 
 
 def score_strip(
-    thumbnails: Sequence[Any], scores: Sequence[ScoreOf], is_captioned: bool = True, **captions: Any
+    thumbnails: Sequence[Any],
+    scores: Sequence[ScoreOf],
+    is_captioned: bool = True,
+    show: str = SHEET,
+    columns: int = 0,
+    **captions: Any,
 ) -> dict[str, list[Any]]:
-    """Saves the strip among ComfyUI's temporary files, best first; what a node's `ui` takes to show it.
+    """Saves what a node shows among ComfyUI's temporary files, best first; what its `ui` takes.
+
+    All that a node shows is listed among ComfyUI's assets, and the first picture may be the cover of the job.
 
     Args:
         thumbnails: As `thumbnail` makes them.
         scores: One per picture.
-        is_captioned: Whether rank, score and number stand below each picture.
-        captions: What else `captioned_pictures` of the core takes: notes, numbers, best_first.
+        is_captioned: Whether rank, score and number stand below each picture; without, pictures are single.
+        show: One of `SHOWN`.
+        columns: Of a sheet; 0 for as many as fit.
+        captions: What else `strip_sheet` of the core takes: notes, numbers, best_first.
+
+    Raises:
+        ValueError: `show` is another word.
     """
-    if is_captioned:
-        percentiles = [score.percentile for score in scores]
-        drawn = captioned_pictures(thumbnails, scores, percentiles, side=SIDE, **captions)
-    else:
+    if show not in SHOWN:
+        raise ValueError(f"Expected show {', '.join(SHOWN)}, got {show!r}. Choose one of them.")
+    if show == NOTHING:
+        return {}
+    percentiles = [score.percentile for score in scores]
+    if not is_captioned:
         ranked = captions.get("best_first") or order(scores)
         rest = [index for index in range(len(scores)) if index not in ranked]  # without a score
-        drawn = [_plain(thumbnails[index]) for index in (*ranked, *rest)]
+        drawn = [plain(thumbnails[index]) for index in (*ranked, *rest)]
+    elif show == SINGLE:
+        drawn = captioned_pictures(thumbnails, scores, percentiles, **captions)
+    else:
+        drawn = [strip_sheet(thumbnails, scores, percentiles, columns=columns, **captions)]
     # browsers keep what they have seen under a name, and these numbers start again at every restart
     prefix = f"ma_agiqa_{''.join(random.choices(string.ascii_lowercase, k=_LETTERS))}"
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_temp_directory())
@@ -52,6 +70,19 @@ def score_strip(
         picture.save(file, quality=QUALITY)
         shown.append({"filename": file.name, "subfolder": subfolder, "type": "temp"})
     return {"images": shown}
+
+
+def side_of(count: int, is_captioned: bool, show: str = SHEET, columns: int = 0) -> int:
+    """Longest side of the thumbnails that `score_strip` will show."""
+    return side_in_a_sheet(count, columns) if is_captioned and show == SHEET else SIDE_IN_A_STRIP
+
+
+def picture_of(entry: dict[str, str]) -> PIL.Image.Image:
+    """A picture that `score_strip` saved."""
+    file = Path(folder_paths.get_temp_directory(), entry["subfolder"], entry["filename"])
+    with PIL.Image.open(file) as picture:
+        picture.load()
+    return picture
 
 
 class ShownCandidate(NamedTuple):
@@ -84,29 +115,36 @@ def candidates_strip(candidates: Sequence[ShownCandidate], is_captioned: bool = 
     )
 
 
-def thumbnail(picture: Tensor) -> Any:
+def thumbnail(picture: Tensor, side: int = SIDE_IN_A_STRIP) -> Any:
     """A picture [H, W, C], small enough to be kept: an array [h, w, 3] of uint8, or a PIL image with alpha.
 
-    Halved while it is twice as large as its thumbnail: a third of the time of converting all of it.
+    Halved while it is twice as large as its thumbnail: a third of the time of converting all of it. While it is four
+    times as large, every second row is not looked at.
+
+    Args:
+        picture: As `flattened` gives it.
+        side: Longest one of the thumbnail that will be made of it.
     """
     pixels = picture.cpu()
-    while max(pixels.shape[:2]) >= 2 * SIDE and min(pixels.shape[:2]) >= 2:
-        pixels = torch.cat([_halved(rows) for rows in pixels.split(ROWS)])
+    while max(pixels.shape[:2]) >= 2 * side and min(pixels.shape[:2]) >= 2:
+        is_much_larger = max(pixels.shape[:2]) >= 4 * side
+        pixels = torch.cat([_halved(rows, is_much_larger) for rows in pixels.split(ROWS)])
     image = as_pil(pixels)
     return np.asarray(image) if image.mode == "RGB" else image
 
 
-def _plain(thumbnail: Any) -> PIL.Image.Image:
+def plain(thumbnail: Any) -> PIL.Image.Image:
+    """A thumbnail as RGB, alpha over white."""
     image = thumbnail if isinstance(thumbnail, PIL.Image.Image) else PIL.Image.fromarray(thumbnail)
     if image.mode == "RGBA":
         image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
     image = image.convert("RGB")
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((SIDE_IN_A_STRIP, SIDE_IN_A_STRIP))
     return image
 
 
-def _halved(rows: Tensor) -> Tensor:
-    """Means of 2 x 2 pixels; of an odd size the last is left out."""
+def _halved(rows: Tensor, is_sparse: bool) -> Tensor:
+    """Means of 2 x 2 pixels, or of the upper two of them; of an odd size the last is left out."""
     height, width = rows.shape[0] // 2 * 2, rows.shape[1] // 2 * 2
-    sums = rows[:height:2].float() + rows[1:height:2]
-    return (sums[:, :width:2] + sums[:, 1:width:2]).mul_(0.25)
+    sums = rows[:height:2].float() if is_sparse else rows[:height:2].float() + rows[1:height:2]
+    return (sums[:, :width:2] + sums[:, 1:width:2]).mul_(0.5 if is_sparse else 0.25)

@@ -80,12 +80,16 @@ class Recorded:
     def __init__(self, greys: dict[int | None, Sequence[float]]) -> None:
         self.greys = greys
         self.asked: list[tuple[list[int], int | None]] = []
+        self.leaders: list[int] = []
 
     def previews(self, rows: Sequence[int], step: int) -> Any:
         return self._show(rows, step)
 
     def pictures(self, rows: Sequence[int]) -> Any:
         return self._show(rows, None)
+
+    def leads(self, row: int) -> None:
+        self.leaders.append(row)
 
     def _show(self, rows: Sequence[int], step: int | None) -> torch.Tensor:
         self.asked.append((list(rows), step))
@@ -105,6 +109,7 @@ def test_the_best_go_on_and_the_best_finished_one_wins():
     chosen = choose(candidates, grey_scorer(), prompt=None, n=5, keep=1, stages=stages)
 
     assert candidates.asked == [([0, 1, 2, 3, 4], 2), ([1, 3], 5), ([1, 3], None)]
+    assert candidates.leaders == [1, 3]  # of equal ones the earlier
     assert (chosen.rows, chosen.scores) == ((1,), (0.75,))
     assert chosen.finished == {1: 0.75, 3: 0.25}
     assert [(step.step, step.fraction, step.kept, step.dropped) for step in chosen.history] == [

@@ -44,13 +44,13 @@ def best_of(
 def drawn(pack_module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What is asked of the strip: scores, notes, numbers."""
     strip, asked = pack_module("nodes.sockets.score_strip"), []
-    true = strip.captioned_pictures
+    true = strip.strip_sheet
 
     def drawing(images: Any, scores: Any, percentiles: Any, **given: Any) -> Any:
         asked.append({"scores": list(scores), "percentiles": percentiles, **given})
         return true(images, scores, percentiles, **given)
 
-    monkeypatch.setattr(strip, "captioned_pictures", drawing)
+    monkeypatch.setattr(strip, "strip_sheet", drawing)
     return asked
 
 
@@ -67,7 +67,7 @@ def sizes(ui: dict[str, Any]) -> list[tuple[int, int]]:
 def test_all_candidates_are_shown_with_how_far_they_got(best_of: Callable[..., Any], drawn: list[Any]) -> None:
     out = best_of()
     (strip,) = drawn
-    assert len(out.ui["images"]) == 4
+    assert len(out.ui["images"]) == 1
     assert strip["notes"] == ["", "", "dropped after 3 of 4", "dropped after 1 of 4"]
     assert sorted(strip["numbers"]) == [0, 1, 2, 3]
     assert strip["numbers"][0] == int(out.args[3])

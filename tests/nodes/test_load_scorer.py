@@ -299,3 +299,22 @@ def test_a_card_of_another_machine_is_no_mistake(
     assert load(device="gpu:5")._networks.device == load()._networks.device
     assert "gpu:5 is not there; ComfyUI's own device is taken. This machine has 2." in caplog.text
     assert node.validate_inputs(device="cuda:0") == "Expected default, cpu, or gpu:0 and so on, got 'cuda:0'."
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_half_written_file_is_told_and_loads_when_it_is_whole(
+    node: Any, load: Callable[..., Any], models: Path, tiny_models: ModuleType, share: float
+) -> None:
+    """As while a download goes on: the same name, then another size."""
+    whole = models / "whole.safetensors"
+    tiny_models.write_checkpoint(whole, semantic_dim=0)
+    content = whole.read_bytes()
+    part = models / "part.safetensors"
+    part.write_bytes(content[: int(share * len(content))])
+    assert "part.safetensors" in own_options(node)
+    with pytest.raises(ValueError, match=r"^Expected .*part\.safetensors"):
+        load("part.safetensors")
+    before = node.fingerprint_inputs(model="part.safetensors")
+    part.write_bytes(content)
+    assert node.fingerprint_inputs(model="part.safetensors") != before
+    assert load("part.safetensors").info.name == load("whole.safetensors").info.name

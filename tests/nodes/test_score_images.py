@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import pytest
 import torch
@@ -35,50 +36,49 @@ def test_a_list_of_mixed_sizes(
     assert [tuple(image.shape) for image in images] == [(1, 24, 32, 3)] * 2 + [(1, 40, 20, 3)]
 
 
-def test_the_strip_shows_every_picture_with_its_score(
-    node: Any, run_node: Callable[..., Any], managed: Callable[..., Any], batch: torch.Tensor
-) -> None:
+def shown_on_node(ui: dict[str, Any]) -> list[PIL.Image.Image]:
     import folder_paths
 
+    assert {shown["type"] for shown in ui["images"]} == {"temp"}
+    files = [Path(folder_paths.get_temp_directory(), shown["subfolder"], shown["filename"]) for shown in ui["images"]]
+    return [PIL.Image.open(file).convert("RGB") for file in files]
+
+
+def test_the_node_shows_all_pictures_on_one_sheet(
+    node: Any, run_node: Callable[..., Any], managed: Callable[..., Any], batch: torch.Tensor
+) -> None:
+    """ComfyUI lists every picture that a node shows among its assets, and the first one is the cover of the job."""
     ui = run_node(node, scorer=managed(), images=batch).ui
-    assert len(ui["images"]) == 5
-    for shown in ui["images"]:
-        assert shown["type"] == "temp"
-        with PIL.Image.open(Path(folder_paths.get_temp_directory(), shown["subfolder"], shown["filename"])) as picture:
-            assert picture.height > 24  # the caption stands below
+    (sheet,) = shown_on_node(ui)
+    seen = np.unique(np.asarray(sheet.convert("L")))
+    assert {230, 178, 128, 76, 26} <= {int(grey) + off for grey in seen for off in (-1, 0, 1)}
+    assert sheet.width > 2 * 32
     assert ui["text"][0].startswith("mean (about 0 to 1; higher is better)")
 
 
-def test_the_strip_begins_with_the_best(node, run_node, managed, batch, pack_module, monkeypatch):
-    """It is the cover of the job; and each picture says its number."""
-    drawn: list = []
-    strip = pack_module("nodes.sockets.score_strip")
-    true = strip.captioned_pictures
-
-    def drawing(*args, **given):
-        drawn[:] = true(*args, **given)
-        return drawn
-
-    monkeypatch.setattr(strip, "captioned_pictures", drawing)
-
-    run_node(node, scorer=managed(), images=batch)
-
-    greys = [picture.getpixel((picture.width // 2, 12))[0] for picture in drawn]
-    assert greys == pytest.approx([230, 178, 128, 76, 26], abs=1)
+def test_the_node_shows_single_pictures_best_first_or_nothing(
+    node: Any, run_node: Callable[..., Any], managed: Callable[..., Any], batch: torch.Tensor
+) -> None:
+    drawn = shown_on_node(run_node(node, scorer=managed(), images=batch, show="single pictures").ui)
+    assert [picture.getpixel((picture.width // 2, 12))[0] for picture in drawn] == pytest.approx(
+        [230, 178, 128, 76, 26], abs=2
+    )
+    assert {picture.height > 24 for picture in drawn} == {True}  # the caption stands below
+    ui = run_node(node, scorer=managed(), images=batch, show="nothing").ui
+    assert list(ui) == ["text"]
+    with pytest.raises(ValueError, match=r"^Expected show one sheet, single pictures, nothing, got 'all'\. Choose"):
+        run_node(node, scorer=managed(), images=batch, show="all")
 
 
-def test_large_pictures_are_small_in_the_strip_and_of_the_same_colours(
+def test_large_pictures_are_small_on_the_node_and_of_the_same_colours(
     node: Any, run_node: Callable[..., Any], managed: Callable[..., Any]
 ) -> None:
-    import folder_paths
-
     quarters = torch.tensor([[0.2, 0.4], [0.6, 0.8]]).repeat_interleave(1601, 1).repeat_interleave(801, 0)
     large = quarters[None, :, :, None].expand(1, -1, -1, 3)  # 1602 × 3202: neither is a multiple of what it is made
-    (shown,) = run_node(node, scorer=managed(), images=large).ui["images"]
-    with PIL.Image.open(Path(folder_paths.get_temp_directory(), shown["filename"])) as picture:
-        assert 384 <= picture.width <= 400
-        for x, y, value in ((100, 50, 51), (300, 50, 102), (100, 150, 153), (300, 150, 204)):
-            assert picture.getpixel((x, y)) == pytest.approx((value,) * 3, abs=2)
+    (picture,) = shown_on_node(run_node(node, scorer=managed(), images=large, show="single pictures").ui)
+    assert 384 <= picture.width <= 400
+    for x, y, value in ((100, 50, 51), (300, 50, 102), (100, 150, 153), (300, 150, 204)):
+        assert picture.getpixel((x, y)) == pytest.approx((value,) * 3, abs=2)
 
 
 def test_progress_on_the_node_counts_pictures(
@@ -136,6 +136,9 @@ def test_an_ensemble_of_two_scorers(
     assert scores == pytest.approx([0.375, 0.625, 0.75, 0.25, 0.5])  # ranks 3 1 0 4 2 of 4, and three times reversed
     assert list(progress[-1]) == [10, 10, "1"]
     assert both.identity == "rank(mean*1+dark*3)"
+    several = {number: managed(name=f"n{number}") for number in ("6", "5")}
+    more = run_node(combine, scorer_1=managed(), weight_1=2.0, more_scorers=several, combine="zscore").args[0]
+    assert more.identity == "zscore(mean*2+n5*1+n6*1)"
     with pytest.raises(ValueError, match=r"^Expected calibrated members, got mean, which has no quantiles\. Use"):
         run_node(combine, scorer_1=managed(), combine="calibrated")
 
@@ -211,13 +214,13 @@ def test_one_scorer_alone_agrees_with_nobody(outputs, managed, batch):
 
 def test_captions_say_the_places_by_the_others(node, run_node, managed, batch, pack_module, monkeypatch):
     strip, notes = pack_module("nodes.sockets.score_strip"), []
-    true = strip.captioned_pictures
+    true = strip.strip_sheet
 
     def drawing(*args, **given):
         notes.append(given["notes"])
         return true(*args, **given)
 
-    monkeypatch.setattr(strip, "captioned_pictures", drawing)
+    monkeypatch.setattr(strip, "strip_sheet", drawing)
     dark = managed(lambda images, prompts: [1 - float(image.mean()) for image in images], name="dark")
     run_node(node, scorer=managed(), images=batch)
     run_node(node, scorer=managed(), scorer_3=dark, images=batch)
