@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -135,18 +136,27 @@ class _Pointwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         pixels = x.permute(0, 2, 3, 1)  # (N, h, w, C), as they lie in memory
-        out = F.linear(pixels.flatten(0, 2), self.weight.flatten(1), self.bias)
-        return out.unflatten(0, pixels.shape[:3]).permute(0, 3, 1, 2)
+        N, h, w, C = pixels.shape
+        out = F.linear(pixels.reshape(-1, C), self.weight.view(-1, C), self.bias)
+        return out.view(N, h, w, -1).permute(0, 3, 1, 2)
 
 
-def _convolution(channels: int, out: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
-    """Keys are those of the published layout: padding, convolution, activation."""
-    convolution = (
-        _Pointwise(channels, out, 1)
-        if kernel == 1
-        else _Turned(channels, out, kernel, stride, padding=kernel // 2, groups=groups)
-    )
-    return nn.Sequential(nn.Identity(), convolution, nn.ReLU6(inplace=True))
+class _WithRelu6(nn.Module):
+    """A convolution and ReLU6. Keys are those of the published layout: padding (0), convolution (1), activation (2)."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.add_module("1", convolution)
+
+    def forward(self, x: Tensor) -> Tensor:
+        convolution = cast(nn.Conv2d, self._modules["1"])
+        return F.hardtanh_(convolution(x), 0.0, 6.0)
+
+
+def _convolution(channels: int, out: int, kernel: int, stride: int, groups: int = 1) -> _WithRelu6:
+    if kernel == 1:
+        return _WithRelu6(_Pointwise(channels, out, 1))
+    return _WithRelu6(_Turned(channels, out, kernel, stride, padding=kernel // 2, groups=groups))
 
 
 def spread_crops(rgb: Tensor) -> Tensor:

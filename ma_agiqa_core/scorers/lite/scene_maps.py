@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -85,9 +86,10 @@ def natural_scene(planes: Tensor, grid: tuple[int, int], *, products: bool, buff
         weights = down[cells, start:stop].expand(B, -1, -1)
         mscn = _mscn(planes, start, stop + products, deviation[..., start : stop + products, :], buffers)
         maps = _with_neighbour_products(mscn, buffers) if products else mscn.unbind(1)
-        for of_map, one in zip(sums, maps, strict=True):
-            for of_term, term in zip(of_map, _terms(one, buffers), strict=True):
-                of_term[:, cells].baddbmm_(weights, term)
+        memory = [buffers.take(name, B, stop - start, columns) for name in ("low", "square")]
+        for of_map, one in zip(sums[:, :, :, cells].unbind(), maps, strict=True):
+            for of_term, term in zip(of_map.unbind(), _terms(one, *memory), strict=True):
+                of_term.baddbmm_(weights, term)
     total, low, square, low_square, low_sign = (sums @ across).unbind(1)  # (C, B, *grid)
     moments = torch.stack([total - 2 * low, square, low_square, -low_sign], -1)
     return Scene(moments.flatten(2, 3).permute(1, 2, 0, 3), deviation, grid)
@@ -122,10 +124,16 @@ def halve(planes: Tensor) -> Tensor:
 
 def _cells(length: int, count: int, like: Tensor) -> Tensor:
     """(count, length): the matrix that takes the means of `count` equal pieces."""
-    place = torch.arange(length, device=like.device)
-    start = torch.arange(count + 1, device=like.device) * length // count
+    return _cell_matrix(length, count, like.device, like.dtype)
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)  # kept for calls outside it
+def _cell_matrix(length: int, count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    place = torch.arange(length, device=device)
+    start = torch.arange(count + 1, device=device) * length // count
     inside = (place >= start[:-1, None]) & (place < start[1:, None])
-    return inside.to(like.dtype) / (start[1:] - start[:-1])[:, None]
+    return inside.to(dtype) / (start[1:] - start[:-1])[:, None]
 
 
 def _mscn(planes: Tensor, start: int, stop: int, deviation: Tensor, buffers: Buffers) -> Tensor:
@@ -184,14 +192,13 @@ def _with_neighbour_products(mscn: Tensor, buffers: Buffers) -> Iterator[Tensor]
     B, _, H, W = mscn.shape
     centre = mscn[:, 0, : H - 1, 1 : W - 1]
     yield centre
+    product = buffers.take("product", B, H - 1, W - 2)
     for dy, dx in NEIGHBOURS:
-        product = buffers.take("product", B, H - 1, W - 2)
         yield torch.mul(centre, mscn[:, 0, dy : H - 1 + dy, 1 + dx : W - 1 + dx], out=product)
 
 
-def _terms(x: Tensor, buffers: Buffers) -> Iterator[Tensor]:
+def _terms(x: Tensor, low: Tensor, square: Tensor) -> Iterator[Tensor]:
     """One after the other, in the same memory: x, min(x, 0), x², min(x, 0)², and the sign of min(x, 0)."""
-    low, square = buffers.take("low", *x.shape), buffers.take("square", *x.shape)
     yield x
     yield torch.clamp(x, max=0, out=low)
     yield torch.mul(x, x, out=square)
