@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import tarfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from scale_fixtures import check_exactly_once, picture_bytes, rows_of, shade_of,
 from ma_agiqa_core import MaAgiqaError, score_dataset
 from ma_agiqa_core.scale.sources.finding import find_shards
 from ma_agiqa_core.scale.sources.names import is_for_engines
-from ma_agiqa_core.scale.sources.shard import Columns
+from ma_agiqa_core.scale.sources.shard import Columns, in_shards
 
 
 def keys_and_shades(out: Path) -> dict[str, int]:
@@ -186,6 +187,35 @@ def test_hugging_face_data_sets(tmp_path):
     assert keys_and_shades(tmp_path / "out") == {"a": shade_of(0), "b": shade_of(1), "c": shade_of(2)}
     score_dataset(made.to_iterable_dataset(), judge(), id="name", out=tmp_path / "iterable")
     assert keys_and_shades(tmp_path / "iterable") == keys_and_shades(tmp_path / "out")
+
+
+def test_a_data_set_in_memory_is_not_sent_whole_with_every_shard(tmp_path):
+    """Every worker gets the rows it scores; one on disk is sent as its place there."""
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    made = datasets.Dataset.from_dict({"bytes": [picture_bytes(n) for n in range(100)], "id": list(range(100))})
+    whole = len(pickle.dumps(made))
+    sent = [pickle.dumps(shard) for shard in find_shards(made, Columns(id="id"))]
+    assert len(sent) > 4
+    assert max(map(len, sent)) < whole / 2
+    made.save_to_disk(tmp_path / "set")
+    for name, source in {"memory": made, "disk": datasets.load_from_disk(tmp_path / "set")}.items():
+        score_dataset(source, judge(), id="id", out=tmp_path / name)
+        assert keys_and_shades(tmp_path / name) == {str(number): shade_of(number) for number in range(100)}
+
+
+def test_few_pictures_are_many_shards_and_many_are_few(tmp_path):
+    """Eight workers over 600 pictures all have something to do, and none ends long after the others."""
+    sizes = [len(shard) for shard in in_shards(range(600))]
+    assert sum(sizes) == 600
+    assert max(sizes) <= 600 / 8 / 4
+    sizes = [len(shard) for shard in in_shards(range(10**6))]
+    assert (sum(sizes), max(sizes)) == (10**6, 512)
+    assert len(sizes) < 1.2 * 10**6 / 512
+    paths = write_pictures(tmp_path / "in", 40)
+    for source in (tmp_path / "in", list(map(str, paths)), str(tmp_path / "in" / "*.bmp")):
+        shards = list(find_shards(source, Columns()))
+        assert len(shards) == 3
+        assert [row.key for shard in shards for row in shard.rows()] == list(map(str, paths))
 
 
 def test_a_folder_of_shards(tmp_path):

@@ -50,19 +50,19 @@ def run_on_ray(source: Source, run: EngineRun) -> Results:
         ray.data.DataContext.get_current().enable_progress_bars = False
     workers, resources = _workers(ray, run, cores_left=1 if is_ray(source) else 0)
     actor: type[_Actor] = _RowActor
-    size = ROWS_AT_ONCE
+    size: int | None = ROWS_AT_ONCE
     if is_ray(source):
         dataset = source.select_columns(columns_of(source.schema().names, run.columns, "the data set").names)
     else:
         shards = shards_as_column(find_shards(source, run.columns))
         step = max(1, min(_SHARDS_OF_A_BLOCK, len(shards) // (4 * workers)))
         blocks = [pa.array(shards[first : first + step], pa.binary()) for first in range(0, len(shards), step)]
-        dataset, actor, size = ray.data.from_arrow([pa.table({SHARD: block}) for block in blocks]), _ShardActor, 1
+        dataset, actor, size = ray.data.from_arrow([pa.table({SHARD: block}) for block in blocks]), _ShardActor, None
     return _results(ray, dataset, actor, size, ray.put(run), workers, resources)
 
 
 def _results(
-    ray: Any, dataset: Any, actor: type, size: int, told: Any, workers: int, resources: dict[str, float]
+    ray: Any, dataset: Any, actor: type, size: int | None, told: Any, workers: int, resources: dict[str, float]
 ) -> Results:
     """Holds what the actors were told: one that is restarted asks for it again."""
     scored = dataset.map_batches(
