@@ -30,16 +30,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pictures(folder: Path, count: int, side: int) -> Path:
-    """JPEG files of made-up pictures."""
+    """JPEG files cut out of the demo's photographs, each with faint noise of its own."""
     import numpy as np
-    import PIL.Image
+    from PIL import Image, ImageOps
+
+    from ma_agiqa_core import demo
 
     folder.mkdir(parents=True)
     made = np.random.default_rng(0)
+    photographs = []
+    for name in demo.PHOTOGRAPHS:
+        with Image.open(Path(demo.__file__).with_name(f"{name}.jpg")) as photograph:
+            wide = (side * 5 // 4,) * 2
+            photographs.append(np.asarray(ImageOps.fit(photograph.convert("RGB"), wide, Image.Resampling.LANCZOS)))
+    noise = made.normal(0, 1.5, (side, side, 3)).astype(np.float32)
     for number in range(count):
-        coarse = made.integers(0, 256, (side // 16, side // 16, 3), dtype=np.uint8)
-        image = PIL.Image.fromarray(coarse).resize((side, side), PIL.Image.Resampling.BICUBIC)
-        image.save(folder / f"{number:06}.jpg", quality=90)
+        top, left = made.integers(0, side // 4, 2)
+        cut = photographs[number % len(photographs)][top : top + side, left : left + side]
+        noisy = np.rint(cut + np.roll(noise, number, (0, 1))).clip(0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(folder / f"{number:06}.jpg", quality=90)
     return folder
 
 

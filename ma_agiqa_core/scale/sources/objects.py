@@ -49,6 +49,11 @@ class RowsShard:
 
     of: tuple[Row, ...]
 
+    @property
+    def count(self) -> int:
+        """Of its pictures."""
+        return len(self.of)
+
     def rows(self) -> Iterator[Row]:
         return iter(self.of)
 

@@ -45,12 +45,22 @@ class PathShard:
 
     places: tuple[str, ...]
 
+    @property
+    def count(self) -> int:
+        """Of its pictures."""
+        return len(self.places)
+
     def rows(self) -> Iterator[Row]:
         from ...records.formats import path_key
         from .names import is_url
 
         for place in self.places:
             yield Row(place if is_url(place) else path_key(place), place)
+
+
+def pictures_in(shard: Shard) -> int:
+    """How many a shard has; where only opening it would tell, as many as the largest has."""
+    return getattr(shard, "count", MOST_IN_SHARD)
 
 
 def rows_of(shard: Shard) -> Iterator[Row]:
