@@ -67,6 +67,19 @@ def test_tars_whole_samples_with_their_texts(tmp_path):
     assert rows[f"{tmp_path}/b.tgz::x/1"]["prompt"] == "dogs!"
 
 
+@pytest.mark.parametrize(
+    "content", [b"\x1f\x8b\x08", b"\x1f\x8b\x08\x00" + b"\xff" * 60, b"BZh9" + b"x" * 600, b"x" * 700]
+)
+def test_a_tar_that_is_none_ends_no_run(tmp_path, content):
+    """The first was found by fuzzing: tarfile raises a TypeError over it."""
+    write_tar(tmp_path / "whole.tar", {"a.png": picture_bytes(1)})
+    (tmp_path / "torn.tar").write_bytes(content)
+    done = score_dataset([tmp_path / "torn.tar", tmp_path / "whole.tar"], judge(), out=tmp_path / "out")
+    assert (done.scored, done.failed) == (1, 1)
+    errors = {row["key"]: row["error"] for row in rows_of(tmp_path / "out") if row["error"]}
+    assert errors[f"{tmp_path}/torn.tar::"].startswith("Expected a whole tar file")
+
+
 def test_members_of_a_tar_that_would_leave_it_are_nothing_but_keys(tmp_path):
     tar = tmp_path / "evil.tar"
     with tarfile.open(tar, "w") as archive:
@@ -168,6 +181,24 @@ def test_object_stores_through_fsspec(tmp_path):
     assert sorted(found.values()) == sorted([shade_of(0), shade_of(1), shade_of(2), shade_of(7)])
     assert all(key.startswith("memory://") for key in found)
     assert {row["key"]: row["error"] for row in rows_of(tmp_path / "table")} == {urls[0]: None, urls[1]: "no such file"}
+
+
+def test_a_table_that_is_damaged_inside_ends_no_run(tmp_path):
+    """Its head is whole, so that it is found out only while it is read; found by fuzzing."""
+    write_pictures(tmp_path / "in", 3)
+    whole = tmp_path / "whole.parquet"
+    paths = [str(tmp_path / "in" / f"{number:05}.bmp") for number in range(3)]
+    pyarrow.parquet.write_table(pyarrow.table({"path": paths}), whole, use_dictionary=False, compression="none")
+    content = whole.read_bytes()
+    at = content.index(paths[1].encode())  # the others stand in the statistics, too
+    (tmp_path / "text.parquet").write_bytes(content[:at] + b"\xff\xfe" + content[at + 2 :])
+    (tmp_path / "sizes.parquet").write_bytes(content[: at - 4] + b"\xff\xff\xff\x7f" + content[at:])
+    sources = [tmp_path / "text.parquet", tmp_path / "sizes.parquet", whole]
+    done = score_dataset(sources, judge(), out=tmp_path / "out")
+    assert (done.scored, done.failed) == (3, 2)
+    errors = {row["key"]: row["error"] for row in rows_of(tmp_path / "out") if row["error"]}
+    assert set(errors) == {f"{tmp_path}/text.parquet::", f"{tmp_path}/sizes.parquet::"}
+    assert all(error.startswith("Expected a Parquet file") for error in errors.values())
 
 
 def test_lance(tmp_path):
