@@ -1,6 +1,6 @@
 """Data sets on engines: what workers gain, what a second judge costs, memory, Ray's overhead, workers that are killed.
 
-python -m benchmarks.scale [PART ...] [--pictures 1200] [--side 256] [--turns 3] [--many 100000]
+python -m benchmarks.scale [PART ...] [--pictures 600] [--side 512] [--turns 3] [--many 100000]
 
 Parts: workers, judges, memory, size, ray, kills; all without. Each prints its bar and whether it was met. What is
 compared takes turns, and the median counts. A rate is that from the first tenth of the pictures on to the last row:
@@ -245,8 +245,8 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART")
-    parser.add_argument("--pictures", type=int, default=1200)
-    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--pictures", type=int, default=600)
+    parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--many", type=int, default=100_000)
     parser.add_argument("--memory-pictures", type=int, default=10_000)
