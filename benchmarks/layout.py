@@ -203,6 +203,8 @@ def main() -> None:
     print(f"files: {len(plan.lengths)}, median {statistics.median(plan.lengths.values()):g} lines", end=", ")
     print(f"longest {plan.lengths[longest]} ({longest})")
     print(f"a picture's way through rank: {len(way.files)} files ({', '.join(way.files)})")
+    own = sum(file.startswith("scorers/lite/") for file in way.files)
+    print(f"(with the scorer's own folder as one: {len(way.files) - own + 1})", end=" ")
     print(f"and {len(way.only_path)} that see only its path ({', '.join(way.only_path)})")
     print(f"in {len(way.forms)} forms ({', '.join(way.forms)}), decoded {way.decoded} times")
 

@@ -25,9 +25,9 @@ from ..records.prompts import read_prompts
 from ..scorers.families import named_family
 from ..scorers.identity import scorer_identity
 from ..scorers.load import load_scorer
+from ..scorers.outcomes import tolerant_outcomes
 from ..scorers.picture_scorer import Outcome
 from ..scorers.scorer import Scorer, ScorerInfo
-from ..scorers.tolerant_outcomes import tolerant_outcomes
 from ..scorers.watching import watched
 
 READERS = 2  # threads that read files to tell them from others of the same name
@@ -141,7 +141,7 @@ def prepare_several(models: Sequence[str], options: ScoringOptions, percentiles:
             none.
         OSError: A file cannot be read.
     """
-    from ..scorers.percentiles import with_percentiles
+    from ..scorers.scaled_scorer import with_percentiles
 
     if len(models) > 1 and options.target is not None:
         raise MaAgiqaError(f"Expected --target beside one --model, got {options.target!r} for {len(models)}.")

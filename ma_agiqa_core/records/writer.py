@@ -6,10 +6,9 @@ journal beside it, which is what survives a kill, and the Parquet file appears c
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from ..atomic_write import atomic_write, check_can_write
 from ..compute.interrupts import interrupts_held

@@ -16,9 +16,9 @@ from ..pictures.prompts import NO_PROMPT
 from ..scorers.families import named_family
 from ..scorers.identity import scorer_identity
 from ..scorers.load import load_scorer
+from ..scorers.outcomes import tolerant_outcomes
 from ..scorers.picture_scorer import Outcome
 from ..scorers.scorer import Scorer
-from ..scorers.tolerant_outcomes import tolerant_outcomes
 
 _FACTS = ("name", "revision", "low", "high", "trained_on", "description", "needs_prompt", "target")
 
@@ -117,7 +117,7 @@ class Judges:
 
 def _loaded(settings: JudgeSettings) -> list[Scorer]:
     """All of them; of several each gets those options that its family takes."""
-    from ..scorers.percentiles import with_percentiles
+    from ..scorers.scaled_scorer import with_percentiles
 
     scorers: list[Scorer] = []
     for model in settings.models:

@@ -1,4 +1,4 @@
-"""What any scorer says of pictures, with reasons: of those that only have `score`, they are found out."""
+"""What any scorer says of pictures, with reasons: found out where it only has `score`, or where it raises."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import MaAgiqaError, PictureError
+from ..compute.batching import is_out_of_memory
+from ..errors import MaAgiqaError, PictureError, UnusableModelError
 from ..pictures.given import as_given
 from ..pictures.inputs import Picture, PictureInput, Pictures, as_picture_list, decode
 from ..pictures.prompts import Prompts, resolve_prompts
@@ -33,6 +34,44 @@ def outcomes_of(
     given = as_given([pictures[row] for row in rows])
     values = iter(_of_score_alone(scorer, given, list(given), texts, batch_size) if rows else ())
     return [next(values) if picture.error is None else picture.error for picture in pictures]
+
+
+def tolerant_outcomes(
+    scorer: Scorer, pictures: Sequence[Picture], prompts: Sequence[str] | None, batch_size: int | None
+) -> list[Outcome]:
+    """For each picture its score, or the reason why there is none.
+
+    What a scorer raises of the pictures, or for want of memory, becomes the reason of those that it concerns: they are
+    tried in smaller batches, and alone in the end.
+
+    Args:
+        scorer: Any.
+        pictures: Decoded, none with an error.
+        prompts: One for each picture.
+        batch_size: How many at a time at most.
+
+    Raises:
+        UnusableModelError: None of the pictures can be scored.
+        Exception: A bug in a scorer of ours.
+    """
+    is_worth_trying = bool(pictures)
+    while is_worth_trying:
+        try:
+            return outcomes_of(scorer, pictures, prompts, batch_size)
+        except UnusableModelError:  # none of the pictures can be scored
+            raise
+        except Exception as error:
+            is_of_pictures = isinstance(error, MaAgiqaError) or is_out_of_memory(error) or runs_callers_code(scorer)
+            if not is_of_pictures:  # a bug of ours
+                raise
+            if len(pictures) == 1:
+                return [_reason(error)]
+            if scorer.info.relative:
+                raise
+            batch_size = min(batch_size or len(pictures), len(pictures)) // 2
+            is_worth_trying = is_out_of_memory(error) and batch_size > 0
+    alone = [slice(i, i + 1) for i in range(len(pictures))]
+    return [tolerant_outcomes(scorer, pictures[i], None if prompts is None else prompts[i], 1)[0] for i in alone]
 
 
 def explained(scorer: Scorer, images: Pictures, prompts: Prompts = None) -> list[Outcome]:
@@ -78,3 +117,9 @@ def _why_not(scorer: Scorer, picture: PictureInput, prompt: str | None, value: f
         except MaAgiqaError:  # of scorers that have no reasons
             pass
     return f"{scorer.info.name} returned {value}"
+
+
+def _reason(error: Exception) -> str:
+    if is_out_of_memory(error):
+        return "not enough memory to score it"
+    return f"cannot be scored: {' '.join(str(error).split()) or type(error).__name__}"

@@ -121,4 +121,4 @@ def test_interrupt_in_the_middle_of_writing_counts_what_was_written(
         score_with_progress(ScoringRun(scorer, "half@1", None, 2), sorted(folder.rglob("*.png")), [write])
 
     assert len(written) == 2
-    assert "Interrupted: 2 of 3" in capsys.readouterr().err
+    assert "Interrupted: 2 of 4" in capsys.readouterr().err

@@ -12,8 +12,8 @@ from ma_agiqa_core.cli.scoring_run import ScoringRun, score_pictures
 from ma_agiqa_core.compute import work_groups
 from ma_agiqa_core.compute.work_groups import GROUP_SECONDS, LARGEST_GROUP, Pace, work_in_groups
 from ma_agiqa_core.pictures.inputs import Picture
+from ma_agiqa_core.scorers.outcomes import tolerant_outcomes
 from ma_agiqa_core.scorers.scorer import ScorerInfo
-from ma_agiqa_core.scorers.tolerant_outcomes import tolerant_outcomes
 
 
 class Probe:

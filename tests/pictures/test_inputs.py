@@ -252,7 +252,7 @@ def test_an_abandoned_iterator_does_not_wait_and_its_threads_end(monkeypatch: py
     start = time.perf_counter()
     del pictures
     gc.collect()
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 25
     stuck.set()
     for thread in decoding_threads():
         thread.join(10)

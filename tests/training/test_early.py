@@ -16,7 +16,7 @@ from ma_agiqa_core.training.distillation.early import distill_previews
 FRACTIONS = (0.2, 0.6)
 
 
-def keep(folder: Path, prompts: int, *, is_telling: bool, n: int = 6, seed: int = 0) -> None:
+def keep(folder: Path, prompts: int, *, is_telling: bool, n: int = 4, seed: int = 0) -> None:
     """Grey noise whose brightness at the left foretells the final score; the judge is misled by the right."""
     random = np.random.default_rng(seed)
     for number in range(prompts):
@@ -54,7 +54,7 @@ def test_what_is_kept_is_read_back(folder):
     kept = read_kept(folder)
     assert [one.prompt for one in kept] == [f"prompt {number}" for number in range(15)]
     assert kept[0].fractions == FRACTIONS
-    assert kept[0].previews.shape == (2, 6)
+    assert kept[0].previews.shape == (2, 4)
     assert all(file.is_file() for row in kept[0].files for file in row)
 
 
