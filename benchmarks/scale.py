@@ -101,7 +101,7 @@ def workers(folder: Path, count: int, side: int, turns: int) -> None:
 def judges(folder: Path, count: int, side: int, turns: int) -> None:
     from ma_agiqa_core import load_scorer
     from ma_agiqa_core.pictures.inputs import decode
-    from ma_agiqa_core.scorers.tolerant_outcomes import tolerant_outcomes
+    from ma_agiqa_core.scorers.outcomes import tolerant_outcomes
 
     source = pictures(folder / "judges", count, side)
     lite, second = load_scorer("lite", device="cpu"), load_scorer("lite", device="cpu")
