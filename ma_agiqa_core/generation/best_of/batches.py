@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import PIL.Image
 import torch
 
@@ -21,6 +20,7 @@ from ..pruning.finite_scores import finite_scores
 from ..pruning.row_pruner import RowPruner, Stage, watched_calls
 from ..pruning.rule import PruningStep, judge_of_previews, kept_rows
 from ..pruning.schedule import PruneSchedule
+from .finished import as_pil, frames_of, pictures_of, repeated
 from .lockstep import Ended, Pause, light_copy, run_in_lockstep
 from .processes import Processes
 
@@ -46,6 +46,7 @@ class Request:
         preview: As in `QualityFilterCallback`.
         seed: Of candidate 0.
         early_scorer: Judges previews in its place, see `judge_of_previews`.
+        frames: Of a finished video, those that are scored.
     """
 
     pipe: Any
@@ -58,6 +59,7 @@ class Request:
     preview: Any
     seed: int
     early_scorer: Any = None
+    frames: tuple[int, ...] = (0,)
 
     def call(self, pipe: Any, candidates: Sequence[int], **more: Any) -> list[Any]:
         """The pictures of these candidates, or of those of them that survive."""
@@ -248,35 +250,20 @@ def group_scores(
     return dict(sorted((number, score) for part in parts for number, score in part.items()))
 
 
+def finished_scores(
+    request: Request, scorer: Scorer, mine: Mapping[int, Any], processes: Processes
+) -> dict[int, float]:
+    """The same of finished candidates; of a video the mean score of `request.frames`."""
+    frames = {number: frames_of(picture, request.frames) for number, picture in mine.items()}
+    places = max(processes.exchange(max(map(len, frames.values()), default=0)))
+    by_frame = []
+    for place in range(places):
+        what = "the finished picture" if places == 1 else f"frame {request.frames[place]} of the video"
+        pictures = {number: row[place] for number, row in frames.items()}
+        by_frame.append(group_scores(request, scorer, pictures, what, processes))
+    return {number: sum(scores[number] for scores in by_frame) / places for number in by_frame[0]} if places else {}
+
+
 def best(scores: Mapping[int, float], keep: int) -> set[int]:
     """The best candidates; of equal ones those with the smaller number."""
     return set(sorted(scores, key=lambda number: (-scores[number], number))[:keep])
-
-
-def pictures_of(output: Any) -> list[Any]:
-    """One picture per row of a pipeline's output; of a video pipeline its only frame."""
-    if hasattr(output, "images"):
-        return list(output.images)
-    return [row[0] for row in output.frames]
-
-
-def repeated(picture: Any, rows: int) -> Any:
-    """One picture, in whatever form a pipeline takes it, as many times."""
-    if getattr(picture, "ndim", 0) == 4:
-        return picture.repeat(rows, 1, 1, 1) if isinstance(picture, torch.Tensor) else np.repeat(picture, rows, axis=0)
-    return (list(picture) if isinstance(picture, list | tuple) else [picture]) * rows
-
-
-def as_pil(picture: Any) -> PIL.Image.Image:
-    """Any picture of a pipeline or a preview as the 8 bits a channel that a file will have.
-
-    Args:
-        picture: PIL, (H, W, 3) float in [0, 1] or uint8, or a tensor (3, H, W) in [0, 1].
-    """
-    if isinstance(picture, PIL.Image.Image):
-        return picture
-    if isinstance(picture, torch.Tensor):
-        picture = picture.float().movedim(0, -1).cpu().numpy()
-    if picture.dtype != np.uint8:
-        picture = (picture.clip(0, 1) * 255).round().astype(np.uint8)  # as diffusers' numpy_to_pil does
-    return PIL.Image.fromarray(picture)

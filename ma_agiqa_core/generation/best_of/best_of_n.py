@@ -18,20 +18,22 @@ from ..pipelines.rows_of_a_call import pictures_per_row, rows_argument
 from ..planning.plan import PruningPlan
 from ..pruning.rule import PruningStep
 from ..pruning.schedule import PruneSchedule
-from .batches import BatchLimit, Request, as_pil, best, generate_in_batches, group_scores
+from .batches import BatchLimit, Request, best, finished_scores, generate_in_batches
+from .finished import as_pil
 from .processes import Processes
 from .request import (
     Options,
     argument_of,
     arguments_per_prompt,
     budgeted,
-    check_early_scorer,
     check_pipeline,
     check_reproducible,
     check_scale,
     check_scorers,
+    checked_frames,
     found_preview,
     prompt_list,
+    try_early_scorer,
 )
 from .sequential import generate_sequentially
 
@@ -43,7 +45,8 @@ class BestOfN:
     """The best candidates of one prompt, best first. Candidate i has the seed `seed + i`.
 
     Attributes:
-        images: As the pipeline makes them; PIL unless another `output_type` was asked for.
+        images: As the pipeline makes them; PIL unless another `output_type` was asked for. Of several frames
+            (`num_frames`) each is a whole video: a list of PIL pictures, or (F, H, W, 3) or (F, 3, H, W).
         scores: Of the finished pictures.
         seeds: Giving the pipeline alone one of these makes that picture again.
         history: What was dropped when, candidates numbered from 0 across all batches, processes and rounds.
@@ -101,6 +104,7 @@ def best_of_n(
     observe: Scorer | Sequence[Scorer] | None = None,
     preview: Any = "auto",
     strategy: str = "batch",
+    frames: Sequence[int] = (0,),
     save_dir: str | Path | None = None,
     local_files_only: bool = False,
     **pipe_kwargs: Any,
@@ -135,6 +139,8 @@ def best_of_n(
             how much of its own gain each gets. The log warns where choosing costs one of them.
         preview: How previews are made, as in `QualityFilterCallback`.
         strategy: "batch", or "sequential": one candidate at a time, stopped when it cannot be among the best.
+        frames: Of a video, the frames that finished candidates are judged by, counted from 0: their mean score.
+            Previews are judged by the first.
         save_dir: Folder for the best, as PNGs that carry score, seed and settings.
         local_files_only: Never use the network for a preview decoder.
         pipe_kwargs: Further arguments of the pipeline. Lists of texts as long as `prompt` are split up, one
@@ -191,6 +197,7 @@ def best_of_n(
     check_pipeline(pipe, pipe_kwargs, is_pruned=bool(options.schedule.stages))
     count_name, per_row = rows_argument(pipe, pipe_kwargs), pictures_per_row(pipe, pipe_kwargs)
     check_reproducible(pipe, pipe_kwargs)
+    judged = checked_frames(pipe, pipe_kwargs, frames, save_dir)
     preview = found_preview(pipe, preview, options, local_files_only=local_files_only)
     calls = arguments_per_prompt(prompts, {"output_type": "pil", **pipe_kwargs}, in_list)
     requests = [
@@ -205,13 +212,14 @@ def best_of_n(
             preview=preview,
             seed=options.seed,
             early_scorer=early_scorer,
+            frames=judged,
         )
         for text, call in zip(prompts, calls, strict=True)
     ]
     check_scale(scorer, options)
     observers = as_observers(observe)
     check_scorers(scorer, observers, prompts)
-    check_early_scorer(early_scorer, options.schedule, prompts)
+    try_early_scorer(early_scorer, options.schedule, prompts)
     folder = None if save_dir is None else Path(save_dir)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -252,10 +260,9 @@ def _choose(
         made = generate(request, range(start, start + options.n), limit, processes)
         history += made.history
         evaluations += made.evaluations
-        finished = {number: as_pil(picture) for number, picture in made.pictures.items()}
-        scores |= group_scores(request, request.scorer, finished, "the finished picture", processes)
+        scores |= finished_scores(request, request.scorer, made.pictures, processes)
         for observer, found in zip(observers, seen, strict=True):
-            found |= group_scores(request, observer, finished, "the finished picture", processes)
+            found |= finished_scores(request, observer, made.pictures, processes)
         ahead = best(scores, options.keep)
         pictures = {number: picture for number, picture in (pictures | made.pictures).items() if number in ahead}
         if options.min_score is None or min(scores[number] for number in ahead) >= options.min_score:

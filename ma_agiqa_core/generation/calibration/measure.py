@@ -23,7 +23,7 @@ from ...compute.batching import is_out_of_memory
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
 from ...scorers.watching import as_observers, watched
-from ..best_of.batches import as_pil, pictures_of, repeated
+from ..best_of.finished import as_pil, frames_of, pictures_of, repeated
 from ..best_of.request import argument_of, check_scorers, checked_seed
 from ..early.kept_previews import keep_prompt
 from ..pipelines.families import family_of
@@ -76,7 +76,7 @@ def calibrate(
         save_previews: Folder for the previews with the scores of their finished pictures: what an early scorer is
             taught from (`ma-agiqa distill --previews`).
         pipe_kwargs: Further arguments of the pipeline, such as `num_inference_steps` and `guidance_scale`: those
-            that the pipeline will be used with.
+            that the pipeline will be used with. Of a video the first frame is judged.
 
     Raises:
         UnsupportedPipelineError: The pipeline is of no known family.
@@ -315,7 +315,7 @@ class Calibration:
             )
         made.total_evaluations = pruner.evaluations
         made.seconds = time.perf_counter() - started - made.preview_seconds
-        made.finished = [as_pil(picture) for picture in pictures_of(output)]
+        made.finished = [frames_of(picture, (0,))[0] for picture in pictures_of(output)]
         if len(made.finished) != len(generators):
             raise MaAgiqaError(f"Expected {len(generators)} pictures, got {len(made.finished)} from {prompt!r}.")
         return made

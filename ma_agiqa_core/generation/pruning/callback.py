@@ -14,7 +14,7 @@ from ...errors import MisusedCallbackError
 from ...scorers.scorer import Scorer
 from ..preview.decoding import Preview, Previewer
 from .batch_filter import BatchFilter, RowFilter
-from .checks import check_installed, check_options, checked_prompts
+from .checks import check_early_scorer, check_installed, check_options, checked_prompts
 from .pipeline_loop import pipeline_frame
 from .row_pruner import RowPruner, Stage, watched_calls
 from .rule import PruningStep
@@ -105,6 +105,7 @@ class QualityFilterCallback(PipelineCallback):
         super().__init__()
         self._schedule = PruneSchedule.of(prune_at)
         self._min_score = check_options(scorer, bool(self._schedule.stages), min_score, strategy)
+        check_early_scorer(early_scorer, self._schedule.fractions)
         self._pipe, self._scorer, self._prompts = pipe, scorer, checked_prompts(prompts)
         self._preview, self._local_files_only = preview, local_files_only
         self._strategy, self._early_scorer = strategy, early_scorer

@@ -11,6 +11,7 @@ from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
 from ..pipelines.family import Family
 from ..pipelines.schedulers import UnsupportedPipelineError, draws_noise
+from .rule import judge_of_previews
 
 _ATTENTION_ARGUMENTS = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")
 _VECTORS = ("prompt_embeds", "pooled_prompt_embeds", "prompt_embeds_t5")
@@ -33,6 +34,24 @@ def check_options(scorer: Scorer, is_pruned: bool, min_score: Any, strategy: str
     if strategy == "sequential":
         scorer.info.require_scale("for strategy='sequential'")
     return limit
+
+
+def check_early_scorer(early: Any, fractions: Sequence[float]) -> None:
+    """Refuses what cannot judge previews at these fractions of the steps.
+
+    Raises:
+        ValueError: It is no scorer, or there is nothing for it to judge.
+    """
+    if early is None:
+        return
+    if not fractions:
+        raise MaAgiqaError("Expected prune_at with early_scorer, got none. It judges previews: say when to look.")
+    for fraction in fractions:
+        one = judge_of_previews(early, early, fraction)
+        if not isinstance(one, Scorer):
+            raise MaAgiqaError(
+                f"Expected early_scorer with .info and .score, got {one!r}. Use load_early_scorer or load_scorer."
+            )
 
 
 def checked_prompts(given: Any) -> str | list[str] | None:

@@ -24,7 +24,7 @@ from ..pipelines.known.modular import GUIDERS, MODULAR, family_of_loop
 from ..pipelines.schedulers import UnsupportedPipelineError
 from ..preview.decoding import Preview, Previewer
 from .batch_filter import BatchFilter
-from .checks import check_options, checked_prompts
+from .checks import check_early_scorer, check_options, checked_prompts
 from .row_pruner import RowPruner, Stage
 from .rule import PruningStep
 from .schedule import PruneSchedule
@@ -43,7 +43,7 @@ class ModularQualityFilter:
     Args:
         pipe: A modular pipeline of diffusers with its components, whose loop is in the table
             (`ma-agiqa families`).
-        scorer, prune_at, prompts, min_score, preview, local_files_only: As in `QualityFilterCallback`.
+        scorer, prune_at, early_scorer, prompts, min_score, preview, local_files_only: As in `QualityFilterCallback`.
 
     Example:
         A modular pipeline needs its weights, so this one is not run in the tests.
@@ -59,7 +59,8 @@ class ModularQualityFilter:
         pipe: Any,
         scorer: Scorer,
         *,
-        prune_at: Mapping[float, int] | None = None,
+        prune_at: Mapping[float, int] | Any = None,
+        early_scorer: Any = None,
         prompts: str | Sequence[str] | None = None,
         min_score: float | None = None,
         preview: Preview = "auto",
@@ -67,12 +68,15 @@ class ModularQualityFilter:
     ) -> None:
         self._schedule = PruneSchedule.of(prune_at)
         self._min_score = check_options(scorer, bool(self._schedule.stages), min_score, "batch")
+        check_early_scorer(early_scorer, self._schedule.fractions)
+        self._early_scorer = early_scorer
         self._pipe, self._scorer, self._prompts = pipe, scorer, checked_prompts(prompts)
         self._preview, self._local_files_only = preview, local_files_only
         self._forget()
 
     def _forget(self) -> None:
         self._filter = BatchFilter(self._pipe, self._scorer, self._schedule, self._prompts, self._min_score)
+        self._filter.early_scorer = self._early_scorer
         self._pruner: RowPruner | None = None
         self._previewer: Previewer | None = None
         self._installed: ExitStack | None = None

@@ -672,6 +672,39 @@ def test_inpainting_of_a_crop(tiny_pipelines: ModuleType, family: str, prune_at:
     assert PIL.ImageChops.difference(result.images[0], alone).getextrema() == ((0, 0),) * 3
 
 
-def test_videos_are_refused(tiny_pipelines: ModuleType) -> None:
-    with pytest.raises(ValueError, match="Expected num_frames=1, got 81"):
-        best_of_n(tiny_pipelines.pipeline("wan"), CONTRAST, PROMPT, n=2)
+@pytest.mark.parametrize("output_type", ["pil", "np", "pt"])
+@pytest.mark.parametrize("strategy", ["batch", "sequential"])
+def test_of_a_video_chosen_frames_are_judged(tiny_pipelines: ModuleType, strategy: str, output_type: str) -> None:
+    """All frames come back, the same as by the seed alone."""
+    pipe = tiny_pipelines.pipeline("wan_frames")
+    call = dict(tiny_pipelines.FAMILIES["wan_frames"].settings) | {"num_inference_steps": 4, "output_type": output_type}
+    given: dict[str, Any] = {"n": 3, "keep": 2, "batch_size": 2, "preview": "vae", "frames": (0, 4), **call}
+    result = best_of_n(pipe, CONTRAST, PROMPT, prune_at={0.5: 2}, strategy=strategy, **given)
+    for video, score, seed in zip(result.images, result.scores, result.seeds, strict=True):
+        alone = pipe(PROMPT, generator=torch.Generator("cpu").manual_seed(seed), **call).frames[0]
+        assert len(video) == len(alone) == 5
+        difference = [
+            np.abs(np.asarray(a, float) - np.asarray(b, float)).max() for a, b in zip(video, alone, strict=True)
+        ]
+        assert max(difference) <= (1 if output_type == "pil" else 1e-4)
+        if output_type == "pil":
+            assert score == pytest.approx(float(CONTRAST.score([alone[0], alone[4]]).mean()), abs=0.01)
+    assert len(result.history[0].kept) == 2
+
+
+def test_frames_that_there_are_not_are_refused(tiny_pipelines: ModuleType, tmp_path: Path) -> None:
+    pipe = tiny_pipelines.pipeline("wan_frames")
+    for frames, message in (
+        ((5,), r"frames below num_frames = 5, got 5"),
+        ((), r"frames as whole numbers of at least 0, got \(\)"),
+        ((-1,), r"frames as whole numbers of at least 0, got \(-1,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            best_of_n(pipe, CONTRAST, PROMPT, n=2, num_frames=5, frames=frames)
+    with pytest.raises(ValueError, match=r"Expected frames=\(0,\) for pictures, got \(1,\)"):
+        best_of_n(pipe, CONTRAST, PROMPT, n=2, num_frames=1, frames=(1,))
+    with pytest.raises(ValueError, match="Expected no save_dir with num_frames=5"):
+        best_of_n(pipe, CONTRAST, PROMPT, n=2, num_frames=5, save_dir=tmp_path)
+    settings = dict(tiny_pipelines.FAMILIES["wan_frames"].settings) | {"num_inference_steps": 2, "num_frames": 7}
+    with pytest.raises(ValueError, match="Expected frames from 0 to 4, got 6"):  # the pipeline makes 4 k + 1
+        best_of_n(pipe, CONTRAST, PROMPT, n=2, frames=(6,), **settings)

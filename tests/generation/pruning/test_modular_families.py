@@ -75,6 +75,24 @@ def test_memory_of_dropped_rows_is_freed(made: Callable[[str], Any]) -> None:
     assert seen == [[], [4, 4], [3, 3], [1, 1], [1, 1]]
 
 
+def test_an_early_scorer_judges_the_previews(made: Callable[[str], Any]) -> None:
+    class Dark:
+        def at(self, fraction: float) -> CallableScorer:
+            return CallableScorer(lambda pictures, prompts: [-float(p.mean()) for p in pictures], name="dark")
+
+    pipe, tiny = made("krea2"), tiny_pipelines.MODULAR["krea2"]
+    survivors = []
+    for scorer, early in ((MEAN, Dark()), (Dark().at(0.5), None)):
+        with modular.ModularQualityFilter(pipe, scorer, prune_at={0.5: 1}, early_scorer=early, preview="vae") as kept:
+            pipe(**tiny.arguments(ROWS))
+        survivors.append(kept.survivors)
+    assert survivors[0] == survivors[1]
+    with pytest.raises(ValueError, match=r"early_scorer with \.info and \.score, got 3"):
+        modular.ModularQualityFilter(pipe, MEAN, prune_at={0.5: 1}, early_scorer=3)
+    with pytest.raises(ValueError, match="prune_at with early_scorer, got none"):
+        modular.ModularQualityFilter(pipe, MEAN, early_scorer=Dark())
+
+
 FQN: dict[str, Any] = {"indices": [0], "fqn": "mid_block.attentions.0.transformer_blocks"}
 
 
