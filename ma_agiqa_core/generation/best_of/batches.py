@@ -17,6 +17,7 @@ from ..pipelines.evaluations import EvaluationCounter
 from ..pipelines.families import family_of
 from ..preview.decoding import Previewer
 from ..pruning.finite_scores import finite_scores
+from ..pruning.look_cost import LookCost, LookTimer
 from ..pruning.row_pruner import RowPruner, Stage, watched_calls
 from ..pruning.rule import PruningStep, judge_of_previews, kept_rows
 from ..pruning.schedule import PruneSchedule
@@ -107,11 +108,13 @@ class Made:
         pictures: Those that this process finished, by candidate.
         history: How the others were dropped.
         evaluations: Rows times denoiser calls, in all processes.
+        look_cost: What looking at previews took in this process.
     """
 
     pictures: dict[int, Any] = field(default_factory=dict)
     history: list[PruningStep] = field(default_factory=list)
     evaluations: int = 0
+    look_cost: LookCost = field(default_factory=LookCost)
 
 
 def generate_in_batches(request: Request, candidates: Sequence[int], limit: BatchLimit, processes: Processes) -> Made:
@@ -149,17 +152,20 @@ class _Group:
     def __init__(self, request: Request, processes: Processes) -> None:
         self._request, self._processes = request, processes
         self._made = Made()
+        self._timer, self._counter = LookTimer(), EvaluationCounter(request.pipe)
         self.may_restart = True
 
     def generate(self, batches: Sequence[Sequence[int]]) -> Made:
         is_pruned = bool(self._request.schedule.stages)
-        with EvaluationCounter(self._request.pipe) as counter:
+        with self._counter as counter:
             finished = self._pruned(batches) if is_pruned else map(self._unpruned, batches)
             self._made.pictures = {number: picture for batch in finished for number, picture in batch.items()}
         self.may_restart = False
         if is_pruned:
             while self._prune(None) is not None:
                 pass  # other processes still have candidates to drop
+            mine = [number for batch in batches for number in batch]
+            self._made.look_cost = self._timer.cost(self._made.history, mine, counter.evaluations)
         self._made.evaluations = sum(self._processes.exchange(counter.evaluations))
         return self._made
 
@@ -190,7 +196,8 @@ class _Group:
 
         def on_stage(stage: Stage) -> list[int]:
             """Survivors are decided on among all batches."""
-            pictures = map(as_pil, pruner.previews(previewer))
+            with self._timer.looking(len(stage.rows), self._counter.evaluations):
+                pictures = [as_pil(picture) for picture in pruner.previews(previewer)]
             numbers = [candidates[row] for row in stage.rows]
             kept = pause(_Report(stage, dict(zip(numbers, pictures, strict=True))))
             return [row for row in stage.rows if candidates[row] in kept]
@@ -224,13 +231,9 @@ class _Group:
         number, step = stage
         fraction, keep = self._request.schedule.stages[number]
         previews = {number: picture for report in reports or () for number, picture in report.previews.items()}
-        scores = group_scores(
-            self._request,
-            self._request.preview_scorer(fraction),
-            previews,
-            f"the preview at {fraction:g}",
-            self._processes,
-        )
+        scorer, what = self._request.preview_scorer(fraction), f"the preview at {fraction:g}"
+        with self._timer.looking(0, self._counter.evaluations):
+            scores = group_scores(self._request, scorer, previews, what, self._processes)
         schedule = self._request.schedule
         kept = set(kept_rows(scores, keep, margin=schedule.margin(number), least=schedule.least))
         self._made.history.append(PruningStep.of(step, fraction, scores, kept))

@@ -16,6 +16,7 @@ from ...scorers.scorer import Scorer
 from ...scorers.watching import Watch, all_of, as_observers, watched
 from ..pipelines.rows_of_a_call import pictures_per_row, rows_argument
 from ..planning.plan import PruningPlan
+from ..pruning.look_cost import LookCost
 from ..pruning.rule import PruningStep
 from ..pruning.schedule import PruneSchedule
 from .batches import BatchLimit, Request, best, finished_scores, generate_in_batches
@@ -226,9 +227,12 @@ def best_of_n(
     processes = Processes()
     limit = BatchLimit.of(pipe, options.batch_size if count_name else 1)
     results = []
+    looks = LookCost()
     for number, request in enumerate(requests):
         try:
-            result = _choose(request, options, limit, observers, processes, is_list=isinstance(observe, list | tuple))
+            result, look_cost = _choose(
+                request, options, limit, observers, processes, is_list=isinstance(observe, list | tuple)
+            )
             _check_reached(result, options, request.prompt)
             if folder is not None and processes.index == 0:
                 prefix = f"prompt{number:03d}-" if in_list else ""
@@ -237,6 +241,9 @@ def best_of_n(
             processes.tell_failure(error)
             raise
         results.append(result)
+        looks += look_cost
+    if looks.advice:
+        logger.warning("%s", looks.advice)
     _tell_watches([result.watch for result in results])
     return results if in_list else results[0]
 
@@ -249,17 +256,19 @@ def _choose(
     processes: Processes,
     *,
     is_list: bool,
-) -> BestOfN:
+) -> tuple[BestOfN, LookCost]:
     generate = generate_sequentially if options.strategy == "sequential" else generate_in_batches
     scores: dict[int, float] = {}
     pictures: dict[int, Any] = {}  # this process's, of those that are ahead so far
     history: list[PruningStep] = []
     seen: list[dict[int, float]] = [{} for _ in observers]
     evaluations = 0
+    looks = LookCost()
     for start in range(0, options.n * options.max_rounds, options.n):
         made = generate(request, range(start, start + options.n), limit, processes)
         history += made.history
         evaluations += made.evaluations
+        looks += made.look_cost
         scores |= finished_scores(request, request.scorer, made.pictures, processes)
         for observer, found in zip(observers, seen, strict=True):
             found |= finished_scores(request, observer, made.pictures, processes)
@@ -273,7 +282,7 @@ def _choose(
         for observer, found in zip(observers, seen, strict=True)
     )
     everyones = {number: picture for part in processes.exchange(pictures) for number, picture in part.items()}
-    return BestOfN(
+    result = BestOfN(
         images=tuple(everyones[number] for number in chosen),
         scores=tuple(scores[number] for number in chosen),
         seeds=tuple(request.seed + number for number in chosen),
@@ -283,6 +292,7 @@ def _choose(
         observed=_observed(seen, chosen, is_list=is_list),
         watch=tuple(watch),
     )
+    return result, looks
 
 
 def _observed(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 
 from ...arguments.numbers import count_of, plain
 from ...compute.batching import is_out_of_memory
+from ...compute.device_clock import device_clock
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
 from ...scorers.watching import as_observers, watched
@@ -179,12 +179,12 @@ class Calibration:
         seed = self._seed + self._n * self.done.count(prompt)
         made = self._generate(prompt, seed)
         self._calls, self._steps = made.calls, {f: call_of(f, made.calls) for f in self._fractions}
-        started = time.perf_counter()
+        started = device_clock()
         by_step = {
             step: self._scores(self._scorer, pictures, prompt, seed, f"the preview after step {step}")
             for step, pictures in sorted(made.previews.items())
         }
-        preview_seconds = made.preview_seconds + time.perf_counter() - started
+        preview_seconds = made.preview_seconds + device_clock() - started
         previews = [by_step[step] for step in self._steps.values()]
         count = self._n * len(by_step)
         finals = self._scores(self._scorer, made.finished, prompt, seed, "the finished picture")
@@ -286,10 +286,10 @@ class Calibration:
 
         def on_stage(stage: Stage) -> Sequence[int]:
             """Looks at all rows, and keeps them."""
-            started = time.perf_counter()
+            started = device_clock()
             made.previews[stage.step + 1] = [as_pil(picture) for picture in pruner.previews(self._previewer)]
             made.evaluations[stage.step + 1] = pruner.evaluations
-            made.preview_seconds += time.perf_counter() - started
+            made.preview_seconds += device_clock() - started
             return stage.rows
 
         def on_step_end(pipe: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -303,7 +303,7 @@ class Calibration:
         per_row = pictures_per_row(self._pipe, self._arguments)
         pictures = {name: repeated(self._arguments[name], len(generators)) for name in per_row}
         pruner = RowPruner(self._pipe, self._family, self._fractions, on_stage)
-        started = time.perf_counter()
+        started = device_clock()
         with pruner, watched_calls(self._pipe, pruner.begin):
             output = self._pipe(
                 prompt=prompt,
@@ -314,7 +314,7 @@ class Calibration:
                 **{**self._arguments, **pictures},
             )
         made.total_evaluations = pruner.evaluations
-        made.seconds = time.perf_counter() - started - made.preview_seconds
+        made.seconds = device_clock() - started - made.preview_seconds
         made.finished = [frames_of(picture, (0,))[0] for picture in pictures_of(output)]
         if len(made.finished) != len(generators):
             raise MaAgiqaError(f"Expected {len(generators)} pictures, got {len(made.finished)} from {prompt!r}.")

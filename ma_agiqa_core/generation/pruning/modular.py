@@ -7,6 +7,7 @@ Known are the loops in pipelines/known/modular.py, with their own blocks. Others
 fields of its own, and one that is missed makes other pictures.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -25,9 +26,12 @@ from ..pipelines.schedulers import UnsupportedPipelineError
 from ..preview.decoding import Preview, Previewer
 from .batch_filter import BatchFilter
 from .checks import check_early_scorer, check_options, checked_prompts
+from .look_cost import LookTimer
 from .row_pruner import RowPruner, Stage
 from .rule import PruningStep
 from .schedule import PruneSchedule
+
+logger = logging.getLogger(__name__)
 
 _BLOCK = "quality_filter"
 _OLDEST = (0, 36)  # before it, Flux's blocks cannot even be built
@@ -81,6 +85,7 @@ class ModularQualityFilter:
         self._previewer: Previewer | None = None
         self._installed: ExitStack | None = None
         self._state: Any = None  # of the loop that is running
+        self._timer = LookTimer()
 
     @property
     def survivors(self) -> tuple[int, ...]:
@@ -121,8 +126,12 @@ class ModularQualityFilter:
             self._installed = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._restore()
+        if kind is None and self.history:
+            looks = self._timer.cost(self.history, self.history[0].scores.keys(), self.network_evaluations)
+            if looks.advice:
+                logger.warning("%s", looks.advice)
 
     @property
     def state(self) -> Any:
@@ -143,6 +152,7 @@ class ModularQualityFilter:
                 call = _call_of(state)
                 self._filter.begin(call)
                 self._pruner.begin(call, scheduler_calls=len(state.timesteps))
+                self._timer = LookTimer()
             else:
                 self._end_step(state, step - 1)
         except BaseException:
@@ -156,7 +166,8 @@ class ModularQualityFilter:
     def _on_stage(self, stage: Stage) -> list[int]:
         assert self._pruner is not None
         assert self._previewer is not None
-        return self._filter.survivors_of_stage(stage, self._pruner.previews(self._previewer))
+        with self._timer.looking(len(stage.rows), self.network_evaluations):
+            return self._filter.survivors_of_stage(stage, self._pruner.previews(self._previewer))
 
     def _restore(self) -> None:
         installed, self._installed = self._installed, None
