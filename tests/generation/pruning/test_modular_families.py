@@ -53,8 +53,28 @@ def assert_survivors_are_those_of_the_whole(pipe: Any, call: Callable[[], dict[s
 
 @pytest.mark.parametrize("name", tiny_pipelines.MODULAR)
 def test_survivors_are_the_pictures_of_the_whole_call(made: Callable[[str], Any], name: str) -> None:
-    tiny, prompts = tiny_pipelines.MODULAR[name], 1 if name.startswith("flux3") else 2
-    assert_survivors_are_those_of_the_whole(made(name), lambda: tiny.arguments(ROWS, prompts=prompts), prompts)
+    tiny = tiny_pipelines.MODULAR[name]
+    assert_survivors_are_those_of_the_whole(
+        made(name), lambda: tiny.arguments(ROWS, prompts=tiny.prompts), tiny.prompts
+    )
+
+
+def test_every_loop_that_is_known_is_in_a_tiny_pipeline(made: Callable[[str], Any]) -> None:
+    """But those that tests/generation/pruning/test_modular.py runs."""
+    known = {loop for loops in modular.MODULAR if loops.family not in ("sdxl", "flux") for loop in loops.loops}
+    here = [name for name in tiny_pipelines.MODULAR if not name.startswith("flux_")]
+    assert known <= {type(loop).__name__ for name in here for loop in modular.denoising_loops(made(name))}
+
+
+def test_layers_are_refused(made: Callable[[str], Any]) -> None:
+    """Qwen-Image-Layered hands out layers of one row as another's, as its pipeline with a callback does."""
+    from diffusers.modular_pipelines import qwenimage
+
+    from ma_agiqa_core.generation import UnsupportedPipelineError
+
+    pipe = qwenimage.QwenImageLayeredAutoBlocks().init_pipeline()
+    with pytest.raises(UnsupportedPipelineError, match="got QwenImageLayeredModularPipeline with QwenImageLayeredDeno"):
+        modular.ModularQualityFilter(pipe, MEAN, prune_at={0.4: 1}).__enter__()
 
 
 def test_memory_of_dropped_rows_is_freed(made: Callable[[str], Any]) -> None:
