@@ -3,7 +3,7 @@
     python -m benchmarks.crop_generator --sheet crops.png      trains it (or finds it in the cache), draws some pictures
 
 Six photographs (two of scikit-learn's samples, four of this package's demo) at three distances: eighteen prompts such
-as "cat near". The parts are those of small_generator.py, but latents are the pixels of 2 x 2 cells: some minutes on one
+as "cat near". The parts are those of small_generator.py, but latents are the pixels of 4 x 4 cells: some minutes on one
 CPU core. A third of the crops is blurred, as pictures on the web are, so that its pictures differ in sharpness.
 
 The network predicts noise, so an early preview, (x - sigma * noise) / alpha, shows the network's errors many times
@@ -35,14 +35,14 @@ from ma_agiqa_core.scorers.lite import degradations
 from .machine import machine
 from .small_generator import DEFAULT_CACHE, as_tensors, generate, pipeline_of
 
-SIDE, CELL, TOKENS = 32, 2, 4
+SIDE, CELL, TOKENS = 32, 4, 4
 DISTANCES = {"near": (0.15, 0.25), "middle": (0.35, 0.5), "far": (0.7, 1.0)}  # crops' sides, of the photograph's
 SAMPLES = {"temple": "china.jpg", "flower": "flower.jpg"}  # scikit-learn's
 DEMO = {"woman": "astronaut", "cat": "chelsea", "cup": "coffee", "rocket": "rocket"}  # this package's
 PROMPTS = tuple(f"{thing} {distance}" for thing in (*SAMPLES, *DEMO) for distance in DISTANCES)
 CROPS = 200  # of each prompt
 BLURRED = 1 / 3
-TRAINING_STEPS, BATCH, RATE = 1500, 32, 2e-3
+TRAINING_STEPS, BATCH, RATE = 1000, 32, 2e-3
 
 
 @click.command()
@@ -68,7 +68,7 @@ class Cells(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, latent_channels: int = 3 * CELL**2, scaling_factor: float = 1.0) -> None:
         super().__init__()
-        self.register_to_config(block_out_channels=[0] * CELL)  # by its length the pipeline knows the scale
+        self.register_to_config(block_out_channels=[0] * 3)  # by its length the pipeline knows the scale, 4
         self.nothing = torch.nn.Parameter(torch.zeros(1))  # says device and dtype
 
     def decode(self, latents: Tensor, return_dict: bool = True, **_: Any) -> Any:
@@ -130,7 +130,7 @@ def untrained() -> Any:
         sample_size=SIDE // CELL,
         in_channels=3 * CELL**2,
         out_channels=3 * CELL**2,
-        block_out_channels=(32, 64),
+        block_out_channels=(48, 96),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),

@@ -220,7 +220,7 @@ def best_of_n(
     check_scale(scorer, options)
     observers = as_observers(observe)
     check_scorers(scorer, observers, prompts)
-    try_early_scorer(early_scorer, options.schedule, prompts)
+    try_early_scorer(early_scorer, scorer, options.schedule, prompts)
     folder = None if save_dir is None else Path(save_dir)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

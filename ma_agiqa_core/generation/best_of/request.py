@@ -143,15 +143,15 @@ def budgeted(plan: Any, budget: Any) -> PruningPlan:
     return plan.for_budget(budget)
 
 
-def try_early_scorer(early: Any, schedule: PruneSchedule, prompts: Sequence[str | None]) -> None:
+def try_early_scorer(early: Any, scorer: Scorer, schedule: PruneSchedule, prompts: Sequence[str | None]) -> None:
     """Refuses an early scorer that cannot score pictures at every fraction that is pruned at; tried like the others.
 
     Raises:
-        ValueError: It is none, or there is nothing for it to judge.
+        ValueError: It is none, it was taught beside another scorer, or there is nothing for it to judge.
     """
-    check_early_scorer(early, schedule.fractions)
+    check_early_scorer(early, scorer, schedule.fractions)
     for fraction in schedule.fractions if early is not None else ():
-        one = judge_of_previews(early, early, fraction)
+        one = judge_of_previews(scorer, early, fraction)
         if one.info.needs_prompt and None in prompts:
             raise MaAgiqaError(f"Expected a prompt for {one.info.name}, which compares pictures with it, got None.")
         _try(one, prompts[0])

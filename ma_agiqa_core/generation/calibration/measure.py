@@ -25,6 +25,7 @@ from ...scorers.scorer import Scorer
 from ...scorers.watching import as_observers, watched
 from ..best_of.finished import as_pil, frames_of, pictures_of, repeated
 from ..best_of.request import argument_of, check_scorers, checked_seed
+from ..early.early_scorer import judge_name
 from ..early.kept_previews import keep_prompt
 from ..pipelines.families import family_of
 from ..pipelines.rows_of_a_call import pictures_per_row
@@ -194,7 +195,7 @@ class Calibration:
                 len(self._done),
                 {fraction: made.previews[step] for fraction, step in self._steps.items()},
                 prompt=prompt,
-                judge=_name_of(self._scorer),
+                judge=judge_name(self._scorer),
                 pipeline=type(self._pipe).__name__,
                 previews=np.stack(previews),
                 finals=finals,
@@ -237,7 +238,7 @@ class Calibration:
             seen[0] if seen else None,
             float(np.median([prompt.preview_cost for prompt in done])),
             tuple(
-                watched(_name_of(self._scorer), _name_of(observer), zip(measured.final, scores, strict=True))
+                watched(judge_name(self._scorer), judge_name(observer), zip(measured.final, scores, strict=True))
                 for observer, scores in zip(self._observers, seen, strict=True)
             ),
         )
@@ -256,8 +257,8 @@ class Calibration:
             seed=self._seed,
             arguments={k: v if isinstance(v, json_holds) else type(v).__name__ for k, v in arguments.items()},
             preview=self._previewer.source,
-            scorer=_name_of(self._scorer),
-            observer=_name_of(self._observers[0]) if self._observers else None,
+            scorer=judge_name(self._scorer),
+            observer=judge_name(self._observers[0]) if self._observers else None,
             target_share=self._target_share,
         )
 
@@ -337,7 +338,3 @@ class _PromptScores:
     evaluations: np.ndarray
     total: int
     preview_cost: float
-
-
-def _name_of(scorer: Scorer) -> str:
-    return f"{scorer.info.name}@{scorer.info.revision}" if scorer.info.revision else scorer.info.name

@@ -36,18 +36,18 @@ def check_options(scorer: Scorer, is_pruned: bool, min_score: Any, strategy: str
     return limit
 
 
-def check_early_scorer(early: Any, fractions: Sequence[float]) -> None:
-    """Refuses what cannot judge previews at these fractions of the steps.
+def check_early_scorer(early: Any, scorer: Scorer, fractions: Sequence[float]) -> None:
+    """Refuses what cannot judge previews at these fractions of the steps in place of the scorer.
 
     Raises:
-        ValueError: It is no scorer, or there is nothing for it to judge.
+        ValueError: It is no scorer, it was taught beside another one, or there is nothing for it to judge.
     """
     if early is None:
         return
     if not fractions:
         raise MaAgiqaError("Expected prune_at with early_scorer, got none. It judges previews: say when to look.")
     for fraction in fractions:
-        one = judge_of_previews(early, early, fraction)
+        one = judge_of_previews(scorer, early, fraction)
         if not isinstance(one, Scorer):
             raise MaAgiqaError(
                 f"Expected early_scorer with .info and .score, got {one!r}. Use load_early_scorer or load_scorer."
