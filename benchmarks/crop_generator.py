@@ -42,7 +42,7 @@ DEMO = {"woman": "astronaut", "cat": "chelsea", "cup": "coffee", "rocket": "rock
 PROMPTS = tuple(f"{thing} {distance}" for thing in (*SAMPLES, *DEMO) for distance in DISTANCES)
 CROPS = 200  # of each prompt
 BLURRED = 1 / 3
-TRAINING_STEPS, BATCH, RATE = 1000, 32, 2e-3
+TRAINING_STEPS, BATCH, RATE = 800, 32, 2e-3
 
 
 @click.command()

@@ -147,9 +147,9 @@ def try_early_scorer(early: Any, scorer: Scorer, schedule: PruneSchedule, prompt
     """Refuses an early scorer that cannot score pictures at every fraction that is pruned at; tried like the others.
 
     Raises:
-        ValueError: It is none, it was taught beside another scorer, or there is nothing for it to judge.
+        ValueError: See `check_early_scorer`; or its scores are not one finite number for each picture.
     """
-    check_early_scorer(early, scorer, schedule.fractions)
+    check_early_scorer(early, scorer, schedule)
     for fraction in schedule.fractions if early is not None else ():
         one = judge_of_previews(scorer, early, fraction)
         if one.info.needs_prompt and None in prompts:

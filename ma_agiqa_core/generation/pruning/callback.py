@@ -109,7 +109,7 @@ class QualityFilterCallback(PipelineCallback):
         super().__init__()
         self._schedule = PruneSchedule.of(prune_at)
         self._min_score = check_options(scorer, bool(self._schedule.stages), min_score, strategy)
-        check_early_scorer(early_scorer, scorer, self._schedule.fractions)
+        check_early_scorer(early_scorer, scorer, self._schedule)
         self._pipe, self._scorer, self._prompts = pipe, scorer, checked_prompts(prompts)
         self._preview, self._local_files_only = preview, local_files_only
         self._strategy, self._early_scorer = strategy, early_scorer

@@ -72,7 +72,7 @@ class ModularQualityFilter:
     ) -> None:
         self._schedule = PruneSchedule.of(prune_at)
         self._min_score = check_options(scorer, bool(self._schedule.stages), min_score, "batch")
-        check_early_scorer(early_scorer, scorer, self._schedule.fractions)
+        check_early_scorer(early_scorer, scorer, self._schedule)
         self._early_scorer = early_scorer
         self._pipe, self._scorer, self._prompts = pipe, scorer, checked_prompts(prompts)
         self._preview, self._local_files_only = preview, local_files_only
