@@ -59,7 +59,7 @@ def test_scene_is_what_scipy_and_numpy_compute(picture: Tensor, strip: int, monk
 @pytest.mark.parametrize("most", [1, 40, 90.5, 200, 1e9])
 def test_strips_hold_every_row_once_and_whole_rows_of_cells_where_they_fit(rows: int, count: int, most: float) -> None:
     starts = [i * rows // count for i in range(count + 1)]
-    seen = []
+    seen: list[int] = []
     for cells, start, stop in scene_maps._strips(rows, count, most):
         seen += range(start, stop)
         assert starts[cells.start] <= start < stop <= starts[cells.stop]
