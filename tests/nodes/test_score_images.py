@@ -3,7 +3,7 @@
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import PIL.Image
@@ -60,9 +60,9 @@ def test_the_node_shows_single_pictures_best_first_or_nothing(
     node: Any, run_node: Callable[..., Any], managed: Callable[..., Any], batch: torch.Tensor
 ) -> None:
     drawn = shown_on_node(run_node(node, scorer=managed(), images=batch, show="single pictures").ui)
-    assert [picture.getpixel((picture.width // 2, 12))[0] for picture in drawn] == pytest.approx(
-        [230, 178, 128, 76, 26], abs=2
-    )
+    assert [
+        cast("tuple[int, ...]", picture.getpixel((picture.width // 2, 12)))[0] for picture in drawn
+    ] == pytest.approx([230, 178, 128, 76, 26], abs=2)
     assert {picture.height > 24 for picture in drawn} == {True}  # the caption stands below
     ui = run_node(node, scorer=managed(), images=batch, show="nothing").ui
     assert list(ui) == ["text"]

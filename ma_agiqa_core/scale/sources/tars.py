@@ -39,7 +39,9 @@ class TarShard:
         try:
             with _opened(self.place) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
                 yield from self._rows(archive)
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except MaAgiqaError:
+            raise
+        except Exception as error:  # over damaged files tarfile raises nearly every kind
             raise MaAgiqaError(f"Expected a whole tar file, got {self.place}: {first_line(error)}") from error
 
     def _rows(self, archive: tarfile.TarFile) -> Iterator[Row]:
