@@ -37,6 +37,12 @@ TEXT = {
 }
 
 
+def needed(name: str) -> None:
+    """Skips a test of a family that the oldest transformers does not have."""
+    if not hasattr(transformers, name):
+        pytest.skip(f"transformers {transformers.__version__} has no {name}")
+
+
 def save_qwen2_5_vl(folder: Path) -> None:
     _save_qwen(folder, "Qwen2_5_VL", "Qwen2_5_VL")
 
@@ -172,8 +178,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 
 def _save_qwen(folder: Path, model: str, processor: str) -> None:
-    if not hasattr(transformers, f"{model}Config"):
-        pytest.skip(f"transformers {transformers.__version__} has no {model}")
+    needed(f"{model}Config")
     tokens = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
     tokenizer = _tokenizer({}, *tokens)
     is_third = model == "Qwen3VL"
