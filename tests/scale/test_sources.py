@@ -16,6 +16,7 @@ from ma_agiqa_core import MaAgiqaError, score_dataset
 from ma_agiqa_core.scale.sources.finding import find_shards
 from ma_agiqa_core.scale.sources.names import is_for_engines
 from ma_agiqa_core.scale.sources.shard import Columns, in_shards
+from ma_agiqa_core.scale.sources.shard import rows_of as shard_rows
 
 
 def keys_and_shades(out: Path) -> dict[str, int]:
@@ -78,6 +79,30 @@ def test_a_tar_that_is_none_ends_no_run(tmp_path, content):
     assert (done.scored, done.failed) == (1, 1)
     errors = {row["key"]: row["error"] for row in rows_of(tmp_path / "out") if row["error"]}
     assert errors[f"{tmp_path}/torn.tar::"].startswith("Expected a whole tar file")
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_tar_whose_long_name_would_fill_the_memory(tmp_path, kind):
+    """64 MB that pack to a few kB, read whole by tarfile; the picture before it counts."""
+    import tracemalloc
+
+    with tarfile.open(tmp_path / "bomb.tgz", "w:gz") as archive:
+        info = tarfile.TarInfo("a.png")
+        info.size = len(content := picture_bytes(1))
+        archive.addfile(info, io.BytesIO(content))
+        bomb = tarfile.TarInfo("long")
+        bomb.type, bomb.size = kind, 2**26
+        assert archive.fileobj is not None
+        archive.fileobj.write(bomb.tobuf(tarfile.GNU_FORMAT) + bytes(bomb.size))
+    tracemalloc.start()
+    try:
+        rows = [row for shard in find_shards(tmp_path / "bomb.tgz", Columns()) for row in shard_rows(shard)]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [row.error is None for row in rows] == [True, False]
+    assert "attributes of 64 MiB" in (rows[1].error or "")
+    assert peak < 2**24
 
 
 def test_members_of_a_tar_that_would_leave_it_are_nothing_but_keys(tmp_path):
