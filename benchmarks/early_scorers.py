@@ -1,6 +1,7 @@
 """Early scorers on two small generators: what a student of previews keeps, beside the plain judge, on held-out prompts.
 
     python -m benchmarks.early_scorers            both generators are trained first where they are not in --cache
+    python -m benchmarks.early_scorers --only lite
 
 digits  small_generator.py: early previews already show the digit, and the judge reads them well
 crops   crop_generator.py: early previews are noise enlarged, which its judges take for detail; `lite` and a contrast
@@ -64,19 +65,21 @@ class HeldOut:
 
 
 @click.command()
+@click.option("--only", type=click.Choice(["digits", "lite", "detail"]), help="The digits, or one judge of the crops.")
 @click.option("--taught", default=24, show_default=True, type=click.IntRange(min=10), help="Prompts to learn from.")
 @click.option("--held-out", default=36, show_default=True, type=click.IntRange(min=2), help="Prompts to look at.")
 @click.option("--cache", type=click.Path(path_type=Path), default=small_generator.DEFAULT_CACHE, show_default=True)
-def main(taught: int, held_out: int, cache: Path) -> None:
+def main(only: str | None, taught: int, held_out: int, cache: Path) -> None:
     torch.set_num_threads(1)
     print(machine(), flush=True)
-    digits = [str(digit) for digit in range(small_generator.DIGITS)]
-    compare(
-        "digits", small_generator.load_or_train(cache), small_generator.judges()[0], digits, digits, taught, held_out
-    )
+    if only in (None, "digits"):
+        pipe, judge = small_generator.load_or_train(cache), small_generator.judges()[0]
+        words = [str(digit) for digit in range(small_generator.DIGITS)]
+        compare("digits", pipe, judge, words, words, taught, held_out)
     known, unknown = _divided(crop_generator.PROMPTS)
-    for judge in crop_generator.judges():
-        compare("crops", crop_generator.load_or_train(cache), judge, known, unknown, taught, held_out)
+    for name, judge in crop_generator.judges().items():
+        if only in (None, name):
+            compare("crops", crop_generator.load_or_train(cache), judge, known, unknown, taught, held_out)
 
 
 def compare(
