@@ -188,9 +188,12 @@ def _photograph(thing: str) -> Image.Image:
 
 
 # ------------------------------------------------------------------------------------------------------------- judges
-def judges() -> tuple[Scorer, ...]:
+def judges() -> dict[str, Scorer]:
     """`lite`, and the contrast of neighbouring pixels: both want detail, and noise looks like it."""
-    return load_scorer("lite", device="cpu"), CallableScorer(_detail, name="detail", low=-10.0, high=0.0)
+    return {
+        "lite": load_scorer("lite", device="cpu"),
+        "detail": CallableScorer(_detail, name="detail", low=-10.0, high=0.0),
+    }
 
 
 def _detail(images: Any, prompts: Any) -> np.ndarray:

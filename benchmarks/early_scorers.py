@@ -1,6 +1,7 @@
 """Early scorers on two small generators: what a student of previews keeps, beside the plain judge, on held-out prompts.
 
     python -m benchmarks.early_scorers            both generators are trained first where they are not in --cache
+    python -m benchmarks.early_scorers --only lite
 
 digits  small_generator.py: early previews already show the digit, and the judge reads them well
 crops   crop_generator.py: early previews are noise enlarged, which its judges take for detail; `lite` and a contrast
@@ -29,15 +30,16 @@ from ma_agiqa_core.generation import EarlyScorer, best_of_n, calibrate
 from ma_agiqa_core.generation.early.kept_previews import KeptPrompt, read_kept
 from ma_agiqa_core.generation.planning.replay import Stage as Look
 from ma_agiqa_core.generation.planning.replay import full_gain, replay
+from ma_agiqa_core.generation.pruning.rule import judge_of_previews
 from ma_agiqa_core.metrics import srcc
-from ma_agiqa_core.training.distillation.early import distill_previews
+from ma_agiqa_core.training.distillation.early import distill_previews, early_text
 
 from . import crop_generator, small_generator
 from .gain_curve import CALL, ratio
 from .machine import machine
 
 N = 8
-FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.7)
 SCHEDULES = {
     "8 → 3 → 1 at .2, .5": {0.2: 3, 0.5: 1},
     "8 → 2 at .3": {0.3: 2},
@@ -63,19 +65,21 @@ class HeldOut:
 
 
 @click.command()
-@click.option("--taught", default=36, show_default=True, type=click.IntRange(min=10), help="Prompts to learn from.")
-@click.option("--held-out", default=48, show_default=True, type=click.IntRange(min=2), help="Prompts to look at.")
+@click.option("--only", type=click.Choice(["digits", "lite", "detail"]), help="The digits, or one judge of the crops.")
+@click.option("--taught", default=24, show_default=True, type=click.IntRange(min=10), help="Prompts to learn from.")
+@click.option("--held-out", default=36, show_default=True, type=click.IntRange(min=2), help="Prompts to look at.")
 @click.option("--cache", type=click.Path(path_type=Path), default=small_generator.DEFAULT_CACHE, show_default=True)
-def main(taught: int, held_out: int, cache: Path) -> None:
+def main(only: str | None, taught: int, held_out: int, cache: Path) -> None:
     torch.set_num_threads(1)
     print(machine(), flush=True)
-    digits = [str(digit) for digit in range(small_generator.DIGITS)]
-    compare(
-        "digits", small_generator.load_or_train(cache), small_generator.judges()[0], digits, digits, taught, held_out
-    )
+    if only in (None, "digits"):
+        pipe, judge = small_generator.load_or_train(cache), small_generator.judges()[0]
+        words = [str(digit) for digit in range(small_generator.DIGITS)]
+        compare("digits", pipe, judge, words, words, taught, held_out)
     known, unknown = _divided(crop_generator.PROMPTS)
-    for judge in crop_generator.judges():
-        compare("crops", crop_generator.load_or_train(cache), judge, known, unknown, taught, held_out)
+    for name, judge in crop_generator.judges().items():
+        if only in (None, name):
+            compare("crops", crop_generator.load_or_train(cache), judge, known, unknown, taught, held_out)
 
 
 def compare(
@@ -95,7 +99,8 @@ def compare(
             print(f"Refused: {refusal}", flush=True)
             return
         others = keep(pipe, judge, unknown, held_out, Path(folder, "others"), seed=OTHER_SEEDS)
-        print(table(judged(early, others)))
+        print(early_text(early, file))
+        print(table(judged(judge, early, others)))
         print(in_the_loop(pipe, judge, early, others))
         print(f"{time.perf_counter() - start:.0f} s.", flush=True)
 
@@ -119,15 +124,15 @@ def keep(pipe: Any, judge: Scorer, prompts: Sequence[str], count: int, folder: P
     return read_kept(folder)
 
 
-def judged(early: EarlyScorer, kept: Sequence[KeptPrompt]) -> HeldOut:
-    said = [
-        [
-            early.at(f).score([PIL.Image.open(file) for file in row]).double().numpy()
-            for f, row in zip(FRACTIONS, one.files, strict=True)
-        ]
-        for one in kept
-    ]
+def judged(judge: Scorer, early: EarlyScorer, kept: Sequence[KeptPrompt]) -> HeldOut:
+    scorers = {fraction: judge_of_previews(judge, early, fraction) for fraction in FRACTIONS}
+    said = [[_score(scorers[f], row, one.prompt) for f, row in zip(FRACTIONS, one.files, strict=True)] for one in kept]
     return HeldOut(np.stack([one.previews for one in kept]), np.array(said), np.stack([one.finals for one in kept]))
+
+
+def _score(scorer: Scorer, files: Sequence[Path], prompt: str) -> np.ndarray:
+    pictures = [PIL.Image.open(file).convert("RGB") for file in files]
+    return scorer.score(pictures, [prompt] * len(files)).double().numpy()
 
 
 def table(held: HeldOut) -> str:
@@ -161,7 +166,7 @@ def kept_gain(schedule: Mapping[float, int], previews: np.ndarray, finals: np.nd
 def in_the_loop(pipe: Any, judge: Scorer, early: EarlyScorer, kept: Sequence[KeptPrompt]) -> str:
     """The first held-out prompts again, by best_of_n: what is kept is what the replay keeps."""
     schedule = next(iter(SCHEDULES.values()))
-    held = judged(early, kept[:CHECKED])
+    held = judged(judge, early, kept[:CHECKED])
     gain, _ = kept_gain(schedule, held.early, held.finals)
     differences = []
     for one, expected, finals in zip(kept, gain, held.finals, strict=False):
