@@ -82,7 +82,7 @@ def _child() -> None:
     import torch
 
     try:
-        import comfy.text_encoders.krea2  # noqa: TID251
+        import comfy.text_encoders.krea2  # noqa: F401, TID251
     except ImportError:
         print(_RESULT + "{}")
         return
