@@ -259,11 +259,12 @@ def test_the_leader_is_shown_while_the_others_run_on(
     monkeypatch.setattr(candidates.latent_preview, "get_previewer", lambda *_: Previewer())
     seen: list[tuple[list[int], torch.Tensor]] = []
     true = candidates.SampledCandidates._stepped
-    monkeypatch.setattr(
-        candidates.SampledCandidates,
-        "_stepped",
-        lambda self, rows, x0: seen.append((list(rows), x0.clone())) or true(self, rows, x0),
-    )
+
+    def watched(self: Any, rows: list[int], x0: torch.Tensor) -> None:
+        seen.append((list(rows), x0.clone()))
+        true(self, rows, x0)
+
+    monkeypatch.setattr(candidates.SampledCandidates, "_stepped", watched)
     log = best_of()[4]
 
     leaders = [int(line.split()[1]) for line in log.splitlines() if line.strip().startswith("kept:")]

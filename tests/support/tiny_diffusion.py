@@ -96,7 +96,7 @@ def tiny_controlnet() -> Any:
     return comfy.controlnet.ControlNet(network, load_device=cpu, manual_cast_dtype=None)
 
 
-def _unet(flow: bool, channels: int) -> nn.Module:
+def _unet(flow: bool, channels: int) -> Any:
     import comfy.model_base
     import comfy.supported_models
 
