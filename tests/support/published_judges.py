@@ -152,7 +152,7 @@ def byte_tokenizer(of: dict[str, Any]) -> Any:
     tokenizer.add_special_tokens(list(said["specials_from_256"]))
     tokenizer.add_tokens([AddedToken(word, normalized=False) for word in said.get("then", ())])
     is_v5 = Version(transformers.__version__) >= Version("5")  # before, Qwen's processors take only its own class
-    kind = transformers.PreTrainedTokenizerFast if is_v5 else transformers.Qwen2TokenizerFast
+    kind = getattr(transformers, "PreTrainedTokenizerFast" if is_v5 else "Qwen2TokenizerFast")
     return kind(tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>")
 
 
