@@ -67,7 +67,7 @@ class HeldOut:
 @click.command()
 @click.option("--only", type=click.Choice(["digits", "lite", "detail"]), help="The digits, or one judge of the crops.")
 @click.option("--taught", default=24, show_default=True, type=click.IntRange(min=10), help="Prompts to learn from.")
-@click.option("--held-out", default=36, show_default=True, type=click.IntRange(min=2), help="Prompts to look at.")
+@click.option("--held-out", default=24, show_default=True, type=click.IntRange(min=2), help="Prompts to look at.")
 @click.option("--cache", type=click.Path(path_type=Path), default=small_generator.DEFAULT_CACHE, show_default=True)
 def main(only: str | None, taught: int, held_out: int, cache: Path) -> None:
     torch.set_num_threads(1)

@@ -214,7 +214,7 @@ def _taught(
         slope[:D] / away / widths,
         middle,
         measured,
-        beside=None if judged is None else (weight[D] / judged_spread, slope[D] / away / judged_spread),
+        beside=None if judged is None else (float(weight[D]) / judged_spread, float(slope[D]) / away / judged_spread),
     )
 
 

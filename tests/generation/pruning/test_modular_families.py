@@ -72,7 +72,8 @@ def test_layers_are_refused(made: Callable[[str], Any]) -> None:
 
     from ma_agiqa_core.generation import UnsupportedPipelineError
 
-    pipe = qwenimage.QwenImageLayeredAutoBlocks().init_pipeline()
+    blocks: Any = qwenimage.QwenImageLayeredAutoBlocks()
+    pipe = blocks.init_pipeline()
     with pytest.raises(UnsupportedPipelineError, match="got QwenImageLayeredModularPipeline with QwenImageLayeredDeno"):
         modular.ModularQualityFilter(pipe, MEAN, prune_at={0.4: 1}).__enter__()
 
