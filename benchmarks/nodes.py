@@ -1,12 +1,14 @@
 """What the ComfyUI nodes cost, and what the best-of-N sampler saves.
 
-    COMFYUI_PATH=/path/to/ComfyUI python -m benchmarks.nodes                    both, on one thread
-    COMFYUI_PATH=/path/to/ComfyUI python -m benchmarks.nodes --only overhead    or sampler, patches
+    COMFYUI_PATH=/path/to/ComfyUI python -m benchmarks.nodes                    all, on one thread
+    COMFYUI_PATH=/path/to/ComfyUI python -m benchmarks.nodes --only overhead    or sampler, patches, judge
 
 overhead  Score Images for a batch of 8 at 1024 px: everything that ComfyUI does for the node, the strip on it included,
           beside the bare call of the core's scorer in the same process, in turns, and beside the call that it makes
 sampler   every sampler of ComfyUI in Best-of-N Sampler, on a tiny random UNet (`node_sampling`): calls of the diffusion
           model beside those of an unpruned run, and how near the survivors are to its pictures
+patches   every model patch of ComfyUI's core in Best-of-N Sampler: exact, or refused by name (`node_patches`)
+judge     what choosing with the judge in memory costs beside sampling one candidate (`node_judge`)
 
 ComfyUI runs as a child process in a folder of its own; see `timed_nodes`.
 """
@@ -25,7 +27,7 @@ from typing import Any
 
 import click
 
-from . import node_patches, node_sampling
+from . import node_judge, node_patches, node_sampling
 from .machine import machine
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +43,7 @@ LABELS = {
 
 
 @click.command()
-@click.option("--only", type=click.Choice(["overhead", "sampler", "patches"]), help="One part.")
+@click.option("--only", type=click.Choice(["overhead", "sampler", "patches", "judge"]), help="One part.")
 @click.option("--turns", default=45, show_default=True, type=click.IntRange(min=3), help="Of each.")
 def main(only: str | None, turns: int) -> None:
     if "COMFYUI_PATH" not in os.environ:
@@ -53,7 +55,9 @@ def main(only: str | None, turns: int) -> None:
     if only in (None, "sampler"):
         print(node_sampling.table(node_sampling.measured(comfyui)), flush=True)
     if only in (None, "patches"):
-        print(node_patches.table(node_patches.measured(comfyui)))
+        print(node_patches.table(node_patches.measured(comfyui)), flush=True)
+    if only in (None, "judge"):
+        print(node_judge.table(node_judge.measured(comfyui)))
 
 
 def timings(comfyui: Path, turns: int) -> dict[str, list[dict[str, float]]]:

@@ -4,12 +4,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    # not relative: ComfyUI's archive of the pack has no scale/, and its relative imports must all lead somewhere
+    # not relative: ComfyUI's archive of the pack has neither, and its relative imports must all lead somewhere
+    from ma_agiqa_core.learning.learn import learn
     from ma_agiqa_core.scale.actor import ScoreActor
     from ma_agiqa_core.scale.dataset import score_dataset
 
     from .errors import MaAgiqaError, PictureError
-    from .learning.learn import learn
     from .ranking import RankedPicture, Ranking, rank
     from .scorers.callable import CallableScorer
     from .scorers.ensemble import EnsembleScorer

@@ -23,6 +23,7 @@ NODES = {  # file: class
     "mark_images": "MarkImages",
     "score_sheet": "ScoreSheet",
     "save_scored": "SaveScored",
+    "load_scored": "LoadScored",
 }
 register()
 

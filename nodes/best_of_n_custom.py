@@ -2,7 +2,8 @@
 
 from comfy_api.latest import io
 
-from .best_of_n_sampler import MOST, best_of_n_outputs, rounds_inputs
+from ..ma_agiqa_core.comfyui.limits import OWN_SCALE
+from .best_of_n_sampler import ADVANCED, MOST, best_of_n_outputs, rounds_inputs
 from .sampling.best_of_rounds import BestOf
 from .sampling.decoding import PREVIEWS
 from .sampling.sampler_runs import GuiderRun
@@ -25,7 +26,7 @@ class BestOfNCustom(io.ComfyNode):
                 io.Vae.Input("vae"),
                 Scorer.Input("scorer"),
                 io.Latent.Input("latent_image"),
-                io.String.Input("prompt", optional=True, multiline=True, default=""),
+                io.String.Input("prompt", optional=True, default=""),
                 io.Int.Input("n", default=8, min=1, max=MOST),
                 io.Int.Input("keep", default=1, min=1, max=MOST),
                 io.String.Input("prune_at", default="0.4:4, 0.7:2"),
@@ -33,6 +34,7 @@ class BestOfNCustom(io.ComfyNode):
                 io.Int.Input("batch_limit", default=0, min=0, max=MOST),
                 *rounds_inputs(),
             ],
+            advanced=ADVANCED,
             outputs=best_of_n_outputs(),
         )
 
@@ -54,14 +56,14 @@ class BestOfNCustom(io.ComfyNode):
         prompt="",
         min_score=5.0,
         rounds=1,
+        min_score_as=OWN_SCALE,
+        overlay=True,
     ):
-        asked = BestOf(n, keep, prune_at, preview, batch_limit, prompt, rounds, min_score)
-        return io.NodeOutput(
-            *asked.run(
-                lambda latent: GuiderRun(noise, guider, sampler, sigmas, latent),
-                vae,
-                scorer,
-                latent_image,
-                cls.hidden.unique_id,
-            )
+        asked = BestOf(n, keep, prune_at, preview, batch_limit, prompt, rounds, min_score, min_score_as, overlay)
+        return asked.run(
+            lambda latent: GuiderRun(noise, guider, sampler, sigmas, latent),
+            vae,
+            scorer,
+            latent_image,
+            cls.hidden.unique_id,
         )

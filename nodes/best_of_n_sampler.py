@@ -3,11 +3,13 @@
 import comfy.samplers
 from comfy_api.latest import io
 
+from ..ma_agiqa_core.comfyui.limits import CALIBRATED, OWN_SCALE
 from .sampling.best_of_rounds import BestOf
 from .sampling.decoding import PREVIEWS
 from .sampling.sampler_runs import KSamplerRun, SamplerSettings
 from .schema import CATEGORY, Scorer, schema
 
+ADVANCED = ("batch_limit", "min_score", "rounds")
 MOST = 64  # as many latents as ComfyUI's own nodes repeat and pick
 
 
@@ -26,7 +28,7 @@ class BestOfNSampler(io.ComfyNode):
                 io.Conditioning.Input("positive"),
                 io.Conditioning.Input("negative"),
                 io.Latent.Input("latent_image"),
-                io.String.Input("prompt", optional=True, multiline=True, default=""),
+                io.String.Input("prompt", optional=True, default=""),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True),
                 io.Int.Input("n", default=8, min=1, max=MOST),
                 io.Int.Input("keep", default=1, min=1, max=MOST),
@@ -40,6 +42,7 @@ class BestOfNSampler(io.ComfyNode):
                 io.Int.Input("batch_limit", default=0, min=0, max=MOST),
                 *rounds_inputs(),
             ],
+            advanced=ADVANCED,
             outputs=best_of_n_outputs(),
         )
 
@@ -60,26 +63,28 @@ class BestOfNSampler(io.ComfyNode):
         prompt="",
         min_score=5.0,
         rounds=1,
+        min_score_as=OWN_SCALE,
+        overlay=True,
         **of_ksampler,
     ):
         settings = SamplerSettings(**of_ksampler)
-        asked = BestOf(n, keep, prune_at, preview, batch_limit, prompt, rounds, min_score)
-        return io.NodeOutput(
-            *asked.run(
-                lambda latent: KSamplerRun(model, settings, positive, negative, latent),
-                vae,
-                scorer,
-                latent_image,
-                cls.hidden.unique_id,
-            )
+        asked = BestOf(n, keep, prune_at, preview, batch_limit, prompt, rounds, min_score, min_score_as, overlay)
+        return asked.run(
+            lambda latent: KSamplerRun(model, settings, positive, negative, latent),
+            vae,
+            scorer,
+            latent_image,
+            cls.hidden.unique_id,
         )
 
 
 def rounds_inputs():
-    """Trying again until a candidate is good enough; with one round the score does not matter."""
+    """Trying again until a candidate is good enough (with one round the score does not matter), and what is shown."""
     return [
         io.Float.Input("min_score", optional=True, default=5.0, min=-10000.0, max=10000.0, step=0.05),
         io.Int.Input("rounds", optional=True, default=1, min=1, max=MOST),
+        io.Combo.Input("min_score_as", options=[OWN_SCALE, CALIBRATED], optional=True, default=OWN_SCALE),
+        io.Boolean.Input("overlay", optional=True, default=True),
     ]
 
 

@@ -3,7 +3,8 @@
 from comfy_api.latest import io
 
 from .schema import CATEGORY, Scorer, schema
-from .scorers.loading import DEVICES, PRECISIONS, file_states, managed_scorer
+from .scorers.devices import DEFAULT, device_options, is_device
+from .scorers.loading import PRECISIONS, TARGETS, file_states, managed_scorer
 from .scorers.model_folder import FROM_CHECKPOINT, LITE, scorer_file, scorer_names, semantic_folder, semantic_names
 
 
@@ -26,9 +27,11 @@ class LoadScorer(io.ComfyNode):
                 io.Combo.Input("model", options=scorer_names(), default=LITE),
                 io.Combo.Input("semantic_model", options=semantic_names(), default=FROM_CHECKPOINT),
                 io.Combo.Input("precision", options=PRECISIONS, default="auto"),
-                io.Combo.Input("device", options=DEVICES, default="default"),
+                io.Combo.Input("device", options=device_options(), default=DEFAULT),
                 io.Boolean.Input("cache_vectors", default=True),
+                io.Combo.Input("target", options=TARGETS, optional=True, default=TARGETS[0]),
             ],
+            advanced=["precision", "device", "cache_vectors"],
             outputs=[Scorer.Output("scorer")],
         )
 
@@ -40,5 +43,10 @@ class LoadScorer(io.ComfyNode):
         return model, semantic_model, *(file_states(path) for path in (file, semantic) if path)
 
     @classmethod
-    def execute(cls, model, semantic_model, precision, device, cache_vectors):
-        return io.NodeOutput(managed_scorer(model, semantic_model, precision, device, cache_vectors))
+    def validate_inputs(cls, device=DEFAULT):
+        """A card of another machine is no mistake: the workflow runs here too."""
+        return True if is_device(device) else f"Expected default, cpu, or gpu:0 and so on, got {device!r}."
+
+    @classmethod
+    def execute(cls, model, semantic_model, precision, device, cache_vectors, target=TARGETS[0]):
+        return io.NodeOutput(managed_scorer(model, semantic_model, precision, device, cache_vectors, target))

@@ -6,7 +6,7 @@ from ..ma_agiqa_core.comfyui.selection import parse_indexes
 from ..ma_agiqa_core.picks.marking import add_marks
 from .schema import CATEGORY, schema
 from .scorers.model_folder import picks_file
-from .sockets.images import flattened, for_core, one, prompts_for, unchanged
+from .sockets.images import batch_sizes, flattened, for_core, one, prompts_for, unchanged
 
 
 class MarkImages(io.ComfyNode):
@@ -32,7 +32,7 @@ class MarkImages(io.ComfyNode):
     def execute(cls, images, indexes, prompt=None, file_name=None):
         pictures = flattened(images)
         kept = parse_indexes(one(indexes, "indexes"), len(pictures))
-        texts = prompts_for(prompt, len(pictures))
+        texts = prompts_for(prompt, len(pictures), batch_sizes(images))
         file = picks_file(one(file_name, "file name") or "picks")
         seen = for_core(pictures)
         for text in dict.fromkeys(texts if isinstance(texts, list) else [texts]):  # marks of one prompt belong together

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..ma_agiqa_core.comfyui.selection import one_score_each
 from ..ma_agiqa_core.records.png_metadata import metadata_of_scores
 from .schema import CATEGORY, Scorer, schema
 from .sockets.images import flattened, one
 from .sockets.saved_images import save_in_output
-from .sockets.scores import one_scorer, origins_of
+from .sockets.scores import given_scores, one_scorer
 
 
 class SaveScored(io.ComfyNode):
@@ -34,13 +33,11 @@ class SaveScored(io.ComfyNode):
     @classmethod
     def execute(cls, images, scores, filename_prefix, scorer=None):
         pictures = flattened(images)
-        values = one_score_each(scores, len(pictures))
         scorer = one_scorer(scorer)
+        values = given_scores(scores, len(pictures), scorer)
         metadata = [
-            entry and replace(entry, **origin._asdict())
-            for entry, origin in zip(
-                metadata_of_scores(values, scorer and scorer.info), origins_of(scores, len(pictures)), strict=True
-            )
+            entry and replace(entry, percentile=value.percentile, **value.origin._asdict())
+            for entry, value in zip(metadata_of_scores(values, scorer and scorer.info), values, strict=True)
         ]
         prefix = one(filename_prefix, "filename prefix")
         return io.NodeOutput(ui={"images": save_in_output(pictures, metadata, prefix, cls.hidden)})

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,27 +13,46 @@ Scorer = io.Custom("SCORER")
 CATEGORY = "MA-AGIQA"
 
 TEXTS = Path(__file__).parents[1] / "locales" / "en" / "nodeDefs.json"
-_NEWER = frozenset({"search_aliases", "essentials_category"})  # since ComfyUI 0.12 and later; a TypeError before
+KNOWS_DYNAMIC_INPUTS = hasattr(io, "Autogrow")  # sockets that grow in number, options that depend on others
+_NEWER = frozenset({"search_aliases", "essentials_category"})  # a TypeError before ComfyUI 0.12
 
 
-def schema(**fields: Any) -> io.Schema:
+def schema(*, advanced: Sequence[str] = (), **fields: Any) -> io.Schema:
     """An `io.Schema`, without the fields that the running ComfyUI does not know yet.
 
     Names, description and tooltips that are not given here come from `TEXTS`, where ComfyUI finds them too.
+
+    Args:
+        advanced: Ids of inputs that few people change; newer versions of ComfyUI show them when asked.
+        **fields: Of `io.Schema`.
     """
     texts = _texts().get(fields["node_id"], {})
     fields = {**{name: texts[name] for name in ("display_name", "description") if name in texts}, **fields}
+    labels = texts.get("inputs", {})
     for given in fields.get("inputs") or []:
-        label = texts.get("inputs", {}).get(given.id, {})
-        given.tooltip = given.tooltip or label.get("tooltip")
-        if _has_widget(given):
-            given.display_name = given.display_name or label.get("name")
+        if given.id in advanced and hasattr(given, "advanced"):
+            given.advanced = True
+        _label(given, labels.get(given.id, {}))
+        for option in getattr(given, "options", None) or []:
+            for nested in getattr(option, "inputs", []):  # of a choice on which others depend
+                _label(nested, labels.get(f"{given.id}_{nested.id}", {}))
     for number, given in enumerate(fields.get("outputs") or []):
         label = texts.get("outputs", {}).get(str(number), {})
         given.tooltip = given.tooltip or label.get("tooltip")
         given.display_name = label.get("name", given.display_name)  # newer versions put its id there
     known = inspect.signature(io.Schema).parameters
     return io.Schema(**{name: value for name, value in fields.items() if name in known or name not in _NEWER})
+
+
+def images_or_videos() -> io.MultiType.Input:
+    """The input 'images' of nodes that take VIDEO too, of which they see the first frame."""
+    return io.MultiType.Input("images", types=[io.Image, io.Video])
+
+
+def _label(given: Any, label: dict[str, str]) -> None:
+    given.tooltip = given.tooltip or label.get("tooltip")
+    if _has_widget(given):
+        given.display_name = given.display_name or label.get("name")
 
 
 def _has_widget(given: Any) -> bool:

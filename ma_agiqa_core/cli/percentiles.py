@@ -35,7 +35,7 @@ def percentiles(paths: Sequence[Path], out: Path, **options: Any) -> int:
     pictures, all_listed = list_pictures(paths)
 
     from ..records.formats import Record
-    from ..scorers.percentiles import ENOUGH, write_percentiles
+    from ..scorers.scaled_scorer import ENOUGH, write_percentiles
     from .scoring_run import ScoringOptions, prepare
     from .terminal import error_lines, score_with_progress
 

@@ -141,7 +141,7 @@ def prepare_several(models: Sequence[str], options: ScoringOptions, percentiles:
             none.
         OSError: A file cannot be read.
     """
-    from ..scorers.percentiles import with_percentiles
+    from ..scorers.scaled_scorer import with_percentiles
 
     if len(models) > 1 and options.target is not None:
         raise MaAgiqaError(f"Expected --target beside one --model, got {options.target!r} for {len(models)}.")

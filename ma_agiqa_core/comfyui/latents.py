@@ -96,7 +96,12 @@ def flattened_masks(masks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 def _samples(latent: Latent) -> torch.Tensor:
     samples = latent.get("samples") if isinstance(latent, Mapping) else None
-    if not isinstance(samples, torch.Tensor) or samples.is_nested or samples.ndim < 3:
+    if getattr(samples, "is_nested", False):
+        raise MaAgiqaError(
+            "Expected a latent of pictures, got a nested one, which holds a video and its sound together. Separate the "
+            "two, and connect the video's."
+        )
+    if not isinstance(samples, torch.Tensor) or samples.ndim < 3:
         raise MaAgiqaError(
             f"Expected a latent with samples [batch, channels, height, width], got {type(samples).__name__}. "
             "Connect the LATENT that the pictures were decoded from."

@@ -13,6 +13,7 @@ from ..scorers.families import FAMILIES, family_of_folder, named_family
 from ..scorers.family import Family
 
 CHECKPOINT = ".safetensors"
+PUBLISHED = " (published)"  # ends the name of a family whose published weights are meant
 
 
 def scorers_in(folder: str | os.PathLike[str]) -> list[str]:
@@ -27,6 +28,16 @@ def scorers_in(folder: str | os.PathLike[str]) -> list[str]:
         for path in _models(Path(folder))
         if path.suffix.lower() == CHECKPOINT or _family(path) is not None
     )
+
+
+def published_scorers() -> list[str]:
+    """The families whose published weights `load_scorer` finds by name; what is not on this machine is fetched."""
+    return [f"{family.name}{PUBLISHED}" for family in FAMILIES if family.by_name]
+
+
+def published_name(name: str) -> str | None:
+    """What `load_scorer` takes for a name of `published_scorers`; None for other names."""
+    return name.removesuffix(PUBLISHED) if name in published_scorers() else None
 
 
 def semantic_models_in(folder: str | os.PathLike[str]) -> list[str]:
@@ -44,9 +55,11 @@ def scorer_path(folder: str | os.PathLike[str], name: str) -> str:
     return str(path) if (family := _family(path)) is None else f"{family.name}:{path}"
 
 
-def place_of(model: str) -> Path:
-    """The file or folder in what `scorer_path` gives."""
+def place_of(model: str) -> Path | None:
+    """The file or folder in what `scorer_path` gives; None for what `published_name` gives."""
     family = named_family(model)
+    if family is not None and model == family.name and family.by_name:
+        return None
     return Path(model if family is None else model.removeprefix(f"{family.name}:"))
 
 

@@ -4,6 +4,7 @@ For samplers that can be stopped and continued between two steps, such as ComfyU
 `Candidates`; this module decides when it stops, which candidates continue, and which win.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -49,6 +50,35 @@ class Chosen:
     history: tuple[PruningStep, ...]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How far one candidate got.
+
+    Attributes:
+        row: Which candidate.
+        score: Of its finished picture, or of the preview at which it was dropped.
+        steps: After how many it was dropped; None if it was finished.
+    """
+
+    row: int
+    score: float
+    steps: int | None = None
+
+
+def outcomes(chosen: Chosen) -> list[Outcome]:
+    """Of all candidates: the finished ones best first, then the dropped ones, the last dropped first.
+
+    Example:
+        >>> step = PruningStep(7, 0.4, {0: 0.2, 1: 0.9, 2: 0.5}, kept=(1, 2), dropped=(0,))
+        >>> [outcome.row for outcome in outcomes(Chosen((2,), (0.6,), {1: 0.4, 2: 0.6}, (step,)))]
+        [2, 1, 0]
+    """
+    found = [Outcome(row, score) for row, score in chosen.finished.items()]
+    for step in chosen.history:
+        found += [Outcome(row, step.scores[row], step.step + 1) for row in step.dropped]
+    return sorted(found, key=lambda outcome: (-(outcome.steps or math.inf), -outcome.score, outcome.row))
+
+
 class Candidates(Protocol):
     """What makes candidates piece by piece. Rows that are left out never come back."""
 
@@ -58,6 +88,10 @@ class Candidates(Protocol):
 
     def pictures(self, rows: Sequence[int]) -> Pictures:
         """Finishes these rows."""
+        ...
+
+    def leads(self, row: int) -> None:
+        """Told after each stop which candidate is the best so far."""
         ...
 
 
@@ -104,7 +138,7 @@ def candidate_latents(latent: Latent, n: int) -> dict[str, Any]:
         A latent of n rows with "batch_index".
 
     Raises:
-        ValueError: Another number of latents, or latents of a video or of sound.
+        ValueError: Another number of latents, or latents of sound.
 
     Example:
         >>> import torch
@@ -119,9 +153,10 @@ def candidate_latents(latent: Latent, n: int) -> dict[str, Any]:
             "1, or the number of candidates to the batch size."
         )
     shape = tuple(latent["samples"].shape)
-    if len(shape) not in (4, 5) or (len(shape) == 5 and shape[2] != 1):
+    if len(shape) not in (4, 5):
         raise MaAgiqaError(
-            f"Expected latents of pictures, got {shape}, which are a video or sound. This node chooses among pictures."
+            f"Expected latents of pictures or videos, got {shape}, which are sound. This node chooses among pictures, "
+            "and among videos by their first frame."
         )
     if count == n:
         return latent_rows(latent, range(n))
@@ -159,6 +194,7 @@ def choose(
         dropped = tuple(row for row in alive if row not in kept)
         history.append(PruningStep(stage.step - 1, stage.fraction, scores, tuple(kept), dropped))
         alive = kept
+        candidates.leads(max(alive, key=lambda row: (scores[row], -row)))
     finished = _scores(scorer, candidates.pictures(alive), prompt, alive, "candidate")
     best = sorted(alive, key=lambda row: (-finished[row], row))[:keep]
     return Chosen(tuple(best), tuple(finished[row] for row in best), finished, tuple(history))

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import MaAgiqaError
 from ..ranking import order_by_score
+from .limits import OWN_SCALE, lowest_passing, measured
 
 IF_NONE = ("best", "block", "error")
 
@@ -31,7 +32,13 @@ class Selection:
 
 
 def select_best(
-    scores: Sequence[float], *, top_k: int, min_score: float | None = None, if_none: str = "best"
+    scores: Sequence[float],
+    *,
+    top_k: int,
+    min_score: float | None = None,
+    if_none: str = "best",
+    measure: str = OWN_SCALE,
+    percentiles: Sequence[float | None] = (),
 ) -> Selection:
     """Keeps the best.
 
@@ -40,10 +47,12 @@ def select_best(
         top_k: Keep at most this many.
         min_score: Keep none below; None keeps by count alone.
         if_none: If no score reaches `min_score`: "best" keeps the best one anyway, "block" none, "error" raises.
+        measure: What `min_score` is, one of `MEASURES`.
+        percentiles: Of the scores among the scorer's calibration pictures, 0 to 100; for `measure` "percentile".
 
     Raises:
-        ValueError: `top_k` below 1, `min_score` NaN, or an unknown `if_none`; none is good enough and this is an
-            error, or none has a score and the best was to be kept.
+        ValueError: `top_k` below 1, `min_score` NaN, an unknown `if_none` or `measure`, or scores without percentiles;
+            none is good enough and this is an error, or none has a score and the best was to be kept.
 
     Example:
         >>> select_best([5.1, 7.3, 6.2], top_k=2)
@@ -53,7 +62,8 @@ def select_best(
     """
     if if_none not in IF_NONE:
         raise MaAgiqaError(f"Expected {', '.join(IF_NONE)} if none is good enough, got {if_none!r}.")
-    ranking = order_by_score(range(len(scores)), scores, top_k=top_k, min_score=min_score)
+    limit = None if min_score is None else lowest_passing(scores, min_score, measure, percentiles)
+    ranking = order_by_score(range(len(scores)), scores, top_k=top_k, min_score=limit)
     kept, rejected = list(ranking.kept), [*ranking.rejected, *ranking.failed]
     if not kept and if_none != "block":
         if not ranking.rejected:
@@ -61,28 +71,42 @@ def select_best(
                 f"Expected a score for at least one picture, got none for {len(scores)}. Try other pictures."
             )
         if if_none == "error":
-            best = f"{scores[rejected[0]]:.4g} for the best of {len(scores)}"
+            best = measured(scores, measure, percentiles)[rejected[0]]
             raise MaAgiqaError(
-                f"Expected a score of at least {min_score:g}, got {best}. "
+                f"Expected a {measure} of at least {min_score:g}, got {best:.4g} for the best of {len(scores)}. "
                 "Lower the minimum score, or make more pictures."
             )
         kept = [rejected.pop(0)]
     return Selection(tuple(kept), tuple(rejected))
 
 
-def split_at(scores: Sequence[float], min_score: float) -> Selection:
+def split_at(
+    scores: Sequence[float],
+    min_score: float,
+    measure: str = OWN_SCALE,
+    percentiles: Sequence[float | None] = (),
+) -> Selection:
     """Keeps all with at least `min_score`, both sides in input order; what has no score is rejected.
 
+    Args:
+        scores: Higher is better.
+        min_score: Keep none below.
+        measure: What `min_score` is, one of `MEASURES`.
+        percentiles: As for `select_best`.
+
     Raises:
-        ValueError: `min_score` is NaN.
+        ValueError: `min_score` is NaN, an unknown `measure`, or scores without percentiles.
 
     Example:
         >>> split_at([5.1, 7.3, 6.2], 6)
         Selection(kept=(1, 2), rejected=(0,))
+        >>> split_at([5.1, 7.3, 6.2], 100, "percentile in this run")
+        Selection(kept=(1,), rejected=(0, 2))
     """
     if math.isnan(min_score):
         raise MaAgiqaError("Expected a number as the minimum score, got NaN.")
-    good = [score >= min_score for score in scores]
+    limit = lowest_passing(scores, min_score, measure, percentiles)
+    good = [score >= limit for score in scores]
     return Selection(
         tuple(index for index, passed in enumerate(good) if passed),
         tuple(index for index, passed in enumerate(good) if not passed),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import mean
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -22,6 +23,8 @@ from .names import better_than, decimals_of
 MOST_SHOWN = 400  # of more, the best half and the last half
 SHEET_WIDTH, SHEET_HEIGHT = 2048, 16384  # what thumbnails are made to fit into, down to the smallest
 LARGEST, SMALLEST = 512, 112  # longest side of a thumbnail
+SIDE_IN_A_STRIP, STRIP_WIDTH = 384, 1024  # of a single picture, of all on one sheet
+CELL_ASPECT = 0.77  # of a square picture with its caption
 SHEET_ASPECT = 4 / 3
 LETTERS_OF_A_SHEET = 20  # so many letters high is a thumbnail
 LETTERS_OF_A_STRIP = 5, 10  # larger ones: programs show a strip's pictures side by side, the smaller the more there are
@@ -76,23 +79,74 @@ def contact_sheet(
     return _draw(rows, note)
 
 
+def strip_sheet(
+    images: PictureInput | Iterable[PictureInput],
+    scores: Sequence[float],
+    percentiles: Sequence[float | None] | None = None,
+    *,
+    columns: int = 0,
+    **captions: Any,
+) -> PIL.Image.Image:
+    """A contact sheet to be seen small, as on a node: large captions, each with the picture's number.
+
+    Args:
+        images: As for `contact_sheet`.
+        scores: One per picture, higher is better; NaN is not scored.
+        percentiles: One per picture, 0 to 100, or None for what has none.
+        columns: Pictures a row; 0 makes the sheet about 4 : 3.
+        notes: What else the caption of each picture says.
+        numbers: What the pictures are called; without, they are counted from 0 in input order.
+        best_first: Their indexes in order, where scores alone do not say it; all of them.
+
+    Returns:
+        RGB, best first; the best has a frame. Of more than `MOST_SHOWN` pictures only the best.
+
+    Raises:
+        ValueError: No picture, another number of scores or percentiles than pictures, `columns` below 0,
+            or a malformed picture.
+        PictureError: A file cannot be read.
+    """
+    pictures = as_picture_list(images)
+    percentiles = [None] * len(pictures) if percentiles is None else percentiles
+    _check(len(pictures), len(scores), len(percentiles), columns)
+    side = side_in_a_sheet(len(pictures), columns)
+    cells = _strip_cells(pictures, scores, percentiles, side, **captions)
+    note = f"The best {MOST_SHOWN} of {len(cells)} pictures" if len(cells) > MOST_SHOWN else ""
+    cells = cells[:MOST_SHOWN]
+    if not columns:
+        columns = _columns(len(cells), max(cell.width for cell in cells) / mean(cell.height for cell in cells))
+    return _draw([cells[start : start + columns] for start in range(0, len(cells), columns)], note)
+
+
+def side_in_a_sheet(count: int, columns: int = 0) -> int:
+    """Longest side of a thumbnail in `strip_sheet`: with more pictures smaller, and the sheet of about one size.
+
+    Example:
+        >>> [side_in_a_sheet(count) for count in (1, 2, 8, 100)]
+        [512, 512, 256, 112]
+    """
+    return max(SMALLEST, min(LARGEST, STRIP_WIDTH // min(columns or _columns(count, CELL_ASPECT), count)))
+
+
 def captioned_pictures(
     images: PictureInput | Iterable[PictureInput],
     scores: Sequence[float],
     percentiles: Sequence[float | None] | None = None,
     *,
-    side: int = 384,
+    side: int = SIDE_IN_A_STRIP,
+    **captions: Any,
 ) -> list[PIL.Image.Image]:
-    """The cells of a sheet one by one, for programs that show pictures in a row of their own.
+    """The cells of a strip one by one, for programs that show pictures in a row of their own.
 
     Args:
         images: As for `contact_sheet`.
         scores: One per picture, higher is better; NaN is not scored.
         percentiles: One per picture, 0 to 100, or None for what has none.
         side: The longest side of a thumbnail.
+        **captions: notes, numbers and best_first, as for `strip_sheet`.
 
     Returns:
-        RGB, best first; the best has a frame, and each says its number, from 0 in input order.
+        RGB, best first; the best has a frame, and each says its number.
 
     Raises:
         ValueError: No picture, another number of scores or percentiles than pictures, or a malformed picture.
@@ -101,15 +155,10 @@ def captioned_pictures(
     pictures = as_picture_list(images)
     percentiles = [None] * len(pictures) if percentiles is None else percentiles
     _check(len(pictures), len(scores), len(percentiles), 0)
-    decimals = decimals_of(scores)
-    thumbnails = [_thumbnail(picture, index, side) for index, picture in enumerate(pictures)]
-    largest = max(max(thumbnail.size) for thumbnail in thumbnails)
-    edge = max(3, largest // 100)
-    least, most = LETTERS_OF_A_STRIP
-    letters = max(least, min(most, round(28 / math.sqrt(len(pictures)))))
+    cells = _strip_cells(pictures, scores, percentiles, side, **captions)
+    edge = max(3, cells[0].largest // 100)
     drawn = []
-    for place in _places(scores, percentiles):
-        cell = _Cell(place, thumbnails[place.index], largest, decimals, letters, is_numbered=True)
+    for cell in cells:
         canvas = PIL.Image.new("RGB", (cell.width + 2 * edge, cell.height + edge), PAPER)
         cell.draw(canvas, edge, edge + cell.thumbnail.height, cell.width)
         drawn.append(canvas)
@@ -171,6 +220,30 @@ def _thumbnail(image: PictureInput, index: int, side: int) -> PIL.Image.Image:
     return thumbnail
 
 
+def _strip_cells(
+    pictures: Sequence[PictureInput],
+    scores: Sequence[float],
+    percentiles: Sequence[float | None],
+    side: int,
+    notes: Sequence[str] = (),
+    numbers: Sequence[int] = (),
+    best_first: Sequence[int] | None = None,
+) -> list["_Cell"]:
+    places = _places(scores, percentiles)
+    if best_first is not None:
+        places = [_Place(rank, i, scores[i], percentiles[i]) for rank, i in enumerate(best_first, start=1)]
+    thumbnails = [_thumbnail(pictures[place.index], place.index, side) for place in places]
+    largest = max(max(thumbnail.size) for thumbnail in thumbnails)
+    least, most = LETTERS_OF_A_STRIP
+    letters = max(least, min(most, round(28 / math.sqrt(len(places)))))
+    decimals = decimals_of(scores)
+    cells = []
+    for place, thumbnail in zip(places, thumbnails, strict=True):
+        number, note = numbers[place.index] if numbers else place.index, notes[place.index] if notes else ""
+        cells.append(_Cell(place, thumbnail, largest, decimals, letters, number, note))
+    return cells
+
+
 @dataclass(frozen=True)
 class _Cell:
     """One thumbnail with the two lines under it."""
@@ -180,7 +253,8 @@ class _Cell:
     largest: int  # longest side of all thumbnails, which sets the size of the letters
     decimals: int
     letters: int = LETTERS_OF_A_SHEET
-    is_numbered: bool = False
+    number: int | None = None  # in a caption
+    note: str = ""
 
     @property
     def font_size(self) -> int:
@@ -192,8 +266,9 @@ class _Cell:
             return (f"picture {self.place.index}", "not scored")
         score = f"#{self.place.rank}   {self.place.score:.{self.decimals}f}"
         share = better_than(self.place.percentile)
-        numbered = [f"no. {self.place.index}"] if self.is_numbered else []
-        return (score, ", ".join([*numbered, *([] if share is None else [f"better than {share} %"])]))
+        numbered = "" if self.number is None else f"no. {self.number}"
+        percentage = "" if share is None else f"better than {share} %"
+        return (score, ", ".join(filter(None, (numbered, percentage, self.note))))
 
     @property
     def width(self) -> int:

@@ -117,7 +117,7 @@ class Judges:
 
 def _loaded(settings: JudgeSettings) -> list[Scorer]:
     """All of them; of several each gets those options that its family takes."""
-    from ..scorers.percentiles import with_percentiles
+    from ..scorers.scaled_scorer import with_percentiles
 
     scorers: list[Scorer] = []
     for model in settings.models:

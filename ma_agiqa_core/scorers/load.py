@@ -102,7 +102,7 @@ def load_scorer(
         )
     if percentiles is None:
         return scorer
-    from .percentiles import ScaledScorer, read_percentiles
+    from .scaled_scorer import ScaledScorer, read_percentiles
 
     return ScaledScorer(scorer, read_percentiles(percentiles))
 

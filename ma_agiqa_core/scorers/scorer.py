@@ -1,7 +1,5 @@
 """What a scorer is, and what it says about itself."""
 
-import bisect
-import math
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,6 +11,7 @@ from ..compute.caller_state import as_loaded
 from ..errors import MaAgiqaError
 from ..pictures.inputs import Pictures
 from ..pictures.prompts import Prompts
+from .percentiles import percentile_among
 
 
 @dataclass(frozen=True)
@@ -86,19 +85,8 @@ class ScorerInfo:
             ValueError: The scorer is relative.
         """
         self.require_scale("for percentiles")
-        score = float(score)  # one element of what `score` returns is a tensor, and so would the result be
-        if not self.quantiles or math.isnan(score):
-            return None
-        below = bisect.bisect_left(self.quantiles, score)
-        not_above = bisect.bisect_right(self.quantiles, score)
-        if below < not_above:  # exactly on one or more quantiles: the middle of them
-            place = (below + not_above - 1) / 2
-        elif below in (0, len(self.quantiles)):
-            place = 0 if below == 0 else len(self.quantiles) - 1
-        else:
-            left, right = self.quantiles[below - 1 : below + 1]
-            place = below - 1 + (score - left) / (right - left)
-        return 100 * place / (len(self.quantiles) - 1)
+        # one element of what `score` returns is a tensor, and so would the result be
+        return percentile_among(float(score), self.quantiles)
 
 
 @runtime_checkable

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from comfy_api.latest import io
 
 from ...ma_agiqa_core.comfyui.latents import select_latents
+from ...ma_agiqa_core.comfyui.limits import OWN_SCALE, lowest_passing
 from ...ma_agiqa_core.comfyui.segmented_best_of_n import Chosen, candidate_latents, choose, stages_of
 from ...ma_agiqa_core.compute.progress import watching
-from ..sockets.scores import Origin, ScoreOf, limit_for, one_scorer
+from ..sockets.score_strip import candidates_strip
+from ..sockets.scores import Origin, ScoreOf, limit_for, one_scorer, percentile_of
 from .candidates import SampledCandidates
 from .sampler_runs import SamplerRun
 
@@ -29,6 +32,8 @@ class BestOf:
         prompt: The text behind the pictures.
         rounds: How many at most.
         min_score: A round whose best has it is the last; used with several rounds only.
+        min_score_as: Whether that is a score or a percentile.
+        overlay: Whether the node shows the scores on the candidates.
     """
 
     n: int
@@ -39,10 +44,12 @@ class BestOf:
     prompt: str = ""
     rounds: int = 1
     min_score: float = 0.0
+    min_score_as: str = OWN_SCALE
+    overlay: bool = True
 
     def run(
         self, run_of: Callable[[dict[str, Any]], SamplerRun], vae: Any, scorer: Any, latent: Any, node_id: str
-    ) -> tuple[Any, ...]:
+    ) -> io.NodeOutput:
         """Makes the candidates.
 
         Args:
@@ -53,14 +60,14 @@ class BestOf:
             node_id: Of the node that shows the progress.
 
         Returns:
-            The values of the outputs: latent, images, scores, indexes, log.
+            Latent, images, scores, indexes, log; and all candidates to be shown.
 
         Raises:
             ValueError: What is asked for cannot be done.
         """
         scorer = one_scorer(scorer)
-        limit = limit_for(self.min_score, scorer) if self.rounds > 1 else None
-        latents, images, scores, logs = [], [], [], []
+        limit = limit_for(self.min_score, scorer, self.min_score_as) if self.rounds > 1 else None
+        latents, images, scores, logs, shown = [], [], [], [], []
         for number in range(self.rounds):
             first = number * self.n
             batch = candidate_latents(latent, self.n)
@@ -70,20 +77,29 @@ class BestOf:
             latents.append(candidates.latent_of(chosen.rows))
             images.append(candidates.images_of(chosen.rows))
             scores += [
-                ScoreOf.of(score, Origin(first + row, run.seed))
+                ScoreOf.of(score, Origin(first + row, run.seed), percentile_of(scorer.info, score))
                 for row, score in zip(chosen.rows, chosen.scores, strict=True)
             ]
             logs.append(candidates.log(chosen, scorer.info.name, first))
-            if limit is not None and max(scores) >= limit:
+            shown += candidates.shown(chosen, scorer.info, first)
+            if limit is not None and max(scores) >= self._passing(scores, limit):
                 break
         best = sorted(range(len(scores)), key=lambda place: -scores[place])[: self.keep]
         scores = [scores[place] for place in best]
         if limit is not None:
-            met = "met" if scores[0] >= limit else "not met"
-            logs.append(f"{len(logs)} of at most {self.rounds} rounds: {met}, best {scores[0]:.4g} for {limit:g}")
+            met = "met" if scores[0] >= self._passing(scores, limit) else "not met"
+            reached = scores[0] if self.min_score_as == OWN_SCALE else scores[0].percentile
+            logs.append(f"{len(logs)} of at most {self.rounds} rounds: {met}, best {reached:.4g} for {limit:g}")
         (kept,) = select_latents(latents, best) if len(latents) > 1 else latents
+        pictures = torch.cat(images)[best]
+        pictures = pictures.flatten(0, 1) if pictures.ndim == 5 else pictures
         indexes = ",".join(str(score.origin.index) for score in scores)
-        return kept, torch.cat(images)[best], scores, indexes, "\n\n".join(logs)
+        ui = candidates_strip(shown, self.overlay)
+        candidates.show_at_last(ui)
+        return io.NodeOutput(kept, pictures, scores, indexes, "\n\n".join(logs), ui=ui)
+
+    def _passing(self, scores: list[ScoreOf], limit: float) -> float:
+        return lowest_passing(scores, limit, self.min_score_as, [score.percentile for score in scores])
 
     def _round(
         self, run: SamplerRun, vae: Any, scorer: Any, batch: dict[str, Any], node_id: str

@@ -16,9 +16,15 @@ _FOLDER = "vae_approx"
 
 
 def decoded(vae: Any, latents: Tensor) -> Tensor:
-    """Pictures [B, H, W, C] of finished latents; ComfyUI's VAE manages memory itself."""
-    images = vae.decode(latents)
-    return images.flatten(0, 1) if images.ndim == 5 else images  # a video of one frame
+    """Pictures [B, H, W, C] of finished latents, of a video its first frame; ComfyUI's VAE manages memory itself."""
+    images = vae.decode(latents[:, :, :1] if latents.ndim == 5 else latents)
+    return images[:, 0] if images.ndim == 5 else images
+
+
+def decoded_whole(vae: Any, latents: Tensor) -> Tensor:
+    """Videos [B, T, H, W, C] of latents (B, C, t, h, w)."""
+    frames = vae.decode(latents)
+    return frames if frames.ndim == 5 else frames.unflatten(0, (len(latents), -1))
 
 
 class PreviewDecoder:

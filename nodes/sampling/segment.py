@@ -26,7 +26,7 @@ class Segment:
         answers: The model's answers so far, by row.
         shape: Of the latents of all candidates.
         brownian: The noise of the run.
-        on_step: Called with the number of candidates that have just taken a step, and their x0.
+        on_step: Called with the candidates that have just taken a step, and their x0.
 
     Attributes:
         x0: After the last step.
@@ -40,7 +40,7 @@ class Segment:
         answers: dict[int, list[Any]],
         shape: Sequence[int],
         brownian: BrownianNoise,
-        on_step: Callable[[int, Tensor], object],
+        on_step: Callable[[Sequence[int], Tensor], object],
     ) -> None:
         self._sampler, self._function, self._brownian = sampler, getattr(sampler, "sampler_function", None), brownian
         self._rows, self._until, self._answers, self._shape = rows, until, answers, shape
@@ -77,4 +77,4 @@ class Segment:
     def show(self, step: int, x0: Tensor, x: Tensor, total: int) -> None:
         """ComfyUI's callback of a step."""
         self.x0 = x0
-        self._on_step(len(self._rows), x0)
+        self._on_step(self._rows, x0)

@@ -40,7 +40,7 @@ class SegmentedSampling:
     Args:
         run: What is sampled.
         batch_limit: How many candidates go through the model together; 0: all.
-        on_step: Called with the number of candidates that have just taken a step, and their x0.
+        on_step: Called with the candidates that have just taken a step, and their x0.
 
     Attributes:
         steps: How many there are: a KSampler's `steps`, or what denoise 0 and some samplers make of it.
@@ -52,7 +52,7 @@ class SegmentedSampling:
         self,
         run: SamplerRun,
         batch_limit: int = 0,
-        on_step: Callable[[int, Tensor], object] = lambda rows, x0: None,
+        on_step: Callable[[Sequence[int], Tensor], object] = lambda rows, x0: None,
     ) -> None:
         self.calls_of_one = 0.0
         self.x0: Tensor | None = None

@@ -4,50 +4,52 @@ from __future__ import annotations
 
 from weakref import WeakValueDictionary
 
-import torch
-
 from ...ma_agiqa_core import load_scorer
 from ...ma_agiqa_core.comfyui.model_listing import place_of
 from ..install_advice import install_advice
+from .devices import device_of
 from .managed_scorer import ManagedScorer
 from .model_folder import LITE, scorer_file, semantic_folder, vector_cache
 
 PRECISIONS = ["auto", "float32", "bfloat16", "float16", "int8", "nf4"]
-DEVICES = ["default", "cpu"]
+TARGETS = ["default", "quality", "aesthetics", "alignment", "authenticity"]
 _QUANTIZED = ("int8", "nf4")
 
 _loaded: WeakValueDictionary[tuple[object, ...], ManagedScorer] = WeakValueDictionary()
 
 
-def managed_scorer(model: str, semantic_model: str, precision: str, device: str, cache_vectors: bool) -> ManagedScorer:
+def managed_scorer(
+    model: str, semantic_model: str, precision: str, device: str, cache_vectors: bool, target: str = TARGETS[0]
+) -> ManagedScorer:
     """The scorer of a choice in Load Image Scorer; the one that is loaded already, if its files are still the same.
 
     Raises:
         FileNotFoundError: The model is not there.
         ValueError: It cannot be loaded, or an option does not apply to it.
     """
-    if device not in DEVICES:
-        raise ValueError(
-            f"Expected the device {' or '.join(DEVICES)}, got {device!r}. ComfyUI itself chooses among cards."
-        )
+    place = device_of(device)
     file, semantic = scorer_file(model), semantic_folder(semantic_model)
-    settings = (semantic, precision, device, cache_vectors) if model != LITE else (device,)
+    asked = () if target == TARGETS[0] else (target,)
+    settings = (semantic, precision, str(place), cache_vectors, *asked) if model != LITE else (str(place), *asked)
     key = (file, *file_states(file), *(file_states(semantic) if semantic else ()), *settings)
     if (scorer := _loaded.get(key)) is None:
         options = {} if model == LITE else _options(file, semantic, precision, cache_vectors)
+        if asked:
+            options["target"] = target
         try:
             core = load_scorer(file, device="cpu", **options)
         except ImportError as error:
             raise RuntimeError(f"Expected all packages for {model!r}: {error} {install_advice(error)}") from error
         identity = f"{core.info.name}@{core.info.revision}:{','.join(map(str, settings))}"
-        scorer = ManagedScorer(core, identity, torch.device("cpu") if device == "cpu" else None)
+        scorer = ManagedScorer(core, identity, place)
         _loaded[key] = scorer
     return scorer
 
 
 def file_states(model: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of a model's file, or of all files in its folder."""
-    path = place_of(model)
+    """Name, size and time of change of a model's file, or of all files in its folder; none of published ones."""
+    if (path := place_of(model)) is None:
+        return []
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     states = [(file.name, file.stat()) for file in files if file.is_file()]
     return [(name, state.st_size, state.st_mtime_ns) for name, state in states]

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import folder_paths
 
-from ...ma_agiqa_core.comfyui.model_listing import scorer_path, scorers_in, semantic_models_in
+from ...ma_agiqa_core.comfyui.model_listing import (
+    published_name,
+    published_scorers,
+    scorer_path,
+    scorers_in,
+    semantic_models_in,
+)
 
 NAME = "ma_agiqa"
 LITE = "lite"
@@ -21,8 +27,9 @@ def register() -> None:
 
 
 def scorer_names() -> list[str]:
-    """What Load Image Scorer offers; "lite" is always there."""
-    return [LITE, *dict.fromkeys(name for root in _roots() for name in scorers_in(root))]
+    """What Load Image Scorer offers: "lite", what is in the folders, and at the end what can be fetched."""
+    own = dict.fromkeys(name for root in _roots() for name in scorers_in(root))
+    return [LITE, *own, *published_scorers()]
 
 
 def semantic_names() -> list[str]:
@@ -37,6 +44,8 @@ def scorer_file(name: str) -> str:
     """
     if name == LITE:
         return LITE
+    if (published := published_name(name)) is not None:
+        return published
     # ComfyUI 0.3.64 accepts names that are not on the list: from other machines, and paths outside the folder
     root = next((root for root in _roots() if name in scorers_in(root)), None)
     if root is None:

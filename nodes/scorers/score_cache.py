@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 LARGEST_SIZE = 10_000  # entries: a key and a number each
+_WORDS = 8192  # of 64 bits, which are hashed to one: these and their product stay in the processor's cache
+_ROWS = 4  # of words at a time, likewise
+_FACTORS = torch.frombuffer(bytearray(os.urandom(8 * _WORDS)), dtype=torch.int64) | 1
 
 
 class ScoreCache:
@@ -36,10 +41,20 @@ class ScoreCache:
 def picture_key(picture: Any, prompt: str | None) -> Hashable:
     """What finds a picture's score: its pixels and its prompt. None for pictures that are not tensors.
 
-    Python's own hash of the bytes (SipHash, 64 bits) has a new key in every process and takes a third of the time of
-    a cryptographic one: 2 ms for 1024 px, where `lite` takes 290 ms on one core.
+    The factors of its hash are new in every process. It takes half of the time of Python's own, which takes a third of
+    that of a cryptographic one.
     """
     if not isinstance(picture, Tensor):
         return None
     in_memory = picture.movedim(0, -1).cpu().contiguous()  # as `for_core` leaves them: nothing is copied
-    return hash(in_memory.numpy().tobytes()), tuple(picture.shape), prompt
+    return _hashed(in_memory.flatten().view(torch.uint8)), tuple(picture.shape), prompt
+
+
+def _hashed(data: Tensor) -> int:
+    """64 bits of a tensor's bytes: each 64 KB are a sum of its words times random odd factors, modulo 2 ** 64."""
+    whole = len(data) // (8 * _WORDS) * (8 * _WORDS)
+    if data.storage_offset() % 8:  # words begin at their own multiples
+        whole = 0
+    words = data[:whole].view(torch.int64).view(-1, _WORDS)
+    sums = [(rows * _FACTORS).sum(1).numpy().tobytes() for rows in words.split(_ROWS)] if whole else []
+    return hash((*sums, data[whole:].numpy().tobytes()))

@@ -12,6 +12,8 @@ import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
+from .videos import first_frame, is_video
+
 
 def one(values: Any, name: str) -> Any:
     """The single value of an input of a node that gets every input as a list; None where nothing is connected.
@@ -28,19 +30,22 @@ def one(values: Any, name: str) -> Any:
     return values[0]
 
 
-def prompts_for(values: Any, count: int) -> str | list[str] | None:
+def prompts_for(values: Any, count: int, batches: Sequence[int] = ()) -> str | list[str] | None:
     """The prompt of all pictures, or one for each; None where there is none.
 
     Args:
         values: The input 'prompt' of a node that gets every input as a list.
         count: How many pictures there are.
+        batches: How many pictures each of their batches has: a prompt for each batch is one for all its pictures.
 
     Raises:
-        ValueError: Neither one prompt nor one for each picture.
+        ValueError: Neither one prompt nor one for each picture or batch.
     """
     texts = [text or "" for text in values] if isinstance(values, list | tuple) else [values or ""]
     if not any(text.strip() for text in texts):
         return None
+    if len(texts) == len(batches) and len(texts) not in (1, count):
+        return [text for text, size in zip(texts, batches, strict=True) for _ in range(size)]
     if len(texts) not in (1, count):
         raise ValueError(
             f"Expected one prompt, or one for each of {count} pictures, got {len(texts)}. "
@@ -49,11 +54,17 @@ def prompts_for(values: Any, count: int) -> str | list[str] | None:
     return texts if len(texts) == count and count > 1 else texts[0]
 
 
+def batch_sizes(images: Any) -> list[int]:
+    """How many pictures each item of an IMAGE input has, which `flattened` has accepted."""
+    batches = [batch for batch in (images if isinstance(images, list | tuple) else [images]) if batch is not None]
+    return [len(batch) if isinstance(batch, Tensor) and batch.ndim == 4 else 1 for batch in batches]
+
+
 def flattened(images: Any, numbers: Sequence[int] | None = None) -> list[Tensor]:
     """All pictures of an IMAGE input, in input order.
 
     Args:
-        images: A batch [B, H, W, C], or a list of batches, which may differ in size.
+        images: A batch [B, H, W, C], or a list of batches, which may differ in size. Of a video the first frame.
         numbers: What the pictures are called; None counts them from 0.
 
     Returns:
@@ -63,6 +74,7 @@ def flattened(images: Any, numbers: Sequence[int] | None = None) -> list[Tensor]
         ValueError: No picture at all, something that is not a batch of pictures, or pixels that are NaN or infinite.
     """
     batches = [batch for batch in (images if isinstance(images, list | tuple) else [images]) if batch is not None]
+    batches = [first_frame(batch) if is_video(batch) else batch for batch in batches]
     pictures: list[Tensor] = []
     for batch in batches:
         if not isinstance(batch, Tensor) or batch.ndim not in (3, 4) or batch.shape[-1] not in (1, 3, 4):
@@ -110,7 +122,8 @@ def as_image_output(pictures: Sequence[Tensor]) -> list[Tensor] | ExecutionBlock
 def unchanged(images: Any, pictures: Sequence[Tensor]) -> list[Tensor] | ExecutionBlocker:
     """`as_image_output` of all pictures of an IMAGE input; a single batch is passed on without a copy."""
     batches = images if isinstance(images, list | tuple) else [images]
-    return [batches[0]] if len(batches) == 1 and batches[0].ndim == 4 else as_image_output(pictures)
+    is_batch = len(batches) == 1 and isinstance(batches[0], Tensor) and batches[0].ndim == 4
+    return [batches[0]] if is_batch else as_image_output(pictures)
 
 
 def as_pil(picture: Tensor) -> PIL.Image.Image:

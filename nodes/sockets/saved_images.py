@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def save_in_output(
         pictures: [H, W, C] as `flattened` gives them.
         metadata: One per picture; None writes no chunk of ours. With `--disable-metadata` no chunk is written at all.
         prefix: As in Save Image: it may name a folder and hold %year%, %width%, %batch_num% and the like; also %score%,
-            %rank% and %index%, which are "none" for a picture without a score.
+            %percentile%, %rank%, %index% and %seed%, which are "none" where they are not known.
         hidden: `cls.hidden` of the node, with prompt and extra_pnginfo.
 
     Returns:
@@ -49,8 +50,14 @@ def save_in_output(
 
 
 def _filled(prefix: str, entry: PictureMetadata | None) -> str:
-    score, rank, index = ("none",) * 3 if entry is None else (f"{entry.score:.4g}", entry.rank, entry.index)
-    return prefix.replace("%score%", str(score)).replace("%rank%", str(rank)).replace("%index%", str(index))
+    known = {} if entry is None else asdict(entry)
+    if entry is not None:
+        known["score"] = f"{entry.score:.4g}"
+        known["percentile"] = None if entry.percentile is None else int(entry.percentile)  # rounded down, as everywhere
+    for name in ("score", "percentile", "rank", "index", "seed"):
+        value = known.get(name)
+        prefix = prefix.replace(f"%{name}%", "none" if value is None else str(value))
+    return prefix
 
 
 def _workflow_chunks(hidden: Any) -> PngInfo:

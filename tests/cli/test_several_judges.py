@@ -11,7 +11,7 @@ import pytest
 
 from ma_agiqa_core.pictures import inputs
 from ma_agiqa_core.records.formats import COLUMNS, Judged, Record, as_row, columns_of, read_records, record_of
-from ma_agiqa_core.scorers.percentiles import read_percentiles
+from ma_agiqa_core.scorers.scaled_scorer import read_percentiles
 
 Run = Callable[..., tuple[int, str, str]]
 BOTH = ("--model", "lite", "--model", "stumbles@7")

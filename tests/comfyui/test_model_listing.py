@@ -8,8 +8,16 @@ import clip_judges
 import pytest
 
 from ma_agiqa_core import load_scorer
-from ma_agiqa_core.comfyui.model_listing import place_of, scorer_path, scorers_in, semantic_models_in
+from ma_agiqa_core.comfyui.model_listing import (
+    place_of,
+    published_name,
+    published_scorers,
+    scorer_path,
+    scorers_in,
+    semantic_models_in,
+)
 from ma_agiqa_core.model_files.digest import file_digest
+from ma_agiqa_core.scorers.families import FAMILIES
 from ma_agiqa_core.scorers.installed import installed_models
 
 LAION = "sac+logos+ava1-l14-linearMSE.pth"
@@ -63,3 +71,12 @@ def test_a_learned_scorer_is_listed_and_loaded(tmp_path: Path, tiny_models: Modu
 
     assert scorers_in(tmp_path) == ["taste/mine.safetensors"]
     assert load_scorer(scorer_path(tmp_path, "taste/mine.safetensors"), device="cpu").info.name == "tiny"
+
+
+def test_every_family_that_loads_by_its_name_is_offered() -> None:
+    offered = [published_name(name) for name in published_scorers()]
+    assert offered == [family.name for family in FAMILIES if family.by_name]
+    assert {"imagereward", "hpsv3", "vqascore", "aesthetic-v2.5"} <= set(offered)
+    assert all(name is not None and place_of(name) is None for name in offered)
+    assert published_name("imagereward") is None
+    assert published_name("lite (published)") is None

@@ -8,7 +8,16 @@ import torch
 
 from ma_agiqa_core import CallableScorer
 from ma_agiqa_core.comfyui.run_log import run_log
-from ma_agiqa_core.comfyui.segmented_best_of_n import Stage, candidate_latents, choose, stages_of
+from ma_agiqa_core.comfyui.segmented_best_of_n import (
+    Chosen,
+    Outcome,
+    Stage,
+    candidate_latents,
+    choose,
+    outcomes,
+    stages_of,
+)
+from ma_agiqa_core.generation.pruning.rule import PruningStep
 
 
 def test_stops_from_a_text():
@@ -71,12 +80,16 @@ class Recorded:
     def __init__(self, greys: dict[int | None, Sequence[float]]) -> None:
         self.greys = greys
         self.asked: list[tuple[list[int], int | None]] = []
+        self.leaders: list[int] = []
 
     def previews(self, rows: Sequence[int], step: int) -> Any:
         return self._show(rows, step)
 
     def pictures(self, rows: Sequence[int]) -> Any:
         return self._show(rows, None)
+
+    def leads(self, row: int) -> None:
+        self.leaders.append(row)
 
     def _show(self, rows: Sequence[int], step: int | None) -> torch.Tensor:
         self.asked.append((list(rows), step))
@@ -96,6 +109,7 @@ def test_the_best_go_on_and_the_best_finished_one_wins():
     chosen = choose(candidates, grey_scorer(), prompt=None, n=5, keep=1, stages=stages)
 
     assert candidates.asked == [([0, 1, 2, 3, 4], 2), ([1, 3], 5), ([1, 3], None)]
+    assert candidates.leaders == [1, 3]  # of equal ones the earlier
     assert (chosen.rows, chosen.scores) == ((1,), (0.75,))
     assert chosen.finished == {1: 0.75, 3: 0.25}
     assert [(step.step, step.fraction, step.kept, step.dropped) for step in chosen.history] == [
@@ -207,7 +221,16 @@ def test_a_picture_with_a_place_for_time_is_a_picture():
     assert candidate_latents({"samples": torch.zeros(1, 16, 1, 8, 8)}, 2)["samples"].shape == (2, 16, 1, 8, 8)
 
 
-@pytest.mark.parametrize("shape", [(1, 16, 5, 8, 8), (1, 64, 100)])
-def test_video_and_sound_are_refused(shape):
-    with pytest.raises(ValueError, match=r"latents of pictures, got \(1, .*, which are a video or sound"):
-        candidate_latents({"samples": torch.zeros(shape)}, 2)
+def test_videos_are_candidates_and_sound_is_refused():
+    assert candidate_latents({"samples": torch.zeros(1, 16, 5, 8, 8)}, 2)["samples"].shape == (2, 16, 5, 8, 8)
+    with pytest.raises(ValueError, match=r"latents of pictures or videos, got \(1, 64, 100\), which are sound"):
+        candidate_latents({"samples": torch.zeros(1, 64, 100)}, 2)
+
+
+def test_outcomes_of_all_candidates():
+    steps = (
+        PruningStep(3, 0.4, {0: 0.3, 1: 0.9, 2: 0.5, 3: 0.4}, kept=(1, 2), dropped=(0, 3)),
+        PruningStep(6, 0.7, {1: 0.2, 2: 0.6}, kept=(2,), dropped=(1,)),
+    )
+    found = outcomes(Chosen((2,), (0.1,), {2: 0.1}, steps))
+    assert found == [Outcome(2, 0.1), Outcome(1, 0.2, 7), Outcome(3, 0.4, 4), Outcome(0, 0.3, 4)]

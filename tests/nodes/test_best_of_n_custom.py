@@ -161,6 +161,46 @@ def test_lora(best_of, inputs, guiders, tiny_diffusion):
     assert difference(sampled(inputs, **own), sampled(inputs)) > 0.01
 
 
+def test_a_controlnet(best_of, inputs, guiders, tiny_diffusion):
+    control = tiny_diffusion.tiny_controlnet()
+    hint = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    control.set_cond_hint(hint, 1.0, (0.0, 0.8))
+    texts = {
+        name: [[tiny_diffusion.conditioning(seed)[0][0], {"control": control, "control_apply_to_uncond": False}]]
+        for name, seed in (("positive", 1), ("negative", 2))
+    }
+    own = {"guider": guiders("CFGGuider", **texts)}
+    assert_survivors_are_exact(best_of, inputs, **own)
+    assert_survivors_are_exact(best_of, inputs, **own, batch_limit=1)
+    assert difference(sampled(inputs, **own), sampled(inputs)) > 0.01
+
+
+@pytest.mark.parametrize("count", [1, N])
+def test_a_model_that_sees_the_masked_picture(best_of, inputs, guiders, tiny_diffusion, count):
+    """As Inpaint Model Conditioning gives it: one picture for all candidates, or one for each."""
+    numbers = torch.Generator().manual_seed(3)
+    seen = {
+        "concat_latent_image": torch.randn(count, 4, 8, 8, generator=numbers),
+        "concat_mask": (torch.rand(count, 1, 64, 64, generator=numbers) > 0.5).float(),
+    }
+    texts = {
+        name: [[tiny_diffusion.conditioning(seed)[0][0], seen]] for name, seed in (("positive", 1), ("negative", 2))
+    }
+    model = tiny_diffusion.tiny_model(inpaint=True)
+    own = {"guider": guiders("CFGGuider", model, **texts)}
+    assert_survivors_are_exact(best_of, inputs, **own)
+    assert_survivors_are_exact(best_of, inputs, **own, batch_limit=1)
+    other = {"guider": guiders("CFGGuider", model)}  # nothing masked
+    assert difference(sampled(inputs, **own), sampled(inputs, **other)) > 0.01
+
+
+def test_one_step_is_chosen_from_when_it_is_done(best_of, inputs):
+    own = {"sigmas": inputs["sigmas"][[0, -1]], "prune_at": ""}
+    latent, *_, indexes, _ = best_of(**own)
+    rows = [int(row) for row in indexes.split(",")]
+    assert difference(latent["samples"], sampled(inputs, **own)[rows]) < EQUAL
+
+
 def test_a_first_part_of_the_schedule_leaves_noise_in_the_latent_and_none_in_the_pictures(best_of, inputs):
     sigmas = inputs["sigmas"][:5]  # as Split Sigmas gives it
     latent, images, _, indexes, _ = best_of(sigmas=sigmas, prune_at="0.5:2")

@@ -189,6 +189,13 @@ def test_what_newer_nodes_write_on_a_latent_is_no_mistake(best_of: Callable[...,
     best_of(latent_image={"samples": torch.zeros(1, 4, 8, 8), "downscale_ratio_spacial": 8})
 
 
+def test_latents_of_sound_and_video_together_are_refused(best_of: Callable[..., Any]) -> None:
+    nested = pytest.importorskip("comfy.nested_tensor", reason="this ComfyUI has none")
+    both = nested.NestedTensor([torch.zeros(1, 4, 2, 8, 8), torch.zeros(1, 8, 16)])
+    with pytest.raises(ValueError, match=r"got a nested one, which holds a video and its sound together\. Separate"):
+        best_of(latent_image={"samples": both})
+
+
 def test_one_candidate(best_of: Callable[..., Any]) -> None:
     latent, images, scores, indexes, _ = best_of(n=1, keep=1, prune_at="")
 
@@ -231,6 +238,45 @@ def test_one_bar_for_the_whole_run(best_of: Callable[..., Any], progress: list[A
     assert values == sorted(values)
     assert values[-1] == mine[0][1]
     assert sorted(set(values))[:4] == [4, 8, 12, 15]  # two steps of four, their scores, a step of three
+
+
+def test_the_leader_is_shown_while_the_others_run_on(
+    best_of: Callable[..., Any], pack_module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates, shown, stepped = pack_module("nodes.sampling.candidates"), [], []
+
+    class Told:
+        class execution:  # noqa: N801
+            @staticmethod
+            def set_progress(value: int, total: int, node_id: str, preview_image: Any, ignore_size_limit: bool) -> None:
+                shown.append((value, total, node_id, preview_image))
+
+    class Previewer:
+        def decode_latent_to_preview_image(self, kind: str, x0: torch.Tensor) -> None:
+            stepped.append(x0.clone())
+
+    monkeypatch.setattr(candidates, "ComfyAPISync", Told)
+    monkeypatch.setattr(candidates.latent_preview, "get_previewer", lambda *_: Previewer())
+    seen: list[tuple[list[int], torch.Tensor]] = []
+    true = candidates.SampledCandidates._stepped
+
+    def noted(self: Any, rows: list[int], x0: torch.Tensor) -> None:
+        seen.append((list(rows), x0.clone()))
+        true(self, rows, x0)
+
+    monkeypatch.setattr(candidates.SampledCandidates, "_stepped", noted)
+    log = best_of()[4]
+
+    leaders = [int(line.split()[1]) for line in log.splitlines() if line.strip().startswith("kept:")]
+    assert [node_id for *_, node_id, _ in shown] == ["7"] * 3
+    *leading, (done, total, _, sheet) = shown
+    assert {image.size for *_, image in leading} == {(16, 16)}
+    assert done == total
+    assert sheet.width > 2 * 16  # of all candidates, since a preview hides what the node shows later
+    expected = [None, None, leaders[0], leaders[0], leaders[1], leaders[1]]
+    for (rows, x0), leader, picture in zip(seen, expected, stepped, strict=True):
+        place = rows.index(leader) if leader is not None else 0
+        assert torch.equal(picture, x0[place : place + 1])
 
 
 def test_an_interrupt_comes_out_of_it(best_of: Callable[..., Any], managed: Callable[..., Any]) -> None:
@@ -292,7 +338,7 @@ def test_a_model_without_a_taesd_is_told(
         ({"sampler_name": "dpm_adaptive"}, r"got 'dpm_adaptive', whose steps depend on all of them"),
         ({"sampler_name": "dpm_adaptive", "prune_at": "", "batch_limit": 2}, r"set batch_limit to 0"),
         ({"latent_image": {"samples": torch.zeros(3, 4, 8, 8)}}, r"one latent, or one for each of 4 candidates, got 3"),
-        ({"latent_image": {"samples": torch.zeros(1, 4, 9, 8, 8)}}, r"which are a video or sound"),
+        ({"latent_image": {"samples": torch.zeros(1, 4, 9)}}, r"got \(1, 4, 9\), which are sound"),
         ({"denoise": 0.0}, r"at least 2 steps to prune between, got 0"),
     ],
 )

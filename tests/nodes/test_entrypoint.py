@@ -22,6 +22,7 @@ IDS = {
     "MaAgiqaMarkImages",
     "MaAgiqaScoreSheet",
     "MaAgiqaSaveScored",
+    "MaAgiqaLoadScored",
 }
 
 

@@ -48,8 +48,13 @@ def options_of(node: Any, name: str) -> list[str]:
     return next(given.options for given in node.GET_SCHEMA().inputs if given.id == name)
 
 
+def own_options(node: Any) -> list[str]:
+    """The models on this machine."""
+    return [name for name in options_of(node, "model") if not name.endswith(" (published)")]
+
+
 def test_lite_is_always_offered(node: Any, models: Path) -> None:
-    assert options_of(node, "model") == ["lite"]
+    assert own_options(node) == ["lite"]
     assert options_of(node, "semantic_model") == ["from checkpoint"]
 
 
@@ -64,7 +69,7 @@ def test_models_of_all_folders_are_offered(
     (models / "notes.txt").write_text("nothing to load")
     (models / "half").mkdir()
     (models / "half" / "config.json").write_text("{}")
-    assert options_of(node, "model") == ["lite", "clips/tiny-clip", "a.safetensors", "sub/b.safetensors"]
+    assert own_options(node) == ["lite", "clips/tiny-clip", "a.safetensors", "sub/b.safetensors"]
     assert options_of(node, "semantic_model") == ["from checkpoint", "owl"]
 
 
@@ -121,7 +126,7 @@ def test_a_linked_model_is_no_reason_to_run_again(node: Any, models: Path) -> No
 
 
 def test_an_unknown_device_is_refused(load: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match="Expected the device default or cpu, got 'cuda:7'"):
+    with pytest.raises(ValueError, match="Expected the device default or cpu, or gpu:0 and so on, got 'cuda:7'"):
         load(device="cuda:7")
 
 
@@ -230,3 +235,86 @@ def test_mistakes_in_a_sentence(
     monkeypatch.setattr(pack_module("nodes.scorers.loading"), "load_scorer", without_timm)
     with pytest.raises(RuntimeError, match=r"The Python package 'timm' is missing\. Install .* -m pip install -r"):
         load("visual.safetensors", precision="float32")
+
+
+def test_every_judge_is_offered_and_fetched_by_its_name(
+    node: Any, load: Callable[..., Any], pack_module: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = [name for name in options_of(node, "model") if name.endswith(" (published)")]
+    families = pack_module("ma_agiqa_core.scorers.families").FAMILIES
+    assert published == [f"{family.name} (published)" for family in families if family.by_name]
+    loading, asked = pack_module("nodes.scorers.loading"), []
+    lite = loading.load_scorer("lite", device="cpu")
+
+    def remember(model: str, **options: Any) -> Any:
+        asked.append((model, options))
+        return lite
+
+    monkeypatch.setattr(loading, "load_scorer", remember)
+    load("imagereward (published)", target="alignment")
+    ((model, options),) = asked
+    assert (model, options["target"], options["device"]) == ("imagereward", "alignment", "cpu")
+    assert node.fingerprint_inputs(model="imagereward (published)", semantic_model="from checkpoint")
+
+
+def test_a_judge_whose_file_must_be_brought_says_so(load: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match=r"Expected the file aesthetic_predictor_v2_5\.pth that you bring, got 'none'"):
+        load("aesthetic-v2.5 (published)")
+
+
+def test_a_target_that_the_scorer_has_not_is_refused(load: Callable[..., Any]) -> None:
+    assert load(target="quality").info.target == "quality"
+    with pytest.raises(ValueError, match=r"Expected a target of .*quality.*, got 'authenticity'"):
+        load(target="authenticity")
+
+
+@pytest.fixture
+def two_cards(comfy_modules: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from comfy import model_management
+
+    cards = [torch.device("cuda", number) for number in range(2)]
+    monkeypatch.setattr(model_management, "get_all_torch_devices", lambda: cards, raising=False)
+
+
+def test_cards_are_offered_where_there_are_several(node: Any, two_cards: None) -> None:
+    assert options_of(node, "device") == ["default", "cpu", "gpu:0", "gpu:1"]
+
+
+def test_one_card_has_no_number(node: Any) -> None:
+    assert options_of(node, "device") == ["default", "cpu"]
+
+
+def test_a_scorer_computes_on_its_card(load: Callable[..., Any], two_cards: None) -> None:
+    second = load(device="gpu:1")
+    assert second._networks.device == torch.device("cuda:1")
+    assert all(patcher.load_device == torch.device("cuda:1") for patcher in second._networks.patchers)
+    assert load(device="gpu:0") is not second
+    assert load(device="gpu:1") is second
+
+
+def test_a_card_of_another_machine_is_no_mistake(
+    node: Any, load: Callable[..., Any], two_cards: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert node.validate_inputs(device="gpu:5") is True
+    assert load(device="gpu:5")._networks.device == load()._networks.device
+    assert "gpu:5 is not there; ComfyUI's own device is taken. This machine has 2." in caplog.text
+    assert node.validate_inputs(device="cuda:0") == "Expected default, cpu, or gpu:0 and so on, got 'cuda:0'."
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_half_written_file_is_told_and_loads_when_it_is_whole(
+    node: Any, load: Callable[..., Any], models: Path, tiny_models: ModuleType, share: float
+) -> None:
+    """As while a download goes on: the same name, then another size."""
+    whole = models / "whole.safetensors"
+    tiny_models.write_checkpoint(whole, semantic_dim=0)
+    content = whole.read_bytes()
+    part = models / "part.safetensors"
+    part.write_bytes(content[: int(share * len(content))])
+    assert "part.safetensors" in own_options(node)
+    with pytest.raises(ValueError, match=r"^Expected .*part\.safetensors"):
+        load("part.safetensors")
+    before = node.fingerprint_inputs(model="part.safetensors")
+    part.write_bytes(content)
+    assert node.fingerprint_inputs(model="part.safetensors") != before
+    assert load("part.safetensors").info.name == load("whole.safetensors").info.name

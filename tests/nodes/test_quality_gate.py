@@ -8,9 +8,21 @@ import torch
 
 
 @pytest.fixture
-def gate(pack_module: Callable[[str], Any], run_node: Callable[..., Any]) -> Callable[..., Any]:
+def outputs(pack_module: Callable[[str], Any], run_node: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """Runs the node; gives its outputs by id."""
     node = pack_module("nodes.quality_gate").QualityGate
-    return lambda **inputs: run_node(node, **inputs).result
+
+    def run(**inputs: Any) -> dict[str, Any]:
+        names = [output.id for output in node.GET_SCHEMA().outputs]
+        return dict(zip(names, run_node(node, **inputs).result, strict=True))
+
+    return run
+
+
+@pytest.fixture
+def gate(outputs: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
+    """The two sides."""
+    return lambda **inputs: tuple(outputs(**inputs)[f"{side}_images"] for side in ("passed", "failed"))
 
 
 def greys(images: list[torch.Tensor]) -> list[float]:
@@ -74,3 +86,55 @@ def test_a_scorer_that_only_compares_is_refused(gate, batch, managed):
 def test_an_empty_batch_is_refused(gate, batch, managed):
     with pytest.raises(ValueError, match="at least one picture, got an empty batch"):
         gate(images=batch[:0], scorer=managed())
+
+
+def test_latents_masks_scores_and_counts_go_with_their_pictures(outputs, batch, managed):
+    numbers = torch.arange(5).float()
+    latent = {"samples": numbers[:, None, None, None].expand(5, 4, 3, 4), "batch_index": [5, 6, 7, 8, 9]}
+    masks = numbers[:, None, None].expand(5, 24, 32)
+    out = outputs(images=batch, scorer=managed(), min_score=0.5, latent=latent, mask=masks)
+    assert [item["batch_index"] for item in out["passed_latent"]] == [[5, 8, 9]]
+    assert [item["samples"][:, 0, 0, 0].tolist() for item in out["failed_latent"]] == [[1, 2]]
+    assert [mask[:, 0, 0].tolist() for mask in out["passed_mask"] + out["failed_mask"]] == [[0, 3, 4], [1, 2]]
+    assert out["passed_scores"] == pytest.approx([0.7, 0.9, 0.5])
+    assert out["failed_scores"] == pytest.approx([0.3, 0.1])
+    assert [score.origin.index for score in out["passed_scores"]] == [0, 3, 4]
+    assert (out["passed_count"], out["failed_count"]) == (3, 2)
+
+
+def test_an_empty_side_blocks_all_but_its_count(outputs, batch, managed):
+    latent = {"samples": torch.zeros(5, 4, 3, 4)}
+    out = outputs(images=batch, scorer=managed(), min_score=1.0, latent=latent, mask=torch.zeros(5, 24, 32))
+    assert all(is_blocked(out[f"passed_{what}"]) for what in ("images", "latent", "mask", "scores"))
+    assert (out["passed_count"], out["failed_count"]) == (0, 5)
+
+
+def test_an_output_without_its_input_says_so(outputs, batch, managed):
+    out = outputs(images=batch, scorer=managed(), min_score=0.5)
+    for name in ("latent", "mask"):
+        for side in ("passed", "failed"):
+            said = out[f"{side}_{name}"].message
+            assert said == f"nothing is connected to the input '{name}' of Image Quality Gate. Connect it."
+
+
+def test_the_limit_may_be_a_percentile(gate, batch, managed):
+    calibrated = managed(quantiles=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
+    passed, failed = gate(images=batch, scorer=calibrated, min_score=60.0, min_score_as="percentile")
+    assert (greys(passed), greys(failed)) == ([0.7, 0.9], [0.3, 0.1, 0.5])
+    passed, _ = gate(images=batch, scorer=managed(), min_score=50.0, min_score_as="percentile in this run")
+    assert greys(passed) == [0.7, 0.9, 0.5]
+    passed, _ = gate(images=batch, scorer=managed(relative=True), min_score=100, min_score_as="percentile in this run")
+    assert greys(passed) == [0.9]
+
+
+@pytest.mark.parametrize(
+    ("measure", "limit", "message"),
+    [
+        ("percentile", 50.0, "Expected a scorer with percentiles, got mean, which has none. Set 'min score is' to"),
+        ("percentile", 101.0, "Expected a percentile from 0 to 100 as min score, got 101"),
+        ("percentile in this run", -1.0, "Expected a percentile in this run from 0 to 100 as min score, got -1"),
+    ],
+)
+def test_a_percentile_that_cannot_be(gate, batch, managed, measure, limit, message):
+    with pytest.raises(ValueError, match=message):
+        gate(images=batch, scorer=managed(), min_score=limit, min_score_as=measure)

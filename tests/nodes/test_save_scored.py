@@ -142,3 +142,14 @@ def test_scores_ranks_and_numbers_in_file_names(save, batch):
     paths = save(images=batch[:3], scores=[0.7, 0.3456, math.nan], filename_prefix="all/%rank%_%index%_%score%")
 
     assert [path.name for path in paths] == ["1_0_0.7_00001_.png", "2_1_0.3456_00001_.png", "none_none_none_00001_.png"]
+
+
+def test_percentiles_and_seeds_in_file_names(save, batch, managed, pack_module):
+    scores = pack_module("nodes.sockets.scores")
+    of_candidate = scores.ScoreOf.of(0.7, scores.Origin(6, seed=42), percentile=98.7)
+    paths = save(images=batch[:2], scores=[of_candidate, 0.3], filename_prefix="p%percentile%_s%seed%_%index%")
+    assert [path.name for path in paths] == ["p98_s42_6_00001_.png", "pnone_snone_1_00001_.png"]
+    assert [chunks(path)["ma_agiqa"]["percentile"] for path in paths] == [98.7, None]
+    scorer = managed(quantiles=(0.0, 1.0))
+    (path,) = save(images=batch[:1], scores=[0.7], scorer=scorer, filename_prefix="by%percentile%")
+    assert path.name == "by70_00001_.png"

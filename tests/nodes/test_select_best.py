@@ -145,7 +145,9 @@ def test_if_none_is_good_enough(select, batch):
     }
     assert select(**given)["indexes"] == "3"
     blocked = select(**given, on_none="block", mask=torch.zeros(5, 24, 32))
-    assert all(is_blocked(value) for name, value in blocked.items() if name != "rejected_images")
+    best = ("best_images", "best_latent", "best_mask", "best_scores", "indexes")
+    assert all(is_blocked(blocked[name]) for name in best)
+    assert (blocked["kept_count"], blocked["rejected_count"]) == (0, 5)
     assert greys(blocked["rejected_images"]) == [0.9, 0.7, 0.5, 0.3, 0.1]
     with pytest.raises(ValueError, match=r"score of at least 9\.5, got 9 for the best of 5\. Lower the minimum"):
         select(**given, on_none="error")
@@ -181,3 +183,52 @@ def test_bad_pictures_are_told_in_a_sentence(select, batch):
     batch[1, 3, 4, 0] = float("nan")
     with pytest.raises(ValueError, match="got NaN or infinite ones in picture 1"):
         select(images=batch, scores=SCORES)
+
+
+def test_what_is_rejected_comes_out_whole(select, batch):
+    masks = torch.arange(5).float()[:, None, None].expand(5, 24, 32)
+    out = select(images=batch, scores=SCORES, top_k=2, latent=latent(5), mask=masks)
+    assert [item["batch_index"] for item in out["rejected_latent"]] == [[4, 1, 2]]
+    assert [mask[:, 0, 0].tolist() for mask in out["rejected_mask"]] == [[4, 1, 2]]
+    assert out["rejected_scores"] == [5.0, 3.0, 1.0]
+    assert (out["kept_count"], out["rejected_count"]) == (2, 3)
+    out = select(images=batch, scores=SCORES, top_k=5, latent=latent(5), mask=masks)
+    assert all(is_blocked(out[f"rejected_{what}"]) for what in ("images", "latent", "mask", "scores"))
+    assert (out["kept_count"], out["rejected_count"]) == (5, 0)
+
+
+def test_a_list_of_anything_is_sorted_by_the_scores(select, batch):
+    prompts = ["a", "b", "c", "d", "e"]
+    assert select(images=batch, scores=SCORES, top_k=9, anything=prompts)["best_anything"] == ["d", "a", "e", "b", "c"]
+    (rows,) = select(images=batch, scores=SCORES, top_k=2, anything=torch.arange(5))["best_anything"]
+    assert rows.tolist() == [3, 0]
+    limits = {"use_min_score": True, "min_score": 10.0, "on_none": "block"}
+    for things in (prompts, torch.arange(5)):
+        assert is_blocked(select(images=batch, scores=SCORES, anything=things, **limits)["best_anything"])
+    with pytest.raises(ValueError, match=r"Expected as many things as pictures, 5, got 2\. Connect the list"):
+        select(images=batch, scores=SCORES, anything=["a", "b"])
+    message = "nothing is connected to the input 'anything' of Select Best Images. Connect it."
+    assert is_blocked(select(images=batch, scores=SCORES)["best_anything"], message)
+
+
+def test_the_limit_may_be_a_percentile(select, batch, managed):
+    limits = {"use_min_score": True, "top_k": 9, "min_score_as": "percentile"}
+    calibrated = managed(quantiles=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
+    first = select(images=batch, scorer=calibrated, min_score=60.0, **limits)
+    assert first["indexes"] == "3,0"
+    assert [score.percentile for score in first["best_scores"]] == pytest.approx([90, 70], abs=1e-4)
+    # scores of a node of ours carry their percentiles; others need the scorer
+    again = select(images=batch[[3, 0]], scores=first["best_scores"], min_score=80.0, **limits)
+    assert again["indexes"] == "0"
+    assert (
+        select(images=batch, scores=[0.7, 0.3, 0.1, 0.9, 0.5], scorer=calibrated, min_score=60.0, **limits)["indexes"]
+        == "3,0"
+    )
+    with pytest.raises(ValueError, match=r"scores with percentiles, got 5 of 5 without\. Connect the scorer as well"):
+        select(images=batch, scores=SCORES, min_score=60.0, **limits)
+
+
+def test_the_better_half_of_a_run_needs_no_scale(select, batch, managed):
+    limits = {"use_min_score": True, "min_score": 50.0, "top_k": 9, "min_score_as": "percentile in this run"}
+    assert select(images=batch, scores=SCORES, **limits)["indexes"] == "3,0,4"
+    assert select(images=batch, scorer=managed(relative=True), **limits)["indexes"] == "3,0,4"

@@ -11,7 +11,7 @@ import torch
 
 from ma_agiqa_core.pictures.inputs import PictureError
 from ma_agiqa_core.report import contact_sheet as module
-from ma_agiqa_core.report.contact_sheet import captioned_pictures, contact_sheet
+from ma_agiqa_core.report.contact_sheet import MOST_SHOWN, captioned_pictures, contact_sheet, strip_sheet
 
 RED, GREEN, BLUE, BROWN = (200, 0, 0), (0, 200, 0), (0, 0, 200), (120, 80, 40)
 COLOURS = (RED, GREEN, BLUE, BROWN)
@@ -166,3 +166,19 @@ def test_pictures_with_captions_one_by_one_best_first() -> None:
         assert ink(picture, (0, bottom + 4, picture.width, picture.height)) > 20
     framed = [(np.asarray(picture) == module.ORANGE).all(axis=2)[:2].any() for picture in drawn]
     assert framed == [True, False, False, False]
+
+
+def test_a_strip_s_sheet_has_large_captions_and_the_best_first() -> None:
+    sheet = strip_sheet([plain(colour) for colour in COLOURS], [1.0, 3.0, 4.0, 2.0], [10.0, 60.0, 90.0, 50.0])
+    corners = [box_of(sheet, colour)[1::-1] for colour in (BLUE, GREEN, BROWN, RED)]  # top, left
+    assert corners == sorted(corners)
+    small = contact_sheet([plain(colour) for colour in COLOURS], [1.0, 3.0, 4.0, 2.0], [10.0, 60.0, 90.0, 50.0])
+    between = [box_of(drawn, BROWN)[1] - box_of(drawn, BLUE)[3] for drawn in (sheet, small)]
+    assert between[0] > 1.5 * between[1]
+
+
+def test_a_strip_s_sheet_of_very_many_shows_the_best_only() -> None:
+    many = [plain(GREEN, 8, 8)] * MOST_SHOWN + [plain(RED, 8, 8)] * 2
+    sheet = strip_sheet(many, [1.0] * MOST_SHOWN + [0.0] * 2)
+    assert not (np.asarray(sheet) == RED).all(axis=2).any()
+    assert (np.asarray(sheet) == GREEN).all(axis=2).any()

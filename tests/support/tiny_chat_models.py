@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from packaging.version import Version
@@ -35,6 +36,12 @@ TEXT = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+
+
+def needed(name: str) -> None:
+    """Skips a test of a family that the oldest transformers does not have."""
+    if not hasattr(transformers, name):
+        pytest.skip(f"transformers {transformers.__version__} has no {name}")
 
 
 def save_qwen2_5_vl(folder: Path) -> None:
@@ -199,6 +206,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 
 def _save_qwen(folder: Path, model: str, processor: str) -> None:
+    needed(f"{model}Config")
     tokens = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
     tokenizer = _tokenizer({}, *tokens)
     is_third = model == "Qwen3VL"

@@ -12,6 +12,7 @@ import torch
 from ma_agiqa_core.labels.labelled_set import LabelledSet, read_labels
 from ma_agiqa_core.labels.splits import make_split
 from ma_agiqa_core.model import MaAgiqaConfig
+from ma_agiqa_core.training import loop
 from ma_agiqa_core.training.settings import TrainingSettings, preset
 from ma_agiqa_core.training.train import TrainingResult, train
 
@@ -57,11 +58,17 @@ def small_settings() -> TrainingSettings:
 def run_training(
     made_up: LabelledSet, small_settings: TrainingSettings, one_thread: None
 ) -> Callable[..., TrainingResult]:
-    """Trains on the made-up set: run(out, epochs=..., semantic=..., ...), settings and arguments by name."""
+    """Trains on the made-up set: run(out, epochs=..., semantic=..., ...), settings and arguments by name.
 
-    def run(out: Path, *, labelled: LabelledSet = made_up, **options: Any) -> TrainingResult:
+    The curves are drawn on request: it takes as long as the training.
+    """
+
+    def run(out: Path, *, labelled: LabelledSet = made_up, draws: bool = False, **options: Any) -> TrainingResult:
         fields = {name: options.pop(name) for name in list(options) if hasattr(small_settings, name)}
         settings = replace(small_settings, **fields)
-        return train(settings, labelled, make_split(labelled), out, device="cpu", **options)
+        with pytest.MonkeyPatch.context() as patch:
+            if not draws:
+                patch.setattr(loop, "plot_curves", lambda history, best_epoch, path: None)
+            return train(settings, labelled, make_split(labelled), out, device="cpu", **options)
 
     return run

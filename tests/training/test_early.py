@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -101,9 +100,8 @@ def test_what_only_the_judge_sees_weighs_in(tmp_path):
     for given, got in ((None, "none"), (other, "other")):
         with pytest.raises(ValueError, match=rf"Expected the judge right@1, beside which .+ got {got}"):
             loaded.at(0.2, given)
-    call: dict[str, Any] = {"prune_at": {0.2: 2}, "early_scorer": loaded}
     with pytest.raises(ValueError, match=r"Expected the judge right@1, .+ got other"):
-        QualityFilterCallback(SimpleNamespace(), other, **call)
+        QualityFilterCallback(SimpleNamespace(), other, prune_at={0.2: 2}, early_scorer=loaded)
 
 
 def test_a_student_that_is_no_better_is_refused(tmp_path):

@@ -66,7 +66,7 @@ def whole(finished: dict[str, Path], run_training: Run, tmp_path_factory: pytest
     """A run that nothing happened to, with a moving average; made once."""
     if "run" not in finished:
         out = tmp_path_factory.mktemp("whole") / "run"
-        run_training(out, ema=0.9)
+        run_training(out, ema=0.9, draws=True)
         finished["run"] = out
     return finished["run"]
 
@@ -265,7 +265,7 @@ def test_constant_training_labels_are_refused(run_training: Run, made_up: Labell
 
 # ---------------------------------------------------------------------------------------------- interrupted runs
 @needs_fork
-@pytest.mark.parametrize("step", [1, 4, 11])
+@pytest.mark.parametrize("step", [1, 11])
 def test_killed_between_steps_it_goes_on_to_the_same_weights(
     step: int, signal_of: Callable[..., int], run_training: Run, whole: Path, tmp_path: Path
 ) -> None:
@@ -278,9 +278,7 @@ def test_killed_between_steps_it_goes_on_to_the_same_weights(
 
 
 @needs_fork
-@pytest.mark.parametrize(
-    ("moment", "call"), [("half written", 1), ("half written", 3), ("before the move", 3), ("after the move", 1)]
-)
+@pytest.mark.parametrize(("moment", "call"), [("half written", 3), ("before the move", 3), ("after the move", 1)])
 def test_killed_while_a_state_is_written_it_goes_on_to_the_same_weights(
     moment: str, call: int, signal_of: Callable[..., int], run_training: Run, whole: Path, tmp_path: Path
 ) -> None:

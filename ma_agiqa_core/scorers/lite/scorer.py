@@ -195,5 +195,8 @@ class _Waiting:
 
 def _unit_range(pixels: Tensor | None, device: torch.device) -> Tensor:
     assert pixels is not None  # only decoded pictures wait
-    moved = pixels.to(device).contiguous()  # plane by plane: pictures come pixel by pixel
-    return moved if moved.is_floating_point() else moved.float().div_(255)
+    moved = pixels.to(device)
+    if moved.is_floating_point():
+        return moved.contiguous()
+    planes = torch.empty(moved.shape, dtype=torch.float32, device=device)  # plane by plane: they come pixel by pixel
+    return planes.copy_(moved).div_(255)

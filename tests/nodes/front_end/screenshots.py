@@ -250,6 +250,21 @@ def save_scored(front_end: Any, path: Path) -> None:
     scene(front_end, path, nodes, SCORED + links, ["MaAgiqaSaveScored"])
 
 
+def load_scored(front_end: Any, path: Path) -> None:
+    """A folder that was saved a moment ago."""
+    nodes: Nodes = _scored("chelsea") | {
+        "save": ("MaAgiqaSaveScored", (960, 40), (360, 420), {"filename_prefix": "cats/cat"}),
+    }
+    links: Links = [("score", 0, "save", "images"), ("score", 1, "save", "scores"), ("scorer", 0, "save", "scorer")]
+    front_end.page.evaluate(_BUILD, [nodes, SCORED + links])
+    assert front_end.run()["kind"] == "execution_success"
+    again: Nodes = {
+        "load": ("MaAgiqaLoadScored", (40, 40), (330, 180), {"folder": "output/cats", "order": "best score first"}),
+        "report": ("PreviewAny", (440, 40), (340, 180), {}),
+    }
+    scene(front_end, path, again, [("load", 3, "report", "source")], ["MaAgiqaLoadScored", "PreviewAny"])
+
+
 def example_workflow(front_end: Any, path: Path) -> None:
     """Opens and runs it as a user would; also makes its thumbnail."""
     front_end.open_template("ma-agiqa", path.stem)
@@ -318,6 +333,7 @@ SCENES = {
     HELP / "MaAgiqaMarkImages.png": mark_images,
     HELP / "MaAgiqaScoreSheet.png": score_sheet,
     HELP / "MaAgiqaSaveScored.png": save_scored,
+    HELP / "MaAgiqaLoadScored.png": load_scored,
     **{DOCS / f"{example.stem}.png": example_workflow for example in sorted(EXAMPLES.glob("*.json"))},
     DOCS / "help_panel.png": help_panel,
 }

@@ -14,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
+BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
+NOT_AT_FIRST = {"more_scorers", "show_columns"}
 pytestmark = [
     pytest.mark.skipif("COMFYUI_PATH" not in os.environ, reason="COMFYUI_PATH names no checkout of ComfyUI"),
     pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed: ComfyUI was not opened"),
@@ -51,11 +53,11 @@ def front_end(chromium: Any, tools: ModuleType, comfyui: Any) -> Iterator[Any]:
     assert front_end.complaints == []
 
 
-def test_scores_and_strip_are_seen_on_the_node(front_end):
+def test_scores_and_their_sheet_are_seen_on_the_node(front_end):
     front_end.open_template("ma-agiqa", "score_a_batch")
     front_end.page.evaluate(SMALL)
     assert front_end.run()["kind"] == "execution_success"
-    front_end.wait_for_node("MaAgiqaScoreImages", "n.imgs?.length === 8 && n.imgs.every((i) => i.naturalWidth > 0)")
+    front_end.wait_for_node("MaAgiqaScoreImages", "n.imgs?.length === 1 && n.imgs.every((i) => i.naturalWidth > 0)")
     report = front_end.of_node("PreviewAny", "n.widgets.map((w) => w.value).find((v) => v)")
     scores = [float(score) for score in re.findall(r"\d+\.\d+", report)]
     assert len(scores) == 8
@@ -118,11 +120,17 @@ def test_nodes_speak_the_users_language(front_end, comfyui, language):
             node_type,
         )
         names = {name: entry["name"] for name, entry in text["inputs"].items()}
+        keys = {name: name.replace(".", "_") for name in (*labels["inputs"], *labels["widgets"])}  # of what depends
         assert labels["title"] == text["display_name"]
-        assert labels["inputs"] == names
-        assert {name: label for name, label in labels["widgets"].items() if name in names} == {
-            name: names[name] for name in labels["widgets"] if name in names
+        assert labels["inputs"] == {
+            name: name.removeprefix("more_scorers.") if name.startswith("more_scorers.") else names[keys[name]]
+            for name in labels["inputs"]
         }
+        assert {name: label for name, label in labels["widgets"].items() if keys[name] in names} == {
+            name: names[keys[name]] for name in labels["widgets"] if keys[name] in names
+        }
+        seen = {keys[name] for name in labels["inputs"]}
+        assert {name for name in names if name not in seen} <= NOT_AT_FIRST, node_type
         assert [label for _, label in labels["outputs"]] == [entry["name"] for entry in text["outputs"].values()]
 
 
@@ -146,3 +154,40 @@ def test_a_saved_picture_dropped_on_the_canvas_opens_its_workflow(front_end, com
     front_end.drop_file(saved.name, saved.read_bytes())
     front_end.wait_for_node("MaAgiqaEnsembleScorer", "true")
     assert front_end.page.evaluate("() => window.app.graph.nodes.map((n) => n.type).sort()") == types
+
+
+def test_blueprints_are_offered_and_unfold_to_nodes_that_comfyui_has(front_end, comfyui):
+    info = comfyui.get("/object_info")
+    if "EmptyFlux2LatentImage" not in info:
+        pytest.skip("this ComfyUI knows none of these models")
+    offered = {entry["name"] for entry in comfyui.get("/global_subgraphs").values()}
+    for blueprint in BLUEPRINTS:
+        assert blueprint.stem in offered
+        front_end.open_workflow(json.loads(blueprint.read_text("utf-8")))
+        sent = front_end.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+        for node in sent.values():
+            known = info[node["class_type"]]["input"]
+            assert set(known.get("required", {})) <= set(node["inputs"])
+            for name, value in node["inputs"].items():
+                kind, *options = {**known.get("required", {}), **known.get("optional", {})}[name]
+                choices = kind if isinstance(kind, list) else (options or [{}])[0].get("options")
+                assert not choices or value in choices or name.endswith("_name"), (node["class_type"], name, value)
+
+
+def test_a_blueprint_runs(front_end, comfyui):
+    if "EmptyFlux2LatentImage" not in comfyui.get("/object_info"):
+        pytest.skip("this ComfyUI knows no blueprints")
+    front_end.open_workflow(json.loads((ROOT / "subgraphs" / "Best of N (SDXL).json").read_text("utf-8")))
+    front_end.page.evaluate(
+        """() => {
+          const graph = window.app.graph, whole = graph.nodes[0], shown = window.LiteGraph.createNode("PreviewImage");
+          const small = {ckpt_name: "tiny.safetensors", text: "a cat", width: 64, height: 64, steps: 4, n: 5};
+          for (const widget of whole.widgets) if (widget.name in small) widget.value = small[widget.name];
+          shown.pos = [whole.pos[0] + whole.size[0] + 50, whole.pos[1]];  // in sight, else it asks for no picture
+          graph.add(shown);
+          whole.connect(0, shown, 0);
+        }"""
+    )
+    assert front_end.run()["kind"] == "execution_success"
+    front_end.wait_for_pictures()
+    assert front_end.of_node("PreviewImage", "n.imgs.length") == 1

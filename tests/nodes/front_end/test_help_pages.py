@@ -29,8 +29,8 @@ def test_pages_name_every_input_and_output(schemas):
         text = (DOCS / f"{node_id}.md").read_text("utf-8")
         shown = texts[node_id]
         labels = {part["name"] for part in (*shown["inputs"].values(), *shown["outputs"].values())}
-        numbered = {re.sub(r" [23]$", " 1", label) for label in labels}  # "scorer 1 ... scorer 4" stands for all
-        assert [label for label in numbered if label not in text] == [], node_id
+        first_of = {label: re.sub(r" [23]$", " 1", label) for label in labels}  # "scorer 1 ... scorer 4" stands for all
+        assert [label for label, first in first_of.items() if label not in text and first not in text] == [], node_id
 
 
 def test_chinese_pages_name_every_input_and_output_in_chinese(schemas):

@@ -14,6 +14,7 @@ import pytest
 
 LOCALES = Path(__file__).parents[3] / "locales"
 CHINESE = re.compile("[\u4e00-\u9fff]")
+NOT_EVERYWHERE = {"more_scorers", "show_columns"}  # not in every version of ComfyUI
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -40,7 +41,19 @@ def test_every_input_and_output_has_a_label_and_a_tooltip(schemas):
 
 
 def test_english_file_is_what_the_schemas_say(schemas):
-    assert _english() == {schema.node_id: _texts(schema) for schema in schemas}
+    """It also holds what only newer versions of ComfyUI know."""
+    english = _english()
+    assert english.keys() == {schema.node_id for schema in schemas}
+    for schema in schemas:
+        said, given = english[schema.node_id], _texts(schema)
+        assert {name: said["inputs"][name] for name in given["inputs"]} == given["inputs"]
+        assert {**said, "inputs": None} == {**given, "inputs": None}
+
+
+def test_english_file_says_nothing_of_inputs_that_are_nowhere(schemas):
+    for schema in schemas:
+        said = set(_english()[schema.node_id]["inputs"])
+        assert said - NOT_EVERYWHERE <= {name for name, _ in _parts(schema)}, schema.node_id
 
 
 def test_sockets_leave_their_labels_to_the_language(schemas):
@@ -93,17 +106,26 @@ def _texts(schema: Any) -> dict[str, Any]:
         "display_name": schema.display_name,
         "description": schema.description,
         "inputs": {
-            part.id: {
-                "name": part.display_name or english["inputs"][part.id]["name"],  # of sockets only the file has one
+            name: {
+                "name": part.display_name or english["inputs"][name]["name"],  # of sockets only the file has one
                 "tooltip": part.tooltip,
             }
-            for part in schema.inputs
+            for name, part in _parts(schema)
         },
         "outputs": {
             str(number): {"name": part.display_name, "tooltip": part.tooltip}
             for number, part in enumerate(schema.outputs or [])
         },
     }
+
+
+def _parts(schema: Any) -> Iterator[tuple[str, Any]]:
+    """Inputs and those that depend on a choice, by their keys in the file."""
+    for part in schema.inputs:
+        yield part.id, part
+        for option in getattr(part, "options", None) or []:
+            for nested in getattr(option, "inputs", []):
+                yield f"{part.id}_{nested.id}", nested
 
 
 def _english() -> dict[str, Any]:

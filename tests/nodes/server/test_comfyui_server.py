@@ -97,6 +97,7 @@ def test_the_nodes_are_there(comfyui: Any) -> None:
     assert ours == {
         "MaAgiqaLoadScorer",
         "MaAgiqaEnsembleScorer",
+        "MaAgiqaLoadScored",
         "MaAgiqaScoreImages",
         "MaAgiqaSelectBest",
         "MaAgiqaQualityGate",
@@ -129,7 +130,7 @@ def test_every_picture_gets_the_core_s_score(comfyui: Any) -> None:
     assert scores == pytest.approx(load_scorer("lite").score(run.picture_files("raw")).tolist(), abs=1e-4)
     assert numbers(run.text("best")) == [max(scores)]
     assert run.text("report") == run.text("score")
-    assert len(run.pictures("score")) == 4
+    assert len(run.pictures("score")) == 1  # a sheet
 
 
 def test_a_checkpoint_of_ma_agiqa_and_one_of_clip_score_as_in_the_core(comfyui: Any) -> None:
@@ -321,7 +322,7 @@ def test_a_file_of_a_winner_names_its_candidate_and_seed(comfyui: Any) -> None:
     assert {entry["seed"] for entry in said} == {3}
 
 
-def test_score_images_ends_a_workflow_and_shows_its_strip_again(comfyui: Any) -> None:
+def test_score_images_ends_a_workflow_and_shows_its_sheet_again(comfyui: Any) -> None:
     """People put it last; and where nothing has changed the front end is told once more what it showed."""
     alone = {name: SCORED[name] for name in ("scorer", "pictures", "score")}
     first = comfyui.run(changed(alone, pictures=pictures(side=88)))
@@ -329,7 +330,7 @@ def test_score_images_ends_a_workflow_and_shows_its_strip_again(comfyui: Any) ->
     assert first.ending == second.ending == "execution_success"
     assert "score" in second.cached
     assert second.outputs["score"] == first.outputs["score"]
-    assert len(second.pictures("score")) == 4
+    assert len(second.pictures("score")) == 1
 
 
 def test_a_gate_blocks_its_empty_side_only(comfyui: Any) -> None:
@@ -380,9 +381,10 @@ def test_mixed_sizes_alpha_one_picture_and_a_large_top_k_are_no_mistakes(comfyui
     for kind, count in (("mixed", 4), ("alpha", 4), ("one", 1)):
         run = comfyui.run(changed(prompt, pictures=pictures(kind)))
         assert run.ending == "execution_success"
-        for name in ("score", "kept", "save"):
+        for name in ("kept", "save"):
             assert len(run.outputs[name]["images"]) == count
-        assert len(run.outputs["view"]["images"]) == 1
+        for name in ("score", "view"):  # sheets
+            assert len(run.outputs[name]["images"]) == 1
     sizes = {picture.size for picture in comfyui.run(changed(prompt, pictures=pictures("mixed"))).pictures("kept")}
     assert sizes == {(64, 64), (72, 72), (80, 80), (88, 88)}
 

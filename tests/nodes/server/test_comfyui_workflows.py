@@ -101,23 +101,25 @@ def test_widgets_agree_with_object_info(name: str, comfyui: Any, workflow_to_api
             continue
         known = workflow_to_api.inputs_of(info[node["type"]])
         for key, value in workflow_to_api.widget_values(node, info[node["type"]]).items():
-            kind, options = known[key]
+            kind, options = known.get(key, (None, {}))  # none: of what depends on a choice
             choices = kind if isinstance(kind, list) else options.get("options")
+            if kind == "COMFY_DYNAMICCOMBO_V3":
+                choices = [option["key"] for option in choices]
             if choices is not None:
                 assert value in choices or key in ("ckpt_name", "model"), (node["type"], key, value)
             elif kind in ("INT", "FLOAT"):
                 assert options.get("min", value) <= value <= options.get("max", value), (node["type"], key, value)
-            else:
+            elif kind in ("STRING", "BOOLEAN"):
                 assert isinstance(value, {"STRING": str, "BOOLEAN": bool}[kind])
-        linked = [given for given in node["inputs"] if given.get("link") is not None]
-        assert {given["name"] for given in linked} <= set(known)
-        assert set(known) >= {given["name"] for given in node["inputs"]}
-        for given in linked:
-            assert known[given["name"]][0] in (types[given["link"]], "*")
+        assert {given["name"] for given in node["inputs"]} <= set(known)
+        for given in node["inputs"]:
+            if given.get("link") is not None:
+                assert types[given["link"]] in known[given["name"]][0].split(",") or known[given["name"]][0] == "*"
         kinds = [given["type"] for given in node["outputs"]]
         assert kinds == info[node["type"]]["output"][: len(kinds)]  # newer core nodes have further ones
-        if node["type"].startswith("MaAgiqa"):
-            assert [given["name"] for given in node["outputs"]] == info[node["type"]]["output_name"]
+        if node["type"].startswith("MaAgiqa"):  # a node may have got further outputs since
+            names = [given["name"] for given in node["outputs"]]
+            assert names == info[node["type"]]["output_name"][: len(names)]
 
 
 @NEEDS_COMFYUI
@@ -129,7 +131,7 @@ def test_score_a_batch(comfyui: Any, small: Any) -> None:
     run = comfyui.run(prompt.nodes, prompt.workflow)
     assert run.ending == "execution_success"
     scores = floats(run, "scores")
-    assert len(scores) == len(run.pictures(score)) == 8
+    assert (len(scores), len(run.pictures(score))) == (8, 1)
     made = run.pictures("all")
     assert scores == pytest.approx(load_scorer("lite").score(run.picture_files("all")).tolist(), abs=0.1)
     best_first = np.argsort([-score for score in scores])

@@ -110,6 +110,15 @@ def test_crop_network_is_timms_with_its_normalisation_folded() -> None:
         torch.testing.assert_close(crop_network(crops), scores, rtol=1e-4, atol=1e-4)
 
 
+def test_crops_are_described_alike_alone_and_together() -> None:
+    torch.manual_seed(0)
+    crop_network = CropNetwork().eval()
+    crops = torch.rand(7, 3, 32, 48)
+    with torch.inference_mode():
+        alone = torch.cat([crop_network.describe_crops(crop) for crop in crops.split(1)])
+        torch.testing.assert_close(crop_network.describe_crops(crops), alone, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("size", "count"), [((512, 512), 4), ((1024, 1024), 9), ((100, 100), 1), ((192, 1024), 3), ((4000, 400), 6)]
 )

@@ -5,7 +5,19 @@ from abc import ABC, abstractmethod
 from . import _io as io
 from . import _ui as ui
 
-__all__ = ["ComfyExtension", "io", "ui"]
+__all__ = ["ComfyAPISync", "ComfyExtension", "InputImpl", "io", "ui"]
+
+
+class _ApiSync:
+    """Its `execution` alone."""
+
+    class execution:  # noqa: N801 - the true name
+        @staticmethod
+        def set_progress(value, max_value, node_id=None, preview_image=None, ignore_size_limit=False):
+            pass
+
+
+ComfyAPISync = _ApiSync
 
 
 class ComfyExtension(ABC):
@@ -14,3 +26,8 @@ class ComfyExtension(ABC):
 
     @abstractmethod
     async def get_node_list(self): ...
+
+
+class InputImpl:
+    class VideoFromFile:
+        pass

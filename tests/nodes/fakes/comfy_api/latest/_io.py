@@ -119,6 +119,8 @@ def Custom(io_type):
 Image, Mask, Latent = Custom("IMAGE"), Custom("MASK"), Custom("LATENT")
 Model, Vae, Clip, Conditioning = Custom("MODEL"), Custom("VAE"), Custom("CLIP"), Custom("CONDITIONING")
 Noise, Guider, Sampler, Sigmas = Custom("NOISE"), Custom("GUIDER"), Custom("SAMPLER"), Custom("SIGMAS")
+Video = Custom("VIDEO")
+AnyType = Custom("*")
 Image.Type = Mask.Type = torch.Tensor
 
 
@@ -255,6 +257,80 @@ class Combo(Custom("COMBO")):
                 options = [value.value for value in options]
             more = extra_dict, raw_link, advanced
             super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, None, *more)
+            self.options = options
+
+
+class MultiType:
+    Type = Any
+
+    class Input(Input):
+        io_type = "COMFY_MULTITYPED_V3"
+
+        def __init__(
+            self,
+            id,
+            types,
+            display_name=None,
+            optional=False,
+            tooltip=None,
+            lazy=None,
+            extra_dict=None,
+            raw_link=None,
+            advanced=None,
+        ):
+            super().__init__(id, display_name, optional, tooltip, lazy, extra_dict, raw_link, advanced)
+            self._io_types = types
+
+        def get_io_type(self):
+            return ",".join(dict.fromkeys(kind.io_type for kind in self._io_types))
+
+
+class MatchType(Custom("COMFY_MATCHTYPE_V3")):
+    class Template:
+        def __init__(self, template_id, allowed_types=AnyType):
+            self.template_id, self.allowed_types = template_id, allowed_types
+
+    class Input(Input):
+        def __init__(
+            self,
+            id,
+            template,
+            display_name=None,
+            optional=False,
+            tooltip=None,
+            lazy=None,
+            extra_dict=None,
+            raw_link=None,
+            advanced=None,
+        ):
+            super().__init__(id, display_name, optional, tooltip, lazy, extra_dict, raw_link, advanced)
+            self.template = template
+
+    class Output(Output):
+        def __init__(self, template, id=None, display_name=None, tooltip=None, is_output_list=False):
+            super().__init__(id, display_name, tooltip, is_output_list)
+            self.template = template
+
+
+class Autogrow(Custom("COMFY_AUTOGROW_V3")):
+    class TemplateNames:
+        def __init__(self, input, names, min=1):
+            self.input, self.names, self.min = input, names, min
+
+    class Input(Input):
+        def __init__(self, id, template, display_name=None, optional=False, tooltip=None, lazy=None, extra_dict=None):
+            super().__init__(id, display_name, optional, tooltip, lazy, extra_dict)
+            self.template = template
+
+
+class DynamicCombo(Custom("COMFY_DYNAMICCOMBO_V3")):
+    class Option:
+        def __init__(self, key, inputs):
+            self.key, self.inputs = key, inputs
+
+    class Input(Input):
+        def __init__(self, id, options, display_name=None, optional=False, tooltip=None, lazy=None, extra_dict=None):
+            super().__init__(id, display_name, optional, tooltip, lazy, extra_dict)
             self.options = options
 
 

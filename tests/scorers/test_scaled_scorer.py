@@ -14,7 +14,8 @@ import torch
 
 from ma_agiqa_core import CallableScorer, EnsembleScorer, MaAgiqaError, Scorer, load_scorer
 from ma_agiqa_core.scorers.identity import scorer_identity
-from ma_agiqa_core.scorers.percentiles import ScaledScorer, quantiles_of, read_percentiles, write_percentiles
+from ma_agiqa_core.scorers.percentiles import quantiles_of
+from ma_agiqa_core.scorers.scaled_scorer import ScaledScorer, read_percentiles, write_percentiles
 
 
 def bright(revision: str = "1", *, relative: bool = False) -> CallableScorer:
