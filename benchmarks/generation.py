@@ -3,7 +3,8 @@
     python -m benchmarks.generation                 all of it, on one thread
     python -m benchmarks.generation --only curve    one part: overhead, preview, curve or calibration
 
-overhead  a random UNet whose step takes at least 50 ms, with and without the callback, in turns
+overhead  random networks whose step takes at least 50 ms, with and without the callback, in turns: a UNet, one whose
+          prompts are lists of vectors, one with a K/V cache; and what a pruned call keeps in memory
 preview   one preview and its score beside one denoising step: Stable Diffusion 1.5 at its true size with random
           weights, timed; FLOPs for it, SDXL and FLUX.1, counted on the meta device
 curve     gain against network evaluations on the small generator, which is trained first where it is not in --cache;
@@ -21,8 +22,6 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,31 +30,14 @@ import click
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ma_agiqa_core import CallableScorer, load_scorer
-from ma_agiqa_core.generation import QualityFilterCallback, calibrate
+from ma_agiqa_core import load_scorer
+from ma_agiqa_core.generation import calibrate
 
 from . import gain_curve, small_generator
+from .loop_overhead import Contender, memory_table, overhead_table
 from .machine import machine
 
-OVERHEAD_BAR, STEP_BAR = 0.02, 0.050  # of the time without; seconds
-ROWS, STEPS = 4, 20
 PICTURE = Path(__file__).parents[1] / "docs" / "best_of_n_curve.png"
-
-
-@dataclass
-class Contender:
-    """Something to time, by the clock and by this process's own time."""
-
-    name: str
-    work: Callable[[], object]
-    wall: list[float] = field(default_factory=list)
-    own: list[float] = field(default_factory=list)
-
-    def run(self) -> None:
-        wall, own = time.perf_counter(), time.process_time()
-        self.work()
-        self.wall.append(time.perf_counter() - wall)
-        self.own.append(time.process_time() - own)
 
 
 @click.command()
@@ -71,6 +53,7 @@ def main(only: str | None, turns: int, prompts: int, cache: Path, picture: Path)
     print(machine(), flush=True)
     if only in (None, "overhead"):
         print(overhead_table(turns), flush=True)
+        print(memory_table(), flush=True)
     if only in (None, "preview"):
         print(flops_table(), flush=True)
         print(preview_table(turns), flush=True)
@@ -89,100 +72,6 @@ def calibration(pipe: Any, prompts: int) -> str:
     words = [str(i % small_generator.DIGITS) for i in range(prompts)]
     settings = {name: value for name, value in gain_curve.CALL.items() if name != "output_type"}
     return str(calibrate(pipe, chooser, words, observe=watcher, batch_size=8, **settings))
-
-
-# ----------------------------------------------------------------------------------------------------------- overhead
-def overhead_table(turns: int) -> str:
-    pipe = slow_pipeline()
-    scorer = CallableScorer(lambda pictures, prompts: [0.0] * len(pictures), name="constant")
-    plain = Contender("no callback", partial(_generate, pipe))
-    contenders = [
-        plain,
-        Contender("diffusers' way, a callback that does nothing", partial(_generate, pipe, callback=_nothing)),
-        Contender("ours, nothing to prune", partial(_generate, pipe, scorer=scorer, prune_at={})),
-    ]
-    for one in contenders:
-        one.work()  # caches are not what is measured
-    for turn in range(turns):
-        for one in contenders[turn % 3 :] + contenders[: turn % 3]:  # nobody is always the last
-            one.run()
-    step = statistics.median(plain.wall) / STEPS
-    lines = [
-        f"\nStable Diffusion with a random UNet, {ROWS} rows, {STEPS} steps of {1e3 * step:.0f} ms, one thread, "
-        f"{turns} interleaved turns; entering and leaving the callback included.\n",
-        "| what | s per call, median (least–most) | overhead, clock | overhead, process time |",
-        "|---|---|---|---|",
-    ]
-    for one in contenders:
-        spread = f"{statistics.median(one.wall):.3f} ({min(one.wall):.3f}–{max(one.wall):.3f})"
-        lines.append(f"| {one.name} | {spread} | {_overhead(one, plain)[0]:+.2%} | {_overhead(one, plain)[1]:+.2%} |")
-    inside = seconds_inside(scorer)
-    wall = _overhead(contenders[-1], plain)[0]
-    lines += [
-        f"\nWhat ours adds on a UNet of a few milliseconds, process time, median of 21 pairs: {1e3 * inside:.2f} ms "
-        f"per step, {inside / step:.2%} of the step above.",
-        f"Overhead: median of the turns' ratios. Bar, under {OVERHEAD_BAR:.0%} at a step of at least "
-        f"{1e3 * STEP_BAR:.0f} ms: {wall:.2%}, {_verdict(wall < OVERHEAD_BAR and step >= STEP_BAR)}.",
-    ]
-    return "\n".join(lines)
-
-
-def slow_pipeline() -> Any:
-    """The small generator's pipeline around a random UNet of Stable Diffusion's layout, far narrower."""
-    from diffusers import UNet2DConditionModel
-
-    torch.manual_seed(0)
-    pipe = small_generator.untrained()
-    pipe.unet = UNet2DConditionModel(
-        sample_size=16,
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=(64, 128, 128, 128),
-        cross_attention_dim=32,
-        attention_head_dim=8,
-    ).eval()
-    return pipe
-
-
-def _generate(pipe: Any, callback: Any = None, scorer: Any = None, prune_at: Any = None) -> Any:
-    filtered = (
-        nullcontext() if scorer is None else QualityFilterCallback(pipe, scorer, prune_at=prune_at, preview="vae")
-    )
-    with filtered as ours:
-        extra = {} if ours is None else {"callback_on_step_end_tensor_inputs": ours.tensor_inputs}
-        return pipe(
-            "7",
-            num_images_per_prompt=ROWS,
-            num_inference_steps=STEPS,
-            guidance_scale=1.0,
-            generator=[torch.Generator().manual_seed(row) for row in range(ROWS)],
-            callback_on_step_end=ours or callback,
-            output_type="pt",
-            **extra,
-        ).images
-
-
-def _nothing(pipe: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
-    return callback_kwargs
-
-
-def seconds_inside(scorer: Any, calls: int = 21) -> float:
-    """Per step, on the small generator's own UNet: the median difference of process time with and without."""
-    pipe = small_generator.untrained()
-    differences = []
-    for _ in range(calls):
-        plain = Contender("", partial(_generate, pipe))
-        ours = Contender("", partial(_generate, pipe, scorer=scorer, prune_at={}))
-        plain.run(), ours.run()
-        differences.append((ours.own[0] - plain.own[0]) / STEPS)
-    return statistics.median(differences)
-
-
-def _overhead(one: Contender, plain: Contender) -> tuple[float, float]:
-    """By the clock and by process time: medians of the turns' ratios, so that what slows a turn down hits both."""
-    pairs = ((one.wall, plain.wall), (one.own, plain.own))
-    wall, own = (statistics.median(a / b for a, b in zip(ours, theirs, strict=True)) - 1 for ours, theirs in pairs)
-    return wall, own
 
 
 # ------------------------------------------------------------------------------------------------------------ preview

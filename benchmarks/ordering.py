@@ -1,6 +1,9 @@
 """The ordering test: are a picture and three degraded copies of it put in the right order?
 
-    python -m benchmarks.ordering --pictures DIR [--weights F]
+    python -m benchmarks.ordering --pictures DIR [--weights F] [--kept F]
+
+About 20 minutes of one core, most of it BRISQUE's; with `--kept` an interrupted run resumes, and one with other weights
+only scores with these.
 
 All six pairs of original and three levels, for contents that were not in training, side by side for `lite`, BRISQUE
 from PyPI, and NIQE fitted on the lossless photographs that are not among those contents. Three groups of ladders:
@@ -13,10 +16,11 @@ import math
 import multiprocessing
 import os
 import warnings
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
 
@@ -26,12 +30,16 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from ma_agiqa_core import Scorer, demo, load_scorer
+from ma_agiqa_core import demo, load_scorer
+from ma_agiqa_core.scorers.lite import degradations
 from ma_agiqa_core.scorers.lite.degradations import FAMILIES, TEST_LADDERS, Picture, to_bytes
 from ma_agiqa_core.scorers.lite.recipe.training_set import TEST_CONTENTS, UNSEEN_FAMILIES
 
+from . import niqe as niqe_module
+from . import published_brisque as brisque_module
 from .machine import machine
 from .niqe import Niqe
+from .ordering_scores import KeptScores, digest
 from .published_brisque import PublishedBrisque
 
 LARGEST = 768  # px; BRISQUE takes seconds for larger ones
@@ -39,7 +47,6 @@ LEVELS = (0.2, 0.55, 0.9)
 PAIRS = 6
 ORIGINAL = "original"
 SCORERS = ("lite", "BRISQUE", "NIQE")
-PROCESSES = 2
 BAR = 0.93
 GROUPS = {
     "bar": tuple(TEST_LADDERS),
@@ -65,33 +72,100 @@ TITLES = {"bar": "the bar's ladders", "unseen": "families not in training", "see
     default=list(GROUPS),
     help="Only these ladders.",
 )
+@click.option(
+    "--scorer",
+    "scorers",
+    multiple=True,
+    type=click.Choice(SCORERS),
+    default=SCORERS,
+    show_default=True,
+    help="Only these columns.",
+)
+@click.option(
+    "--kept", type=click.Path(dir_okay=False, path_type=Path), help="File of scores: known ones are not made again."
+)
+@click.option("--processes", default=2, show_default=True, type=click.IntRange(min=1))
 @click.option("--contents", type=click.IntRange(min=1), metavar="N", help="Only the first N contents: a quick look.")
-def main(pictures: Path, weights: str, groups: tuple[str, ...], contents: int | None) -> None:
+def main(
+    pictures: Path,
+    weights: str,
+    groups: tuple[str, ...],
+    scorers: tuple[str, ...],
+    kept: Path | None,
+    processes: int,
+    contents: int | None,
+) -> None:
     print(machine(), flush=True)
     sources = dict(sorted(find_test_contents(pictures).items())[:contents])
-    niqe = Niqe.fit(np.asarray(Image.open(path).convert("RGB")) for path in pristine_photographs(pictures))
+    pristine = pristine_photographs(pictures)
     ladders = [ladder for group in groups for ladder in GROUPS[group]]
-    jobs = [(content, path, ladder) for content, path in sources.items() for ladder in (ORIGINAL, *ladders)]
-    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # for the workers
-    with ProcessPoolExecutor(
-        PROCESSES, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(weights, niqe)
-    ) as pool:
-        scored = list(tqdm(pool.map(_score, jobs), total=len(jobs), unit="ladder", disable=None))
-    by_job = {(content, ladder): scores for (content, _, ladder), scores in zip(jobs, scored, strict=True)}
+    scores = scores_of(
+        [(content, path, ladder) for content, path in sources.items() for ladder in (ORIGINAL, *ladders)],
+        weights,
+        pristine,
+        KeptScores(kept),
+        processes,
+        scorers,
+    )
     result = Result(
         tuple(sources),
         {
             ladder: np.array(
                 [
-                    [ordered_pairs(column) for column in np.concatenate([by_job[c, ORIGINAL], by_job[c, ladder]]).T]
+                    [ordered_pairs(column) for column in np.concatenate([scores[c, ORIGINAL], scores[c, ladder]]).T]
                     for c in sources
                 ]
             )
             for ladder in ladders
         },
-        tuple(int(np.isnan(np.concatenate(scored)[:, i]).sum()) for i in range(len(SCORERS))),
+        tuple(int(np.isnan(np.concatenate(list(scores.values()))[:, i]).sum()) for i in range(len(scorers))),
+        scorers,
     )
     print(table(result, groups))
+
+
+def scores_of(
+    ladders: list[tuple[str, Path, str]],
+    weights: str,
+    pristine: list[Path],
+    kept: KeptScores,
+    processes: int,
+    scorers: tuple[str, ...] = SCORERS,
+) -> dict[tuple[str, str], np.ndarray]:
+    """Scores of each ladder (content, its picture, name) by each scorer: (1, scorers) of an original, else (3, ...)."""
+    identity = identities(weights, pristine)
+    keys = {
+        (content, ladder): [digest(identity[scorer], content, ladder, path) for scorer in scorers]
+        for content, path, ladder in ladders
+    }
+    jobs = []
+    for content, path, ladder in ladders:
+        missing = tuple(s for s, key in zip(scorers, keys[content, ladder], strict=True) if key not in kept)
+        if missing:
+            jobs.append(_Job(content, path, ladder, missing))
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # for the workers
+    with ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(weights, pristine)
+    ) as pool:
+        running = {pool.submit(_score, job): job for job in jobs}
+        for done in tqdm(as_completed(running), total=len(jobs), unit="ladder", disable=None):
+            job = running[done]
+            key_of = dict(zip(scorers, keys[job.content, job.ladder], strict=True))
+            kept.add((key_of[scorer], scores) for scorer, scores in done.result().items())
+    return {place: np.array([kept[key] for key in row]).T for place, row in keys.items()}
+
+
+def identities(weights: str, pristine: list[Path]) -> dict[str, str]:
+    """What the scores of each of SCORERS depend on besides the picture: weights, code, the making of the copies."""
+    copies = (Path(degradations.__file__), str((LARGEST, LEVELS)))
+    lite = load_scorer(weights, device="cpu")
+    # lite's code may become faster: it is known by what it says of a few pictures
+    says = lite.score([Path(demo.__file__).with_name(f"{name}.jpg") for name in demo.PHOTOGRAPHS])
+    return {
+        "lite": digest("lite", lite.info.revision, *(f"{score:.3f}" for score in says), *copies),
+        "BRISQUE": digest("BRISQUE", version("brisque"), Path(brisque_module.__file__), *copies),
+        "NIQE": digest("NIQE", Path(niqe_module.__file__), *pristine, *copies),
+    }
 
 
 # -------------------------------------------------------------------------------------------------------- the pictures
@@ -144,34 +218,35 @@ def make_copies(original: Picture, content: str, ladder: str) -> list[Picture]:
 
 # --------------------------------------------------------------------------------------------------------- the workers
 @dataclass(frozen=True)
-class _Scorers:
-    lite: Scorer
-    brisque: PublishedBrisque
-    niqe: Niqe
+class _Job:
+    content: str
+    path: Path
+    ladder: str
+    scorers: tuple[str, ...]
 
 
-_scorers: _Scorers
+_scorers: dict[str, Callable[[list[np.ndarray]], Sequence[float]]]
 
 
-def _start_worker(weights: str, niqe: Niqe) -> None:
+def _start_worker(weights: str, pristine: list[Path]) -> None:
     global _scorers
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", DeprecationWarning)
-    _scorers = _Scorers(load_scorer(weights, device="cpu"), PublishedBrisque(), niqe)
+    scorer, brisque = load_scorer(weights, device="cpu"), PublishedBrisque()
+    niqe = Niqe.fit(np.asarray(Image.open(path).convert("RGB")) for path in pristine)
+    _scorers = {
+        "lite": lambda pictures: scorer.score(pictures).tolist(),
+        "BRISQUE": lambda pictures: [brisque.quality(one) for one in pictures],
+        "NIQE": lambda pictures: [niqe.quality(one) for one in pictures],
+    }
 
 
-def _score(job: tuple[str, Path, str]) -> np.ndarray:
-    """Scores of the pictures of a job by each of SCORERS: (1, 3) for an original, (3, 3) for copies."""
-    content, path, ladder = job
-    original = _read(path)
-    pictures = [original] if ladder == ORIGINAL else make_copies(original, content, ladder)
+def _score(job: _Job) -> dict[str, list[float]]:
+    """Scores of the pictures of a job, by scorer."""
+    original = _read(job.path)
+    pictures = [original] if job.ladder == ORIGINAL else make_copies(original, job.content, job.ladder)
     rgb = [to_bytes(picture) for picture in pictures]
-    scores = [
-        _scorers.lite.score(rgb).numpy(),
-        [_scorers.brisque.quality(one) for one in rgb],
-        [_scorers.niqe.quality(one) for one in rgb],
-    ]
-    return np.array(scores, np.float64).T
+    return {name: list(_scorers[name](rgb)) for name in job.scorers}
 
 
 # -------------------------------------------------------------------------------------------------------- the figures
@@ -199,13 +274,14 @@ class Result:
     contents: tuple[str, ...]
     ordered: dict[str, np.ndarray]
     unscored: tuple[int, ...]
+    scorers: tuple[str, ...] = SCORERS
 
 
 def table(result: Result, groups: Sequence[str]) -> str:
     lines = [f"\nContents ({len(result.contents)}): {', '.join(result.contents)}."]
-    unscored = ", ".join(f"{name} {count}" for name, count in zip(SCORERS, result.unscored, strict=True))
+    unscored = ", ".join(f"{name} {count}" for name, count in zip(result.scorers, result.unscored, strict=True))
     lines += [f"Pictures without a score, counted as the worst: {unscored}.\n"]
-    lines += [f"| pairs in order | pairs | {' | '.join(SCORERS)} |", "|---" * (2 + len(SCORERS)) + "|"]
+    lines += [f"| pairs in order | pairs | {' | '.join(result.scorers)} |", "|---" * (2 + len(result.scorers)) + "|"]
     for group in groups:
         stacked = np.stack([result.ordered[ladder] for ladder in GROUPS[group]]) / PAIRS  # (ladders, contents, scorers)
         pairs = PAIRS * len(result.contents)
@@ -217,8 +293,9 @@ def table(result: Result, groups: Sequence[str]) -> str:
             cells.append(f"**{by_content.mean():.3f}** ({low:.3f}–{high:.3f})")
         lines.append(f"| **mean, {TITLES[group]}** | {pairs * len(stacked)} | {' | '.join(cells)} |")
     lines.append("\nIn brackets: bootstrap 95 % interval over contents.")
-    if "bar" in groups:
-        share = float(np.mean([result.ordered[ladder][:, 0] for ladder in GROUPS["bar"]])) / PAIRS
+    if "bar" in groups and "lite" in result.scorers:
+        column = result.scorers.index("lite")
+        share = float(np.mean([result.ordered[ladder][:, column] for ladder in GROUPS["bar"]])) / PAIRS
         lines.append(
             f"Bar, lite at least {BAR:.0%} on its ladders: {'met' if share >= BAR else 'MISSED'} ({share:.1%})."
         )

@@ -111,20 +111,8 @@ def train(steps: int = TRAINING_STEPS, seed: int = 0) -> tuple[Any, float, float
 
 
 def untrained() -> Any:
-    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from diffusers import UNet2DConditionModel
 
-    text = CLIPTextConfig(
-        vocab_size=2 + DIGITS,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=TOKENS,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
     unet = UNet2DConditionModel(
         sample_size=SIDE,
         in_channels=1,
@@ -137,13 +125,31 @@ def untrained() -> Any:
         attention_head_dim=4,
         norm_num_groups=8,
     )
-    scheduler = DDIMScheduler(beta_schedule="squaredcos_cap_v2", steps_offset=1, clip_sample=False)
+    return pipeline_of(pixels_as_latents(), tokenizer(), unet)
+
+
+def pipeline_of(vae: Any, tokenizer: Any, unet: Any) -> Any:
+    """A StableDiffusionPipeline with DDIM around these and a text encoder; token 0 begins a text, 1 ends it."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
     pipe = StableDiffusionPipeline(
-        vae=pixels_as_latents(),
+        vae=vae,
         text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer(),
+        tokenizer=tokenizer,
         unet=unet,
-        scheduler=scheduler,
+        scheduler=DDIMScheduler(beta_schedule="squaredcos_cap_v2", steps_offset=1, clip_sample=False),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -226,11 +232,15 @@ def log_probability(classifier: Any, name: str) -> CallableScorer:
 
 def flat(images: Any) -> np.ndarray:
     """(B, 64) in [0, 1] from a batch (B, C, H, W) in [0, 1] or a sequence of PIL pictures or tensors (C, H, W)."""
+    grey = as_tensors(images).mean(1, keepdim=True)
+    return F.adaptive_avg_pool2d(grey, SIDE).flatten(1).clamp(0, 1).numpy()
+
+
+def as_tensors(images: Any) -> Tensor:
+    """(B, C, H, W) float32 in [0, 1] from a batch of that form or a sequence of PIL pictures or tensors (C, H, W)."""
     if not isinstance(images, Tensor):
-        arrays = [one if isinstance(one, Tensor) else _pil_as_tensor(one) for one in images]
-        images = torch.stack(arrays)
-    grey = images.float().mean(1, keepdim=True)
-    return F.adaptive_avg_pool2d(grey, SIDE).flatten(1).clamp(0, 1).cpu().numpy()
+        images = torch.stack([one if isinstance(one, Tensor) else _pil_as_tensor(one) for one in images])
+    return images.float().cpu()
 
 
 def _pil_as_tensor(picture: Any) -> Tensor:

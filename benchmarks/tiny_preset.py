@@ -3,7 +3,8 @@
     python -m benchmarks.tiny_preset
 
 Every set has 240 pictures of smooth coloured patches with noise (`made_up_labels.py`), split 70/10/20. The last row has
-60 pictures; its model is measured on the 180 others of the set. One thread.
+60 pictures; its model is measured on the 180 others of the set. One thread: seconds are of the processor, Python's
+start included, which on an idle machine are the clock's.
 """
 
 from __future__ import annotations
@@ -42,18 +43,21 @@ def main() -> None:
     print(machine())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        print(f"\n| label, {PICTURES} pictures | test SRCC | ridge, validation | lite, validation | seconds | bar |")
-        print("|---|---|---|---|---|---|")
+        print(
+            f"\n| label, {PICTURES} pictures | test SRCC | ridge, validation | lite, validation | s | clock, s | bar |"
+        )
+        print("|---|---|---|---|---|---|---|")
         for label in LABELS:
             table = write_labelled(folder / label, label, PICTURES)
-            start = time.perf_counter()
+            clock, start = time.perf_counter(), _seconds_of_children()
             _train(table, folder / f"run-{label}")
-            seconds = time.perf_counter() - start
+            seconds, clock = _seconds_of_children() - start, time.perf_counter() - clock
             figures = json.loads((folder / f"run-{label}" / "metrics.json").read_text())
             srcc, beside = figures["test"]["srcc"], figures["validation_beside"]["quality"]
             met = srcc >= SRCC_BAR and (label != "blur" or seconds < SECONDS_BAR)
             ridge, lite = beside["ridge on lite's features"]["srcc"], beside["lite"]["srcc"]
-            print(f"| {label} | {srcc:.3f} | {ridge:.3f} | {lite:.3f} | {seconds:.0f} | {_verdict(met)} |", flush=True)
+            found = f"{srcc:.3f} | {ridge:.3f} | {lite:.3f} | {seconds:.0f} | {clock:.0f}"
+            print(f"| {label} | {found} | {_verdict(met)} |", flush=True)
         _killed(folder)
         _few(folder)
 
@@ -103,6 +107,10 @@ def _command(table: Path, out: Path, *more: str) -> list[str]:
 
 def _train(table: Path, out: Path, *more: str) -> None:
     subprocess.run(_command(table, out, *more), check=True, capture_output=True)
+
+
+def _seconds_of_children() -> float:
+    return sum(os.times()[2:4])
 
 
 def _verdict(is_met: bool) -> str:

@@ -8,7 +8,7 @@ from .schema import CATEGORY, KNOWS_DYNAMIC_INPUTS, Scorer, images_or_videos, sc
 from .sockets.companions import told_if_none
 from .sockets.images import batch_sizes, flattened, one, prompts_for, unchanged
 from .sockets.score_strip import SHEET, SHOWN, score_strip, side_of, thumbnail
-from .sockets.scores import one_scorer, scores_of
+from .sockets.scores import one_scorer, scores_of_each
 
 OTHERS = ("scorer_2", "scorer_3", "scorer_4")
 
@@ -57,7 +57,7 @@ class ScoreImages(io.ComfyNode):
         pictures = flattened(images)
         scorers = [scorer for given in (scorer, *map(others.get, OTHERS)) if (scorer := one_scorer(given)) is not None]
         texts = prompts_for(prompt, len(pictures), batch_sizes(images))
-        columns = [scores_of(scorer, pictures, texts, cls.hidden.unique_id) for scorer in scorers]
+        columns = scores_of_each(scorers, pictures, texts, cls.hidden.unique_id)
         infos, scores = [scorer.info for scorer in scorers], columns[0]
         report = judges_table(infos, columns) if columns[1:] else score_table(infos[0], scores)
         manner = one(overlay, "scores on pictures"), *_shown(show)

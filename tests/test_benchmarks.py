@@ -5,8 +5,10 @@ import importlib.util
 import math
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,3 +131,51 @@ def test_copies_of_a_ladder_get_worse_and_are_the_same_every_time(ordering: Modu
 
         assert errors == sorted(errors)
         assert np.array_equal(copies[1], ordering.make_copies(original, "some", ladder)[1])
+
+
+def test_kept_scores_outlive_an_interrupted_run(benchmarks: ModuleType, tmp_path: Path) -> None:
+    module = importlib.import_module("benchmarks.ordering_scores")
+    path = tmp_path / "new" / "scores.jsonl"
+    kept = module.KeptScores(path)
+    kept.add([("a", [1.0, math.nan]), ("b", [2.0])])
+    path.write_text(path.read_text() + '{"key": "c", "sco')  # killed while it wrote
+    again = module.KeptScores(path)
+    assert "c" not in again
+    again.add([("d", [4.0])])
+
+    last = module.KeptScores(path)
+    assert {key for key in "abcd" if key in last} == {"a", "b", "d"}
+    assert last["a"][0] == 1.0
+    assert math.isnan(last["a"][1])
+    assert last["d"] == [4.0]
+
+
+def test_what_scores_depend_on_changes_their_key(benchmarks: ModuleType, tmp_path: Path) -> None:
+    digest = importlib.import_module("benchmarks.ordering_scores").digest
+    file = tmp_path / "picture"
+    file.write_bytes(b"one")
+    before = digest("BRISQUE", "jpeg", file)
+    assert digest("BRISQUE", "jpeg", file) == before != digest("BRISQUEjpeg", "", file)
+    file.write_bytes(b"two")
+    assert digest("BRISQUE", "jpeg", file) != before
+
+
+def test_only_unknown_ladders_are_scored(ordering: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"of this run")
+    monkeypatch.setattr(ordering, "identities", lambda *_: {name: name for name in ordering.SCORERS})
+    monkeypatch.setattr(ordering, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    monkeypatch.setattr(ordering, "_start_worker", lambda *_: None)
+    made = []
+
+    def score(job: Any) -> dict[str, list[float]]:
+        made.append((job.ladder, job.scorers))
+        return {name: [float(len(job.ladder))] for name in job.scorers}
+
+    monkeypatch.setattr(ordering, "_score", score)
+    kept = ordering.KeptScores(tmp_path / "kept")
+    kept.add([(ordering.digest("BRISQUE", "a", "jpeg", picture), [7.0])])
+    for _ in range(2):
+        scores = ordering.scores_of([("a", picture, "jpeg"), ("a", picture, "blur")], "lite", [], kept, 1)
+        np.testing.assert_array_equal(scores["a", "jpeg"], [[4, 7, 4]])
+    assert made == [("jpeg", ("lite", "NIQE")), ("blur", ordering.SCORERS)]

@@ -41,7 +41,7 @@ def test_every_bundled_file_has_an_origin_and_a_licence():
     rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| `")]
     patterns = [pattern for row in rows for pattern in re.findall(r"`([^`]+)`", row[0])]
     assert all(len(row) == 4 and all(cell.strip() for cell in row) for row in rows)
-    known_by_name = (".comfyignore", ".gitignore", "LICENSE", "ma_agiqa_core/py.typed")
+    known_by_name = (".comfyignore", ".gitignore", "LICENSE", "MANIFEST.in", "ma_agiqa_core/py.typed")
     unnamed = [
         name
         for name in bundled()
@@ -72,6 +72,9 @@ def test_the_workflows_are_what_the_pages_promise():
     for part in ("cyclonedx-py", "SHA256SUMS", "pypa/gh-action-pypi-publish", "attest-build-provenance"):
         assert part in text, part
     assert "password:" not in text
+    used = re.findall(r"uses: (\S+)", text)
+    assert used
+    assert [action for action in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action)] == []
 
 
 @pytest.mark.long

@@ -111,34 +111,50 @@ def given_scores(scores: Any, count: int, scorer: Any = None) -> list[ScoreOf]:
 def scores_of(
     scorer: Scorer, pictures: Sequence[Tensor], prompt: str | list[str] | None = None, node_id: str | None = None
 ) -> list[ScoreOf]:
-    """What a scorer says of every picture, with progress on the node. The interrupt button ends it within a picture.
+    """What one scorer says of every picture; see `scores_of_each`."""
+    return scores_of_each([scorer], pictures, prompt, node_id)[0]
+
+
+def scores_of_each(
+    scorers: Sequence[Scorer],
+    pictures: Sequence[Tensor],
+    prompt: str | list[str] | None = None,
+    node_id: str | None = None,
+) -> list[list[ScoreOf]]:
+    """What each scorer says of every picture, with one progress bar on the node.
+
+    The interrupt button ends it within a picture.
 
     Args:
-        scorer: From a SCORER link.
+        scorers: From SCORER links.
         pictures: [H, W, C] as `flattened` gives them.
         prompt: As `prompts_for` gives it.
         node_id: `cls.hidden.unique_id` of the node that shows the progress.
 
     Raises:
-        ValueError: The scorer needs a prompt, or a picture has no score.
+        ValueError: A scorer needs a prompt, or a picture has no score.
     """
-    if scorer.info.needs_prompt and not prompt:
-        raise ValueError(
-            f"Expected a prompt for {scorer.info.name}, which compares pictures with their text, got none. "
-            "Connect the text that the pictures were made from to 'prompt'."
-        )
-    total = len(pictures) * getattr(scorer, "passes", 1)
-    bar = ProgressBar(total, node_id=node_id)
+    for scorer in scorers:
+        if scorer.info.needs_prompt and not prompt:
+            raise ValueError(
+                f"Expected a prompt for {scorer.info.name}, which compares pictures with their text, got none. "
+                "Connect the text that the pictures were made from to 'prompt'."
+            )
+    totals = [len(pictures) * getattr(scorer, "passes", 1) for scorer in scorers]
+    bar = ProgressBar(sum(totals), node_id=node_id)
 
     def seen(count: int) -> None:
         model_management.throw_exception_if_processing_interrupted()
         if count:
             bar.update(count)
 
-    with watching(seen):
-        scores = scorer.score(for_core(pictures), prompt)
-    bar.update_absolute(total)
-    return [ScoreOf.of(score, percentile=percentile_of(scorer.info, score)) for score in scores.tolist()]
+    given, columns = for_core(pictures), []
+    for number, scorer in enumerate(scorers, start=1):
+        with watching(seen):
+            scores = scorer.score(given, prompt)
+        bar.update_absolute(sum(totals[:number]))
+        columns.append([ScoreOf.of(score, percentile=percentile_of(scorer.info, score)) for score in scores.tolist()])
+    return columns
 
 
 def percentile_of(info: ScorerInfo, score: float) -> float | None:

@@ -69,6 +69,39 @@ def qwen_image(folder: Path) -> Any:
     )
 
 
+def flux2(folder: Path) -> Any:
+    """A tiny FLUX.2 dev, which carries the whole processor as its tokenizer."""
+    import diffusers
+    from tiny_pipelines import SCHEDULERS
+    from tiny_pipelines.flux import flux2_network, flux2_vae
+
+    return diffusers.Flux2Pipeline(
+        transformer=flux2_network(text=2 * tiny_chat_models.TEXT["hidden_size"]),
+        scheduler=SCHEDULERS["flow_euler_dynamic"](),
+        vae=flux2_vae(),
+        text_encoder=transformers.Mistral3ForConditionalGeneration.from_pretrained(folder).eval(),
+        tokenizer=transformers.AutoProcessor.from_pretrained(folder),
+    )
+
+
+def krea2(folder: Path) -> Any:
+    """A tiny Krea 2, whose text encoder is a bare model with tied embeddings, and has only a tokenizer."""
+    import diffusers
+    from tiny_pipelines import SCHEDULERS
+    from tiny_pipelines.qwen import krea2_network, qwen_vae
+
+    bare = transformers.Qwen3VLForConditionalGeneration.from_pretrained(folder).eval().model
+    bare.config.text_config.tie_word_embeddings = True
+    return diffusers.Krea2Pipeline(
+        transformer=krea2_network(text=tiny_chat_models.TEXT["hidden_size"]),
+        scheduler=SCHEDULERS["flow_euler_dynamic"](),
+        vae=qwen_vae(),
+        text_encoder=bare,
+        tokenizer=transformers.AutoTokenizer.from_pretrained(folder),
+        text_encoder_select_layers=(0, 1),
+    )
+
+
 class Carries:
     """Stands for a pipeline of which only the text encoder matters."""
 
@@ -108,6 +141,34 @@ def test_best_of_n_takes_it(qwen: Path) -> None:
     assert sorted(result.scores, reverse=True) == list(result.scores)
     again = judge.score(result.images, "a red cat")
     torch.testing.assert_close(again, torch.tensor(list(result.scores)), atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("save", "make", "given", "call"),
+    [
+        ("save_mistral3", flux2, False, {"text_encoder_out_layers": (1, 2), "guidance_scale": 3.0}),
+        ("save_qwen3_vl", krea2, True, {"guidance_scale": 2.0}),
+    ],
+    ids=["FLUX.2 dev", "Krea 2"],
+)
+def test_other_pipelines_judge_their_own_pictures(
+    tmp_path: Path, pictures: list[np.ndarray], save: str, make: Any, given: bool, call: dict[str, Any]
+) -> None:
+    """Their scores are those of the same model loaded from its files, and dropping candidates by them is exact."""
+    getattr(tiny_chat_models, save)(tmp_path)
+    pipe = make(tmp_path)
+    judge = pipeline_judge(pipe, processor=tmp_path if given else None)
+    if not given:
+        expected = load_scorer(f"vqascore:{tmp_path}", device="cpu").score(pictures, PROMPTS)
+        assert expected.std() > 0
+        torch.testing.assert_close(judge.score(pictures, PROMPTS), expected, atol=1e-6, rtol=1e-4)
+    call |= {"height": 64, "width": 64, "num_inference_steps": 4, "max_sequence_length": 64, "output_type": "pt"}
+    result = best_of_n(pipe, judge, "a red cat", n=3, prune_at={0.5: 1}, preview="vae", **call)
+    alone = pipe(prompt="a red cat", generator=torch.Generator("cpu").manual_seed(result.seeds[0]), **call).images[0]
+    assert (result.images[0] - alone).abs().max() <= 1e-4
+    scores = result.history[0].scores
+    assert result.history[0].kept == (max(scores, key=lambda row: scores[row]),)
+    assert len(set(scores.values())) == 3
 
 
 def test_a_bare_model_with_tied_embeddings_answers_too(qwen3: Path, pictures: list[np.ndarray]) -> None:

@@ -91,6 +91,20 @@ def test_progress_on_the_node_counts_pictures(
     assert progress[-1] == (5, 5, "7")
 
 
+def test_several_scorers_share_one_progress_bar(node, run_node, managed, batch, progress):
+    other = managed(lambda images, prompts: [0.5] * len(images), name="other")
+    run_node(node, hidden={"unique_id": "7"}, scorer=managed(), scorer_2=other, images=batch)
+    assert {total for _, total, _ in progress} == {10}
+    values = [value for value, _, _ in progress]
+    assert values == sorted(values)
+    assert (5 in values, values[-1]) == (True, 10)
+    seen = len(progress)
+    reads = managed(needs_prompt=True, name="reads")
+    with pytest.raises(ValueError, match="Expected a prompt for reads"):
+        run_node(node, scorer=managed(), scorer_2=reads, images=1 - batch)
+    assert len(progress) == seen  # told before anything is scored
+
+
 def test_prompts_reach_the_scorer_one_for_all_or_one_each(
     node: Any, run_node: Callable[..., Any], managed: Callable[..., Any], batch: torch.Tensor
 ) -> None:

@@ -138,6 +138,24 @@ def test_ray_replaces_an_actor_that_dies_and_each_row_counts_once(tmp_path, ray)
     check_exactly_once(tmp_path / "out", 1500)
 
 
+def test_what_a_ray_actor_does_at_a_time():
+    """Small shards together, a tar alone; every worker has several, and each picture is in one of them."""
+    from ma_agiqa_core.scale.engines.on_ray import _blocks
+    from ma_agiqa_core.scale.sources.shard import PathShard, Shard, in_shards
+    from ma_agiqa_core.scale.sources.tars import TarShard
+
+    names = [f"{number}.png" for number in range(1000)]
+    shards: list[Shard] = [PathShard(tuple(chunk)) for chunk in in_shards(names)]
+    for workers in (1, 4):
+        blocks = _blocks(list(shards), workers)
+        assert [row.picture for block in blocks for shard in block for row in shard.rows()] == names
+        assert 4 * workers - 1 <= len(blocks) <= 6 * workers
+    assert _blocks([TarShard(f"{number}.tar") for number in range(3)], 8) == [
+        [TarShard(f"{number}.tar")] for number in range(3)
+    ]
+    assert _blocks([], 2) == []
+
+
 def test_the_line_to_install_what_is_missing(tmp_path, monkeypatch):
     import sys
 

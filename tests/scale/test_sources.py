@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import tarfile
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from scale_fixtures import check_exactly_once, picture_bytes, rows_of, shade_of,
 from ma_agiqa_core import MaAgiqaError, score_dataset
 from ma_agiqa_core.scale.sources.finding import find_shards
 from ma_agiqa_core.scale.sources.names import is_for_engines
-from ma_agiqa_core.scale.sources.shard import Columns
+from ma_agiqa_core.scale.sources.shard import Columns, in_shards
+from ma_agiqa_core.scale.sources.shard import rows_of as shard_rows
 
 
 def keys_and_shades(out: Path) -> dict[str, int]:
@@ -64,6 +66,43 @@ def test_tars_whole_samples_with_their_texts(tmp_path):
         f"{tmp_path}/b.tgz::x/1": 5.0,
     }
     assert rows[f"{tmp_path}/b.tgz::x/1"]["prompt"] == "dogs!"
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x1f\x8b\x08", b"\x1f\x8b\x08\x00" + b"\xff" * 60, b"BZh9" + b"x" * 600, b"x" * 700]
+)
+def test_a_tar_that_is_none_ends_no_run(tmp_path, content):
+    """The first was found by fuzzing: tarfile raises a TypeError over it."""
+    write_tar(tmp_path / "whole.tar", {"a.png": picture_bytes(1)})
+    (tmp_path / "torn.tar").write_bytes(content)
+    done = score_dataset([tmp_path / "torn.tar", tmp_path / "whole.tar"], judge(), out=tmp_path / "out")
+    assert (done.scored, done.failed) == (1, 1)
+    errors = {row["key"]: row["error"] for row in rows_of(tmp_path / "out") if row["error"]}
+    assert errors[f"{tmp_path}/torn.tar::"].startswith("Expected a whole tar file")
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_tar_whose_long_name_would_fill_the_memory(tmp_path, kind):
+    """64 MB that pack to a few kB, read whole by tarfile; the picture before it counts."""
+    import tracemalloc
+
+    with tarfile.open(tmp_path / "bomb.tgz", "w:gz") as archive:
+        info = tarfile.TarInfo("a.png")
+        info.size = len(content := picture_bytes(1))
+        archive.addfile(info, io.BytesIO(content))
+        bomb = tarfile.TarInfo("long")
+        bomb.type, bomb.size = kind, 2**26
+        assert archive.fileobj is not None
+        archive.fileobj.write(bomb.tobuf(tarfile.GNU_FORMAT) + bytes(bomb.size))
+    tracemalloc.start()
+    try:
+        rows = [row for shard in find_shards(tmp_path / "bomb.tgz", Columns()) for row in shard_rows(shard)]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [row.error is None for row in rows] == [True, False]
+    assert "attributes of 64 MiB" in (rows[1].error or "")
+    assert peak < 2**24
 
 
 def test_members_of_a_tar_that_would_leave_it_are_nothing_but_keys(tmp_path):
@@ -169,6 +208,24 @@ def test_object_stores_through_fsspec(tmp_path):
     assert {row["key"]: row["error"] for row in rows_of(tmp_path / "table")} == {urls[0]: None, urls[1]: "no such file"}
 
 
+def test_a_table_that_is_damaged_inside_ends_no_run(tmp_path):
+    """Its head is whole, so that it is found out only while it is read; found by fuzzing."""
+    write_pictures(tmp_path / "in", 3)
+    whole = tmp_path / "whole.parquet"
+    paths = [str(tmp_path / "in" / f"{number:05}.bmp") for number in range(3)]
+    pyarrow.parquet.write_table(pyarrow.table({"path": paths}), whole, use_dictionary=False, compression="none")
+    content = whole.read_bytes()
+    at = content.index(paths[1].encode())  # the others stand in the statistics, too
+    (tmp_path / "text.parquet").write_bytes(content[:at] + b"\xff\xfe" + content[at + 2 :])
+    (tmp_path / "sizes.parquet").write_bytes(content[: at - 4] + b"\xff\xff\xff\x7f" + content[at:])
+    sources = [tmp_path / "text.parquet", tmp_path / "sizes.parquet", whole]
+    done = score_dataset(sources, judge(), out=tmp_path / "out")
+    assert (done.scored, done.failed) == (3, 2)
+    errors = {row["key"]: row["error"] for row in rows_of(tmp_path / "out") if row["error"]}
+    assert set(errors) == {f"{tmp_path}/text.parquet::", f"{tmp_path}/sizes.parquet::"}
+    assert all(error.startswith("Expected a Parquet file") for error in errors.values())
+
+
 def test_lance(tmp_path):
     lance = pytest.importorskip("lance", reason="pylance is not installed")
     table = pyarrow.table({"id": [f"n{number}" for number in range(3)], "bytes": [picture_bytes(n) for n in range(3)]})
@@ -186,6 +243,35 @@ def test_hugging_face_data_sets(tmp_path):
     assert keys_and_shades(tmp_path / "out") == {"a": shade_of(0), "b": shade_of(1), "c": shade_of(2)}
     score_dataset(made.to_iterable_dataset(), judge(), id="name", out=tmp_path / "iterable")
     assert keys_and_shades(tmp_path / "iterable") == keys_and_shades(tmp_path / "out")
+
+
+def test_a_data_set_in_memory_is_not_sent_whole_with_every_shard(tmp_path):
+    """Every worker gets the rows it scores; one on disk is sent as its place there."""
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    made = datasets.Dataset.from_dict({"bytes": [picture_bytes(n) for n in range(100)], "id": list(range(100))})
+    whole = len(pickle.dumps(made))
+    sent = [pickle.dumps(shard) for shard in find_shards(made, Columns(id="id"))]
+    assert len(sent) > 4
+    assert max(map(len, sent)) < whole / 2
+    made.save_to_disk(tmp_path / "set")
+    for name, source in {"memory": made, "disk": datasets.load_from_disk(tmp_path / "set")}.items():
+        score_dataset(source, judge(), id="id", out=tmp_path / name)
+        assert keys_and_shades(tmp_path / name) == {str(number): shade_of(number) for number in range(100)}
+
+
+def test_few_pictures_are_many_shards_and_many_are_few(tmp_path):
+    """Eight workers over 600 pictures all have something to do, and none ends long after the others."""
+    sizes = [len(shard) for shard in in_shards(range(600))]
+    assert sum(sizes) == 600
+    assert max(sizes) <= 600 / 8 / 4
+    sizes = [len(shard) for shard in in_shards(range(10**6))]
+    assert (sum(sizes), max(sizes)) == (10**6, 512)
+    assert len(sizes) < 1.2 * 10**6 / 512
+    paths = write_pictures(tmp_path / "in", 40)
+    for source in (tmp_path / "in", list(map(str, paths)), str(tmp_path / "in" / "*.bmp")):
+        shards = list(find_shards(source, Columns()))
+        assert len(shards) == 3
+        assert [row.key for shard in shards for row in shard.rows()] == list(map(str, paths))
 
 
 def test_a_folder_of_shards(tmp_path):

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+from fuzz_damage import damaged
+from fuzz_sources import SOURCES, check_source
 from hypothesis import strategies as st
 from PIL.PngImagePlugin import PngInfo
 
@@ -71,33 +73,6 @@ def seeds() -> tuple[bytes, ...]:
                     if file.getvalue() not in found:
                         found.append(file.getvalue())
     return tuple(found)
-
-
-@st.composite
-def _damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
-    """A file with bytes changed, cut out, put in, or taken from another one."""
-    content = bytearray(draw(whole))
-    for _ in range(draw(st.integers(0, 6))):
-        if not content:
-            break
-        at = draw(st.integers(0, len(content) - 1))
-        near = min(at, draw(st.integers(0, 64)))  # heads matter most
-        at = draw(st.sampled_from((at, near)))
-        match draw(st.sampled_from(("byte", "number", "cut", "end", "insert", "splice"))):
-            case "byte":
-                content[at] = draw(st.integers(0, 255))
-            case "number":
-                number = draw(st.sampled_from((0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)))
-                content[at : at + 4] = struct.pack(draw(st.sampled_from("<>")) + "I", number)
-            case "cut":
-                del content[at : at + draw(st.integers(1, 40))]
-            case "end":
-                del content[at:]
-            case "insert":
-                content[at:at] = draw(st.binary(max_size=40))
-            case "splice":
-                content[at:] = draw(whole)[at:]
-    return bytes(content)
 
 
 def check_picture(content: bytes) -> None:
@@ -178,7 +153,7 @@ def _checkpoints(draw: st.DrawFn) -> bytes:
         tensors = tensors[: draw(st.integers(0, 4096))]
     head = json.dumps(header).encode("utf-8", "backslashreplace")
     if draw(st.integers(0, 3)) == 0:
-        head = draw(_damaged(st.just(head)))
+        head = draw(damaged(st.just(head)))
     size = len(head) if draw(st.integers(0, 7)) else draw(st.integers(0, 2**64 - 1))
     return struct.pack("<Q", size) + head + tensors
 
@@ -248,7 +223,7 @@ def _tables(draw: st.DrawFn) -> tuple[str, bytes]:
     encoding = draw(st.sampled_from(("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1")))
     content = text.encode(encoding, "replace")
     if draw(st.integers(0, 2)) == 0:
-        content = draw(_damaged(st.just(content or b"x")))
+        content = draw(damaged(st.just(content or b"x")))
     return ending, content
 
 
@@ -344,7 +319,7 @@ def _pngs(draw: st.DrawFn) -> bytes:
     file = io.BytesIO()
     PIL.Image.new("RGB", (4, 4)).save(file, "PNG", pnginfo=chunks)
     content = file.getvalue()
-    return draw(_damaged(st.just(content))) if draw(st.integers(0, 2)) == 0 else content
+    return draw(damaged(st.just(content))) if draw(st.integers(0, 2)) == 0 else content
 
 
 def check_png_metadata(content: bytes) -> None:
@@ -364,11 +339,12 @@ def check_png_metadata(content: bytes) -> None:
 
 
 TARGETS = {
-    "pictures": Target(_damaged(st.deferred(lambda: st.sampled_from(seeds()))), check_picture, "every format's reader"),
+    "pictures": Target(damaged(st.deferred(lambda: st.sampled_from(seeds()))), check_picture, "every format's reader"),
     "checkpoints": Target(_checkpoints(), check_checkpoint, "safetensors files and their metadata"),
     "prune_at": Target(_PRUNE, check_prune_at, "the sampler node's schedule"),
     "tables": Target(_tables(), check_table, "tables of prompts and labels"),
     "picks": Target(_PICKS, check_picks, "picks.json"),
+    "sources": Target(SOURCES, check_source, "tars, and tables of pictures' places"),
     "png_metadata": Target(_pngs(), check_png_metadata, "the PNG chunk ma_agiqa"),
 }
 

@@ -1,4 +1,4 @@
-"""Started by test_processes.py, alone and as two processes: runs best_of_n in several ways, prints what came of it."""
+"""Started by test_processes.py as two processes, and called in its own: runs best_of_n in several ways."""
 
 import json
 import sys
@@ -36,7 +36,8 @@ def outcome(pipe: Any, scorer: Any, side: int, **options: Any) -> dict[str, Any]
     }
 
 
-def main(folder: str) -> None:
+def runs_of_this_process(folder: str) -> dict[str, Any]:
+    """What came of every way, and how many processes took part."""
     torch.set_num_threads(1)
     pipe, processes = tiny_pipelines.pipeline("sd"), Processes()
     calls: list[int] = []
@@ -59,8 +60,8 @@ def main(folder: str) -> None:
     made["by rank"] = outcome(pipe, BY_RANK, tiny_pipelines.SIDE)
     made["failing"] = outcome(pipe, CallableScorer(fail_in_the_last, name="failing"), tiny_pipelines.SIDE)
     made["afterwards"] = outcome(pipe, CONTRAST, tiny_pipelines.SIDE)
-    print(json.dumps({"processes": processes.count, "made": made}))
+    return {"processes": processes.count, "made": made}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    print(json.dumps(runs_of_this_process(sys.argv[1])))

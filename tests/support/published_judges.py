@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from packaging.version import Version
 from project_paths import FIXTURES
 
 JUDGES = FIXTURES / "judges"
@@ -150,9 +151,9 @@ def byte_tokenizer(of: dict[str, Any]) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(said["specials_from_256"]))
     tokenizer.add_tokens([AddedToken(word, normalized=False) for word in said.get("then", ())])
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>"
-    )
+    is_v5 = Version(transformers.__version__) >= Version("5")  # before, Qwen's processors take only its own class
+    kind = getattr(transformers, "PreTrainedTokenizerFast" if is_v5 else "Qwen2TokenizerFast")
+    return kind(tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>")
 
 
 def unrolled(runs: list[list[int]]) -> list[int]:

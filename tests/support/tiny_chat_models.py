@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from packaging.version import Version
@@ -14,6 +15,7 @@ PICTURE_TOKENS = {
     "gemma3": "<start_of_image>",
     "internvl": "<IMG_CONTEXT>\n",
     "llava_onevision": "<image>\n",
+    "mistral3": "[IMG]",
     "qwen": "<|vision_start|><|image_pad|><|vision_end|>",
     "smolvlm": "<image>",
 }
@@ -34,6 +36,12 @@ TEXT = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+
+
+def needed(name: str) -> None:
+    """Skips a test of a family that the oldest transformers does not have."""
+    if not hasattr(transformers, name):
+        pytest.skip(f"transformers {transformers.__version__} has no {name}")
 
 
 def save_qwen2_5_vl(folder: Path) -> None:
@@ -157,6 +165,33 @@ def save_gemma3(folder: Path) -> None:
     _save(folder, transformers.Gemma3ForConditionalGeneration, config, processor)
 
 
+def save_mistral3(folder: Path) -> None:
+    """FLUX.2's text encoder, Mistral Small 3, with Pixtral's eyes."""
+    breaks = {"image_token": "[IMG]", "image_break_token": "[IMG_BREAK]", "image_end_token": "[IMG_END]"}
+    tokenizer = _tokenizer({}, *breaks.values())
+    image_processor = _new("PixtralImageProcessor", size={"longest_edge": 56}, patch_size={"height": 14, "width": 14})
+    processor = transformers.PixtralProcessor(
+        image_processor, tokenizer, patch_size=14, spatial_merge_size=2, chat_template=_chat("mistral3"), **breaks
+    )
+    config = transformers.Mistral3Config(
+        vision_config={
+            "model_type": "pixtral",
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "head_dim": 16,
+            "image_size": 56,
+            "patch_size": 14,
+        },
+        text_config={"model_type": "mistral", **TEXT, "head_dim": 16, "sliding_window": None},
+        image_token_index=_id(tokenizer, "[IMG]"),
+        spatial_merge_size=2,
+        vision_feature_layer=-1,
+    )
+    _save(folder, transformers.Mistral3ForConditionalGeneration, config, processor)
+
+
 FAMILIES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "gemma3": ("Gemma3ForConditionalGeneration", save_gemma3),
     "idefics3": ("Idefics3ForConditionalGeneration", save_idefics3),
@@ -171,6 +206,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 
 def _save_qwen(folder: Path, model: str, processor: str) -> None:
+    needed(f"{model}Config")
     tokens = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
     tokenizer = _tokenizer({}, *tokens)
     is_third = model == "Qwen3VL"

@@ -26,6 +26,7 @@ def write_qrealign(folder: Path) -> Path:
     """The fixture's Q-ReAlign, which is small; of other tests' weights."""
     import transformers
 
+    tiny_chat_models.needed("Qwen3_5Config")
     if not folder.exists():
         of = published_judges.fixture("qrealign")
         images = transformers.Qwen2VLImageProcessor(

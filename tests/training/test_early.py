@@ -1,27 +1,35 @@
 """Early scorers on made-up previews: one learns what the judge cannot see; none where there is nothing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
 import pytest
 from scipy.stats import spearmanr
 
-from ma_agiqa_core import cli
-from ma_agiqa_core.generation import load_early_scorer
+from ma_agiqa_core import CallableScorer, cli
+from ma_agiqa_core.generation import QualityFilterCallback, load_early_scorer
 from ma_agiqa_core.generation.early.kept_previews import keep_prompt, read_kept
 from ma_agiqa_core.training.distillation.early import distill_previews
 
 FRACTIONS = (0.2, 0.6)
 
 
-def keep(folder: Path, prompts: int, *, is_telling: bool, n: int = 4, seed: int = 0) -> None:
-    """Grey noise whose brightness at the left foretells the final score; the judge is misled by the right."""
+def keep(
+    folder: Path, prompts: int, *, is_telling: bool, n: int = 6, seed: int = 0, prompt_counts: bool = False
+) -> None:
+    """Grey noise whose brightness at the left foretells the final score; the judge is misled by the right.
+
+    `prompt_counts`: half of the final score is something that only the judge sees.
+    """
     random = np.random.default_rng(seed)
     for number in range(prompts):
         quality = random.normal(size=n)
         shown = quality if is_telling else random.normal(size=n)
+        hidden = random.normal(size=n)
         pictures, judged = {}, []
         for fraction in FRACTIONS:
             right = random.normal(size=n)
@@ -30,7 +38,9 @@ def keep(folder: Path, prompts: int, *, is_telling: bool, n: int = 4, seed: int 
             pixels[:, :, 8:] += 20 * right[:, None, None, None]
             grey = pixels.clip(0, 255).astype(np.uint8).repeat(3, axis=3)
             pictures[fraction] = [PIL.Image.fromarray(one) for one in grey]
-            judged.append(right + 0.2 * quality)
+            judged.append(
+                hidden + 0.3 * right if prompt_counts else right + 0.2 * quality + 0.5 * random.normal(size=n)
+            )
         keep_prompt(
             folder,
             number,
@@ -39,7 +49,7 @@ def keep(folder: Path, prompts: int, *, is_telling: bool, n: int = 4, seed: int 
             judge="right@1",
             pipeline="TinyPipeline",
             previews=np.array(judged),
-            finals=quality + 10 * number,
+            finals=quality + 10 * number + (hidden if prompt_counts else 0),
         )
 
 
@@ -54,7 +64,7 @@ def test_what_is_kept_is_read_back(folder):
     kept = read_kept(folder)
     assert [one.prompt for one in kept] == [f"prompt {number}" for number in range(15)]
     assert kept[0].fractions == FRACTIONS
-    assert kept[0].previews.shape == (2, 4)
+    assert kept[0].previews.shape == (2, 6)
     assert all(file.is_file() for row in kept[0].files for file in row)
 
 
@@ -71,6 +81,27 @@ def test_a_student_learns_what_the_judge_does_not_see(folder, tmp_path):
             scores = loaded.at(fraction).score(list(files)).numpy()
             agreement.append(spearmanr(scores, prompt.finals).statistic)
     assert np.mean(agreement) > 0.8
+
+
+def test_what_only_the_judge_sees_weighs_in(tmp_path):
+    keep(tmp_path / "kept", 15, is_telling=True, prompt_counts=True)
+    early = distill_previews(tmp_path / "kept", tmp_path / "early.safetensors")
+    assert early.measured["beside_the_judge"]
+    assert early.measured["student"] > 0.9 > early.measured["judge"]
+    loaded = load_early_scorer(tmp_path / "early.safetensors")
+    judge = CallableScorer(lambda images, _: [float(np.asarray(one).mean()) for one in images], name="right@1")
+    kept = read_kept(tmp_path / "kept")[0]
+    scores, judged = (one.score(list(kept.files[0])).double().numpy() for one in (loaded.at(0.2, judge), judge))
+    assert loaded.beside is not None
+    weight, slope = loaded.beside
+    alone = replace(loaded, beside=None).at(0.2).score(list(kept.files[0])).double().numpy()
+    assert scores - alone == pytest.approx(judged * (weight + (0.2 - loaded.middle) * slope), rel=1e-4, abs=1e-4)
+    other = CallableScorer(lambda images, _: [0.0] * len(images), name="other")
+    for given, got in ((None, "none"), (other, "other")):
+        with pytest.raises(ValueError, match=rf"Expected the judge right@1, beside which .+ got {got}"):
+            loaded.at(0.2, given)
+    with pytest.raises(ValueError, match=r"Expected the judge right@1, .+ got other"):
+        QualityFilterCallback(SimpleNamespace(), other, prune_at={0.2: 2}, early_scorer=loaded)
 
 
 def test_a_student_that_is_no_better_is_refused(tmp_path):

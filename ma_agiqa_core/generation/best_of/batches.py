@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import PIL.Image
 import torch
 
@@ -18,9 +17,11 @@ from ..pipelines.evaluations import EvaluationCounter
 from ..pipelines.families import family_of
 from ..preview.decoding import Previewer
 from ..pruning.finite_scores import finite_scores
+from ..pruning.look_cost import LookCost, LookTimer
 from ..pruning.row_pruner import RowPruner, Stage, watched_calls
 from ..pruning.rule import PruningStep, judge_of_previews, kept_rows
 from ..pruning.schedule import PruneSchedule
+from .finished import as_pil, frames_of, pictures_of, repeated
 from .lockstep import Ended, Pause, light_copy, run_in_lockstep
 from .processes import Processes
 
@@ -46,6 +47,7 @@ class Request:
         preview: As in `QualityFilterCallback`.
         seed: Of candidate 0.
         early_scorer: Judges previews in its place, see `judge_of_previews`.
+        frames: Of a finished video, those that are scored.
     """
 
     pipe: Any
@@ -58,6 +60,7 @@ class Request:
     preview: Any
     seed: int
     early_scorer: Any = None
+    frames: tuple[int, ...] = (0,)
 
     def call(self, pipe: Any, candidates: Sequence[int], **more: Any) -> list[Any]:
         """The pictures of these candidates, or of those of them that survive."""
@@ -105,11 +108,13 @@ class Made:
         pictures: Those that this process finished, by candidate.
         history: How the others were dropped.
         evaluations: Rows times denoiser calls, in all processes.
+        look_cost: What looking at previews took in this process.
     """
 
     pictures: dict[int, Any] = field(default_factory=dict)
     history: list[PruningStep] = field(default_factory=list)
     evaluations: int = 0
+    look_cost: LookCost = field(default_factory=LookCost)
 
 
 def generate_in_batches(request: Request, candidates: Sequence[int], limit: BatchLimit, processes: Processes) -> Made:
@@ -147,17 +152,20 @@ class _Group:
     def __init__(self, request: Request, processes: Processes) -> None:
         self._request, self._processes = request, processes
         self._made = Made()
+        self._timer, self._counter = LookTimer(), EvaluationCounter(request.pipe)
         self.may_restart = True
 
     def generate(self, batches: Sequence[Sequence[int]]) -> Made:
         is_pruned = bool(self._request.schedule.stages)
-        with EvaluationCounter(self._request.pipe) as counter:
+        with self._counter as counter:
             finished = self._pruned(batches) if is_pruned else map(self._unpruned, batches)
             self._made.pictures = {number: picture for batch in finished for number, picture in batch.items()}
         self.may_restart = False
         if is_pruned:
             while self._prune(None) is not None:
                 pass  # other processes still have candidates to drop
+            mine = [number for batch in batches for number in batch]
+            self._made.look_cost = self._timer.cost(self._made.history, mine, counter.evaluations)
         self._made.evaluations = sum(self._processes.exchange(counter.evaluations))
         return self._made
 
@@ -188,7 +196,8 @@ class _Group:
 
         def on_stage(stage: Stage) -> list[int]:
             """Survivors are decided on among all batches."""
-            pictures = map(as_pil, pruner.previews(previewer))
+            with self._timer.looking(len(stage.rows), self._counter.evaluations):
+                pictures = [as_pil(picture) for picture in pruner.previews(previewer)]
             numbers = [candidates[row] for row in stage.rows]
             kept = pause(_Report(stage, dict(zip(numbers, pictures, strict=True))))
             return [row for row in stage.rows if candidates[row] in kept]
@@ -222,13 +231,9 @@ class _Group:
         number, step = stage
         fraction, keep = self._request.schedule.stages[number]
         previews = {number: picture for report in reports or () for number, picture in report.previews.items()}
-        scores = group_scores(
-            self._request,
-            self._request.preview_scorer(fraction),
-            previews,
-            f"the preview at {fraction:g}",
-            self._processes,
-        )
+        scorer, what = self._request.preview_scorer(fraction), f"the preview at {fraction:g}"
+        with self._timer.looking(0, self._counter.evaluations):
+            scores = group_scores(self._request, scorer, previews, what, self._processes)
         schedule = self._request.schedule
         kept = set(kept_rows(scores, keep, margin=schedule.margin(number), least=schedule.least))
         self._made.history.append(PruningStep.of(step, fraction, scores, kept))
@@ -248,35 +253,20 @@ def group_scores(
     return dict(sorted((number, score) for part in parts for number, score in part.items()))
 
 
+def finished_scores(
+    request: Request, scorer: Scorer, mine: Mapping[int, Any], processes: Processes
+) -> dict[int, float]:
+    """The same of finished candidates; of a video the mean score of `request.frames`."""
+    frames = {number: frames_of(picture, request.frames) for number, picture in mine.items()}
+    places = max(processes.exchange(max(map(len, frames.values()), default=0)))
+    by_frame = []
+    for place in range(places):
+        what = "the finished picture" if places == 1 else f"frame {request.frames[place]} of the video"
+        pictures = {number: row[place] for number, row in frames.items()}
+        by_frame.append(group_scores(request, scorer, pictures, what, processes))
+    return {number: sum(scores[number] for scores in by_frame) / places for number in by_frame[0]} if places else {}
+
+
 def best(scores: Mapping[int, float], keep: int) -> set[int]:
     """The best candidates; of equal ones those with the smaller number."""
     return set(sorted(scores, key=lambda number: (-scores[number], number))[:keep])
-
-
-def pictures_of(output: Any) -> list[Any]:
-    """One picture per row of a pipeline's output; of a video pipeline its only frame."""
-    if hasattr(output, "images"):
-        return list(output.images)
-    return [row[0] for row in output.frames]
-
-
-def repeated(picture: Any, rows: int) -> Any:
-    """One picture, in whatever form a pipeline takes it, as many times."""
-    if getattr(picture, "ndim", 0) == 4:
-        return picture.repeat(rows, 1, 1, 1) if isinstance(picture, torch.Tensor) else np.repeat(picture, rows, axis=0)
-    return (list(picture) if isinstance(picture, list | tuple) else [picture]) * rows
-
-
-def as_pil(picture: Any) -> PIL.Image.Image:
-    """Any picture of a pipeline or a preview as the 8 bits a channel that a file will have.
-
-    Args:
-        picture: PIL, (H, W, 3) float in [0, 1] or uint8, or a tensor (3, H, W) in [0, 1].
-    """
-    if isinstance(picture, PIL.Image.Image):
-        return picture
-    if isinstance(picture, torch.Tensor):
-        picture = picture.float().movedim(0, -1).cpu().numpy()
-    if picture.dtype != np.uint8:
-        picture = (picture.clip(0, 1) * 255).round().astype(np.uint8)  # as diffusers' numpy_to_pil does
-    return PIL.Image.fromarray(picture)

@@ -16,22 +16,25 @@ from ...scorers.scorer import Scorer
 from ...scorers.watching import Watch, all_of, as_observers, watched
 from ..pipelines.rows_of_a_call import pictures_per_row, rows_argument
 from ..planning.plan import PruningPlan
+from ..pruning.look_cost import LookCost
 from ..pruning.rule import PruningStep
 from ..pruning.schedule import PruneSchedule
-from .batches import BatchLimit, Request, as_pil, best, generate_in_batches, group_scores
+from .batches import BatchLimit, Request, best, finished_scores, generate_in_batches
+from .finished import as_pil
 from .processes import Processes
 from .request import (
     Options,
     argument_of,
     arguments_per_prompt,
     budgeted,
-    check_early_scorer,
     check_pipeline,
     check_reproducible,
     check_scale,
     check_scorers,
+    checked_frames,
     found_preview,
     prompt_list,
+    try_early_scorer,
 )
 from .sequential import generate_sequentially
 
@@ -43,7 +46,8 @@ class BestOfN:
     """The best candidates of one prompt, best first. Candidate i has the seed `seed + i`.
 
     Attributes:
-        images: As the pipeline makes them; PIL unless another `output_type` was asked for.
+        images: As the pipeline makes them; PIL unless another `output_type` was asked for. Of several frames
+            (`num_frames`) each is a whole video: a list of PIL pictures, or (F, H, W, 3) or (F, 3, H, W).
         scores: Of the finished pictures.
         seeds: Giving the pipeline alone one of these makes that picture again.
         history: What was dropped when, candidates numbered from 0 across all batches, processes and rounds.
@@ -101,6 +105,7 @@ def best_of_n(
     observe: Scorer | Sequence[Scorer] | None = None,
     preview: Any = "auto",
     strategy: str = "batch",
+    frames: Sequence[int] = (0,),
     save_dir: str | Path | None = None,
     local_files_only: bool = False,
     **pipe_kwargs: Any,
@@ -135,6 +140,8 @@ def best_of_n(
             how much of its own gain each gets. The log warns where choosing costs one of them.
         preview: How previews are made, as in `QualityFilterCallback`.
         strategy: "batch", or "sequential": one candidate at a time, stopped when it cannot be among the best.
+        frames: Of a video, the frames that finished candidates are judged by, counted from 0: their mean score.
+            Previews are judged by the first.
         save_dir: Folder for the best, as PNGs that carry score, seed and settings.
         local_files_only: Never use the network for a preview decoder.
         pipe_kwargs: Further arguments of the pipeline. Lists of texts as long as `prompt` are split up, one
@@ -191,6 +198,7 @@ def best_of_n(
     check_pipeline(pipe, pipe_kwargs, is_pruned=bool(options.schedule.stages))
     count_name, per_row = rows_argument(pipe, pipe_kwargs), pictures_per_row(pipe, pipe_kwargs)
     check_reproducible(pipe, pipe_kwargs)
+    judged = checked_frames(pipe, pipe_kwargs, frames, save_dir)
     preview = found_preview(pipe, preview, options, local_files_only=local_files_only)
     calls = arguments_per_prompt(prompts, {"output_type": "pil", **pipe_kwargs}, in_list)
     requests = [
@@ -205,22 +213,26 @@ def best_of_n(
             preview=preview,
             seed=options.seed,
             early_scorer=early_scorer,
+            frames=judged,
         )
         for text, call in zip(prompts, calls, strict=True)
     ]
     check_scale(scorer, options)
     observers = as_observers(observe)
     check_scorers(scorer, observers, prompts)
-    check_early_scorer(early_scorer, options.schedule, prompts)
+    try_early_scorer(early_scorer, scorer, options.schedule, prompts)
     folder = None if save_dir is None else Path(save_dir)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     processes = Processes()
     limit = BatchLimit.of(pipe, options.batch_size if count_name else 1)
     results = []
+    looks = LookCost()
     for number, request in enumerate(requests):
         try:
-            result = _choose(request, options, limit, observers, processes, is_list=isinstance(observe, list | tuple))
+            result, look_cost = _choose(
+                request, options, limit, observers, processes, is_list=isinstance(observe, list | tuple)
+            )
             _check_reached(result, options, request.prompt)
             if folder is not None and processes.index == 0:
                 prefix = f"prompt{number:03d}-" if in_list else ""
@@ -229,6 +241,9 @@ def best_of_n(
             processes.tell_failure(error)
             raise
         results.append(result)
+        looks += look_cost
+    if looks.advice:
+        logger.warning("%s", looks.advice)
     _tell_watches([result.watch for result in results])
     return results if in_list else results[0]
 
@@ -241,21 +256,22 @@ def _choose(
     processes: Processes,
     *,
     is_list: bool,
-) -> BestOfN:
+) -> tuple[BestOfN, LookCost]:
     generate = generate_sequentially if options.strategy == "sequential" else generate_in_batches
     scores: dict[int, float] = {}
     pictures: dict[int, Any] = {}  # this process's, of those that are ahead so far
     history: list[PruningStep] = []
     seen: list[dict[int, float]] = [{} for _ in observers]
     evaluations = 0
+    looks = LookCost()
     for start in range(0, options.n * options.max_rounds, options.n):
         made = generate(request, range(start, start + options.n), limit, processes)
         history += made.history
         evaluations += made.evaluations
-        finished = {number: as_pil(picture) for number, picture in made.pictures.items()}
-        scores |= group_scores(request, request.scorer, finished, "the finished picture", processes)
+        looks += made.look_cost
+        scores |= finished_scores(request, request.scorer, made.pictures, processes)
         for observer, found in zip(observers, seen, strict=True):
-            found |= group_scores(request, observer, finished, "the finished picture", processes)
+            found |= finished_scores(request, observer, made.pictures, processes)
         ahead = best(scores, options.keep)
         pictures = {number: picture for number, picture in (pictures | made.pictures).items() if number in ahead}
         if options.min_score is None or min(scores[number] for number in ahead) >= options.min_score:
@@ -266,7 +282,7 @@ def _choose(
         for observer, found in zip(observers, seen, strict=True)
     )
     everyones = {number: picture for part in processes.exchange(pictures) for number, picture in part.items()}
-    return BestOfN(
+    result = BestOfN(
         images=tuple(everyones[number] for number in chosen),
         scores=tuple(scores[number] for number in chosen),
         seeds=tuple(request.seed + number for number in chosen),
@@ -276,6 +292,7 @@ def _choose(
         observed=_observed(seen, chosen, is_list=is_list),
         watch=tuple(watch),
     )
+    return result, looks
 
 
 def _observed(

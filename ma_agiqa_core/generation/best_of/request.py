@@ -20,7 +20,7 @@ from ..pipelines.rows_of_a_call import PICTURES, ROWS_ARGUMENTS
 from ..pipelines.schedulers import SCHEDULERS, UnsupportedPipelineError, draws_noise
 from ..planning.plan import PruningPlan
 from ..preview.decoding import Previewer
-from ..pruning.checks import finite_min_score
+from ..pruning.checks import check_early_scorer, finite_min_score
 from ..pruning.finite_scores import finite_scores
 from ..pruning.rule import judge_of_previews
 from ..pruning.schedule import PruneSchedule
@@ -143,22 +143,15 @@ def budgeted(plan: Any, budget: Any) -> PruningPlan:
     return plan.for_budget(budget)
 
 
-def check_early_scorer(early: Any, schedule: PruneSchedule, prompts: Sequence[str | None]) -> None:
+def try_early_scorer(early: Any, scorer: Scorer, schedule: PruneSchedule, prompts: Sequence[str | None]) -> None:
     """Refuses an early scorer that cannot score pictures at every fraction that is pruned at; tried like the others.
 
     Raises:
-        ValueError: It is none, or there is nothing for it to judge.
+        ValueError: See `check_early_scorer`; or its scores are not one finite number for each picture.
     """
-    if early is None:
-        return
-    if not schedule.stages:
-        raise MaAgiqaError("Expected prune_at with early_scorer, got none. It judges previews: say when to look.")
-    for fraction in schedule.fractions:
-        one = judge_of_previews(early, early, fraction)
-        if not isinstance(one, Scorer):
-            raise MaAgiqaError(
-                f"Expected early_scorer with .info and .score, got {one!r}. Use load_early_scorer or load_scorer."
-            )
+    check_early_scorer(early, scorer, schedule)
+    for fraction in schedule.fractions if early is not None else ():
+        one = judge_of_previews(scorer, early, fraction)
         if one.info.needs_prompt and None in prompts:
             raise MaAgiqaError(f"Expected a prompt for {one.info.name}, which compares pictures with it, got None.")
         _try(one, prompts[0])
@@ -202,10 +195,6 @@ def check_pipeline(pipe: Any, arguments: Mapping[str, Any], *, is_pruned: bool) 
         raise MaAgiqaError(
             f"Expected output_type 'pil', 'np' or 'pt', got {arguments['output_type']!r}. Scorers see pictures."
         )
-    if "num_frames" in known and argument_of(pipe, arguments, "num_frames") != 1:
-        raise MaAgiqaError(
-            f"Expected num_frames=1, got {argument_of(pipe, arguments, 'num_frames')}: pictures are scored, not videos."
-        )
     for name in PICTURES:
         given: Any = arguments.get(name)
         rows = len(given) if isinstance(given, list) or getattr(given, "ndim", 0) == 4 else 1
@@ -230,6 +219,35 @@ def check_pipeline(pipe: Any, arguments: Mapping[str, Any], *, is_pruned: bool) 
             f"Expected use_pe=False, got {argument_of(pipe, arguments, 'use_pe')!r}: each call would draw another "
             "text. Let the enhancer write one text, and give that."
         )
+
+
+def checked_frames(pipe: Any, arguments: Mapping[str, Any], frames: Any, save_dir: Any) -> tuple[int, ...]:
+    """Which frames of a finished video are judged, as Python's own numbers.
+
+    Raises:
+        ValueError: They are none, out of range, or the pipeline makes pictures; a PNG is to hold a video.
+    """
+    given = (
+        list(frames) if isinstance(frames, Sequence | range | np.ndarray) and not isinstance(frames, str) else [None]
+    )
+    wanted = [whole_number(frame) for frame in given]
+    chosen = tuple(frame for frame in wanted if frame is not None and frame >= 0)
+    if not chosen or len(chosen) < len(wanted):
+        raise MaAgiqaError(f"Expected frames as whole numbers of at least 0, got {frames!r}. (0,) is the first frame.")
+    count = argument_of(pipe, arguments, "num_frames")
+    count = count if isinstance(count, int) else 1
+    if max(chosen) >= count:
+        raise MaAgiqaError(
+            f"Expected frames below num_frames = {count}, got {max(chosen)}. Judge those that are made."
+            if count > 1
+            else f"Expected frames=(0,) for pictures, got {frames!r}. Frames are chosen of videos only."
+        )
+    if save_dir is not None and count > 1:
+        raise MaAgiqaError(
+            f"Expected no save_dir with num_frames={count}, got {str(save_dir)!r}: a PNG holds one picture. Write "
+            "result.images with diffusers.utils.export_to_video."
+        )
+    return chosen
 
 
 def check_reproducible(pipe: Any, arguments: Mapping[str, Any]) -> None:

@@ -12,7 +12,8 @@ from ..preview.decoding import Previewer
 from ..pruning.row_pruner import RowPruner, Stage, watched_calls
 from ..pruning.rule import PruningStep, kept_by_stage
 from ..pruning.sequential_filter import SequentialScores, unknown_family
-from .batches import BatchLimit, Made, Request, as_pil
+from .batches import BatchLimit, Made, Request
+from .finished import as_pil
 from .lockstep import BatchEnded
 from .processes import Processes
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,13 @@ import torch
 
 from ...arguments.numbers import count_of, plain
 from ...compute.batching import is_out_of_memory
+from ...compute.device_clock import device_clock
 from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
 from ...scorers.watching import as_observers, watched
-from ..best_of.batches import as_pil, pictures_of, repeated
+from ..best_of.finished import as_pil, frames_of, pictures_of, repeated
 from ..best_of.request import argument_of, check_scorers, checked_seed
+from ..early.early_scorer import judge_name
 from ..early.kept_previews import keep_prompt
 from ..pipelines.families import family_of
 from ..pipelines.rows_of_a_call import pictures_per_row
@@ -76,7 +77,7 @@ def calibrate(
         save_previews: Folder for the previews with the scores of their finished pictures: what an early scorer is
             taught from (`ma-agiqa distill --previews`).
         pipe_kwargs: Further arguments of the pipeline, such as `num_inference_steps` and `guidance_scale`: those
-            that the pipeline will be used with.
+            that the pipeline will be used with. Of a video the first frame is judged.
 
     Raises:
         UnsupportedPipelineError: The pipeline is of no known family.
@@ -179,12 +180,12 @@ class Calibration:
         seed = self._seed + self._n * self.done.count(prompt)
         made = self._generate(prompt, seed)
         self._calls, self._steps = made.calls, {f: call_of(f, made.calls) for f in self._fractions}
-        started = time.perf_counter()
+        started = device_clock()
         by_step = {
             step: self._scores(self._scorer, pictures, prompt, seed, f"the preview after step {step}")
             for step, pictures in sorted(made.previews.items())
         }
-        preview_seconds = made.preview_seconds + time.perf_counter() - started
+        preview_seconds = made.preview_seconds + device_clock() - started
         previews = [by_step[step] for step in self._steps.values()]
         count = self._n * len(by_step)
         finals = self._scores(self._scorer, made.finished, prompt, seed, "the finished picture")
@@ -194,7 +195,7 @@ class Calibration:
                 len(self._done),
                 {fraction: made.previews[step] for fraction, step in self._steps.items()},
                 prompt=prompt,
-                judge=_name_of(self._scorer),
+                judge=judge_name(self._scorer),
                 pipeline=type(self._pipe).__name__,
                 previews=np.stack(previews),
                 finals=finals,
@@ -237,7 +238,7 @@ class Calibration:
             seen[0] if seen else None,
             float(np.median([prompt.preview_cost for prompt in done])),
             tuple(
-                watched(_name_of(self._scorer), _name_of(observer), zip(measured.final, scores, strict=True))
+                watched(judge_name(self._scorer), judge_name(observer), zip(measured.final, scores, strict=True))
                 for observer, scores in zip(self._observers, seen, strict=True)
             ),
         )
@@ -256,8 +257,8 @@ class Calibration:
             seed=self._seed,
             arguments={k: v if isinstance(v, json_holds) else type(v).__name__ for k, v in arguments.items()},
             preview=self._previewer.source,
-            scorer=_name_of(self._scorer),
-            observer=_name_of(self._observers[0]) if self._observers else None,
+            scorer=judge_name(self._scorer),
+            observer=judge_name(self._observers[0]) if self._observers else None,
             target_share=self._target_share,
         )
 
@@ -286,10 +287,10 @@ class Calibration:
 
         def on_stage(stage: Stage) -> Sequence[int]:
             """Looks at all rows, and keeps them."""
-            started = time.perf_counter()
+            started = device_clock()
             made.previews[stage.step + 1] = [as_pil(picture) for picture in pruner.previews(self._previewer)]
             made.evaluations[stage.step + 1] = pruner.evaluations
-            made.preview_seconds += time.perf_counter() - started
+            made.preview_seconds += device_clock() - started
             return stage.rows
 
         def on_step_end(pipe: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -303,7 +304,7 @@ class Calibration:
         per_row = pictures_per_row(self._pipe, self._arguments)
         pictures = {name: repeated(self._arguments[name], len(generators)) for name in per_row}
         pruner = RowPruner(self._pipe, self._family, self._fractions, on_stage)
-        started = time.perf_counter()
+        started = device_clock()
         with pruner, watched_calls(self._pipe, pruner.begin):
             output = self._pipe(
                 prompt=prompt,
@@ -314,8 +315,8 @@ class Calibration:
                 **{**self._arguments, **pictures},
             )
         made.total_evaluations = pruner.evaluations
-        made.seconds = time.perf_counter() - started - made.preview_seconds
-        made.finished = [as_pil(picture) for picture in pictures_of(output)]
+        made.seconds = device_clock() - started - made.preview_seconds
+        made.finished = [frames_of(picture, (0,))[0] for picture in pictures_of(output)]
         if len(made.finished) != len(generators):
             raise MaAgiqaError(f"Expected {len(generators)} pictures, got {len(made.finished)} from {prompt!r}.")
         return made
@@ -337,7 +338,3 @@ class _PromptScores:
     evaluations: np.ndarray
     total: int
     preview_cost: float
-
-
-def _name_of(scorer: Scorer) -> str:
-    return f"{scorer.info.name}@{scorer.info.revision}" if scorer.info.revision else scorer.info.name

@@ -1,8 +1,8 @@
 """`EarlyScorer`: predicts from a preview at a fraction of the steps what a judge will give the finished picture.
 
-lite's features of the preview, and linear weights that change linearly with the fraction. It is taught for one pipeline
-and one judge (`ma-agiqa distill --previews`). What it says is relative to the other candidates of the prompt: it never
-saw which prompt scores high.
+lite's features of the preview, and linear weights that change linearly with the fraction; where that predicts better,
+what the judge says of the preview weighs in too. It is taught for one pipeline and one judge (`ma-agiqa distill
+--previews`). What it says is relative to the other candidates of the prompt: it never saw which prompt scores high.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ...scorers.callable import CallableScorer
 from ...scorers.lite import LITE_WEIGHTS
 from ...scorers.lite.network import LiteNetwork
 from ...scorers.lite.student import StudentNetwork
+from ...scorers.scorer import Scorer
 
 KIND = "early"
 MOST = 4.0  # deviations of a column; beyond what it was taught on, a linear scorer would say anything
@@ -57,6 +58,8 @@ class EarlyScorer:
         weight: (D,) of the normalised features, at the middle fraction.
         slope: (D,) how the weight changes with the fraction.
         middle: Of the fractions that it was taught on.
+        beside: Of the judge's own score of the preview: its weight at the middle fraction, and how that changes.
+            None: the judge is not asked.
         measured: What it reached on held-out prompts: rank correlation of it and of the plain judge, and more.
 
     Example:
@@ -72,21 +75,55 @@ class EarlyScorer:
     slope: np.ndarray
     middle: float
     measured: dict[str, Any]
+    beside: tuple[float, float] | None = None
 
-    def at(self, fraction: float) -> CallableScorer:
-        """The scorer of previews at this fraction of the steps."""
+    def at(self, fraction: float, judge: Scorer | None = None) -> CallableScorer:
+        """The scorer of previews at this fraction of the steps.
+
+        Args:
+            fraction: Of the steps.
+            judge: Whose final scores it predicts; asked only where it was taught with what the judge says.
+
+        Raises:
+            ValueError: The judge is needed, and missing or another one.
+        """
+        asked = None
+        if self.beside is not None:
+            if judge is None or judge_name(judge) != self.judge or judge.info.relative:
+                got = "none" if judge is None else judge_name(judge)
+                raise MaAgiqaError(
+                    f"Expected the judge {self.judge}, beside which this early scorer was taught, got {got}. Choose by "
+                    "that judge, or distil an early scorer for this one."
+                )
+            asked = judge
         features = PreviewFeatures()
 
         def score(pictures: Any, prompts: Sequence[str] | None) -> np.ndarray:
-            return self.predict(features(pictures), fraction)
+            said = None if asked is None else asked.score(pictures, prompts).double().numpy()
+            return self.predict(features(pictures), fraction, said)
 
         return CallableScorer(
-            score, name=f"early({self.judge})", low=-np.inf, high=np.inf, trained_on=f"previews of {self.pipeline}"
+            score,
+            name=f"early({self.judge})",
+            low=-np.inf,
+            high=np.inf,
+            trained_on=f"previews of {self.pipeline}",
+            needs_prompt=asked is not None and asked.info.needs_prompt,
         )
 
-    def predict(self, features: np.ndarray, fraction: float) -> np.ndarray:
-        """(B, D) features of previews at a fraction -> (B,) final scores, less the mean of the prompt."""
-        return self.normalised(features) @ (self.weight + (fraction - self.middle) * self.slope)
+    def predict(self, features: np.ndarray, fraction: float, judged: np.ndarray | None = None) -> np.ndarray:
+        """Final scores, less the mean of the prompt: (B,).
+
+        Args:
+            features: (B, D) of previews at a fraction.
+            fraction: Of the steps.
+            judged: (B,) what the judge says of them; read only where it was taught with that.
+        """
+        later = fraction - self.middle
+        said = self.normalised(features) @ (self.weight + later * self.slope)
+        if self.beside is None or judged is None:
+            return said
+        return said + judged * (self.beside[0] + later * self.beside[1])
 
     def normalised(self, features: np.ndarray) -> np.ndarray:
         """(B, D), each column with mean 0 and spread 1 where it was taught."""
@@ -103,6 +140,7 @@ class EarlyScorer:
             "judge": self.judge,
             "pipeline": self.pipeline,
             "middle": repr(self.middle),
+            "beside": json.dumps(self.beside),
             "lite": file_digest(LITE_WEIGHTS),
             "measured": json.dumps(self.measured, allow_nan=False),
         }
@@ -137,6 +175,7 @@ def load_early_scorer(path: str | Path) -> EarlyScorer:
             pipeline=facts["pipeline"],
             middle=float(facts["middle"]),
             measured=json.loads(facts["measured"]),
+            beside=None if (beside := json.loads(facts.get("beside", "null"))) is None else (beside[0], beside[1]),
             **tensors,
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -146,6 +185,12 @@ def load_early_scorer(path: str | Path) -> EarlyScorer:
     if facts.get("lite") != file_digest(LITE_WEIGHTS):
         raise MaAgiqaError(f"Expected an early scorer of this version's lite, got {path} of another. Distil it again.")
     return early
+
+
+def judge_name(scorer: Scorer) -> str:
+    """A scorer's name, with its revision where it has one."""
+    info = scorer.info
+    return f"{info.name}@{info.revision}" if info.revision else info.name
 
 
 def _tensor(picture: Any) -> Tensor:

@@ -3,6 +3,7 @@
 What stays is the same picture as without the filter; see row_surgery.py for how, and pipelines/families.py for where.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -14,12 +15,15 @@ from ...errors import MisusedCallbackError
 from ...scorers.scorer import Scorer
 from ..preview.decoding import Preview, Previewer
 from .batch_filter import BatchFilter, RowFilter
-from .checks import check_installed, check_options, checked_prompts
+from .checks import check_early_scorer, check_installed, check_options, checked_prompts
+from .look_cost import LookTimer
 from .pipeline_loop import pipeline_frame
 from .row_pruner import RowPruner, Stage, watched_calls
 from .rule import PruningStep
 from .schedule import PruneSchedule
 from .sequential_filter import SequentialFilter
+
+logger = logging.getLogger(__name__)
 
 _OUTSIDE = "Expected the callback inside its `with`, got a call outside. Write `with ... as callback:`."
 _FILTERS = {"batch": BatchFilter, "sequential": SequentialFilter}
@@ -105,6 +109,7 @@ class QualityFilterCallback(PipelineCallback):
         super().__init__()
         self._schedule = PruneSchedule.of(prune_at)
         self._min_score = check_options(scorer, bool(self._schedule.stages), min_score, strategy)
+        check_early_scorer(early_scorer, scorer, self._schedule)
         self._pipe, self._scorer, self._prompts = pipe, scorer, checked_prompts(prompts)
         self._preview, self._local_files_only = preview, local_files_only
         self._strategy, self._early_scorer = strategy, early_scorer
@@ -117,6 +122,7 @@ class QualityFilterCallback(PipelineCallback):
         self._pruner: RowPruner | None = None
         self._previewer: Previewer | None = None
         self._installed: ExitStack | None = None
+        self._timer = LookTimer()
 
     @property
     def tensor_inputs(self) -> list[str]:
@@ -175,6 +181,10 @@ class QualityFilterCallback(PipelineCallback):
         """
         was_passed_over = self._pruner is not None and self._pruner.was_passed_over
         self._restore()
+        if error is None and self._strategy == "batch" and self.history:
+            looks = self._timer.cost(self.history, self.history[0].scores.keys(), self.network_evaluations)
+            if looks.advice:
+                logger.warning("%s", looks.advice)
         if error is None and was_passed_over:
             raise MisusedCallbackError(
                 "Expected the callback at the end of the steps, got none: the pipeline was given another one, and "
@@ -199,6 +209,7 @@ class QualityFilterCallback(PipelineCallback):
             check_installed(call, self.tensor_inputs)
             self._filter.begin(call)
             self._pruner.begin(call)
+            self._timer = LookTimer()
         except BaseException:
             self._restore()
             raise
@@ -206,7 +217,8 @@ class QualityFilterCallback(PipelineCallback):
     def _on_stage(self, stage: Stage) -> list[int]:
         assert self._pruner is not None
         assert self._previewer is not None
-        return self._filter.survivors_of_stage(stage, self._pruner.previews(self._previewer))
+        with self._timer.looking(len(stage.rows), self.network_evaluations):
+            return self._filter.survivors_of_stage(stage, self._pruner.previews(self._previewer))
 
     def _restore(self) -> None:
         installed, self._installed = self._installed, None

@@ -11,6 +11,8 @@ from ...errors import MaAgiqaError
 from ...scorers.scorer import Scorer
 from ..pipelines.family import Family
 from ..pipelines.schedulers import UnsupportedPipelineError, draws_noise
+from .rule import judge_of_previews
+from .schedule import PruneSchedule
 
 _ATTENTION_ARGUMENTS = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")
 _VECTORS = ("prompt_embeds", "pooled_prompt_embeds", "prompt_embeds_t5")
@@ -33,6 +35,30 @@ def check_options(scorer: Scorer, is_pruned: bool, min_score: Any, strategy: str
     if strategy == "sequential":
         scorer.info.require_scale("for strategy='sequential'")
     return limit
+
+
+def check_early_scorer(early: Any, scorer: Scorer, schedule: PruneSchedule) -> None:
+    """Refuses what cannot judge previews by this schedule in place of the scorer.
+
+    Raises:
+        ValueError: It is no scorer, it was taught beside another one, there is nothing for it to judge, or there are
+            margins, which are in the scorer's units.
+    """
+    if early is None:
+        return
+    if not schedule.stages:
+        raise MaAgiqaError("Expected prune_at with early_scorer, got none. It judges previews: say when to look.")
+    if schedule.margins:
+        raise MaAgiqaError(
+            f"Expected counts with early_scorer, got the margins {list(schedule.margins)}, which are in units of "
+            f"{scorer.info.name}. Give counts, such as prune_at={{0.4: 4, 0.7: 2}}."
+        )
+    for fraction in schedule.fractions:
+        one = judge_of_previews(scorer, early, fraction)
+        if not isinstance(one, Scorer):
+            raise MaAgiqaError(
+                f"Expected early_scorer with .info and .score, got {one!r}. Use load_early_scorer or load_scorer."
+            )
 
 
 def checked_prompts(given: Any) -> str | list[str] | None:

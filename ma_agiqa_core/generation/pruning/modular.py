@@ -7,6 +7,7 @@ Known are the loops in pipelines/known/modular.py, with their own blocks. Others
 fields of its own, and one that is missed makes other pictures.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -24,10 +25,13 @@ from ..pipelines.known.modular import GUIDERS, MODULAR, family_of_loop
 from ..pipelines.schedulers import UnsupportedPipelineError
 from ..preview.decoding import Preview, Previewer
 from .batch_filter import BatchFilter
-from .checks import check_options, checked_prompts
+from .checks import check_early_scorer, check_options, checked_prompts
+from .look_cost import LookTimer
 from .row_pruner import RowPruner, Stage
 from .rule import PruningStep
 from .schedule import PruneSchedule
+
+logger = logging.getLogger(__name__)
 
 _BLOCK = "quality_filter"
 _OLDEST = (0, 36)  # before it, Flux's blocks cannot even be built
@@ -43,7 +47,7 @@ class ModularQualityFilter:
     Args:
         pipe: A modular pipeline of diffusers with its components, whose loop is in the table
             (`ma-agiqa families`).
-        scorer, prune_at, prompts, min_score, preview, local_files_only: As in `QualityFilterCallback`.
+        scorer, prune_at, early_scorer, prompts, min_score, preview, local_files_only: As in `QualityFilterCallback`.
 
     Example:
         A modular pipeline needs its weights, so this one is not run in the tests.
@@ -59,7 +63,8 @@ class ModularQualityFilter:
         pipe: Any,
         scorer: Scorer,
         *,
-        prune_at: Mapping[float, int] | None = None,
+        prune_at: Mapping[float, int] | Any = None,
+        early_scorer: Any = None,
         prompts: str | Sequence[str] | None = None,
         min_score: float | None = None,
         preview: Preview = "auto",
@@ -67,16 +72,20 @@ class ModularQualityFilter:
     ) -> None:
         self._schedule = PruneSchedule.of(prune_at)
         self._min_score = check_options(scorer, bool(self._schedule.stages), min_score, "batch")
+        check_early_scorer(early_scorer, scorer, self._schedule)
+        self._early_scorer = early_scorer
         self._pipe, self._scorer, self._prompts = pipe, scorer, checked_prompts(prompts)
         self._preview, self._local_files_only = preview, local_files_only
         self._forget()
 
     def _forget(self) -> None:
         self._filter = BatchFilter(self._pipe, self._scorer, self._schedule, self._prompts, self._min_score)
+        self._filter.early_scorer = self._early_scorer
         self._pruner: RowPruner | None = None
         self._previewer: Previewer | None = None
         self._installed: ExitStack | None = None
         self._state: Any = None  # of the loop that is running
+        self._timer = LookTimer()
 
     @property
     def survivors(self) -> tuple[int, ...]:
@@ -117,8 +126,12 @@ class ModularQualityFilter:
             self._installed = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._restore()
+        if kind is None and self.history:
+            looks = self._timer.cost(self.history, self.history[0].scores.keys(), self.network_evaluations)
+            if looks.advice:
+                logger.warning("%s", looks.advice)
 
     @property
     def state(self) -> Any:
@@ -139,6 +152,7 @@ class ModularQualityFilter:
                 call = _call_of(state)
                 self._filter.begin(call)
                 self._pruner.begin(call, scheduler_calls=len(state.timesteps))
+                self._timer = LookTimer()
             else:
                 self._end_step(state, step - 1)
         except BaseException:
@@ -152,7 +166,8 @@ class ModularQualityFilter:
     def _on_stage(self, stage: Stage) -> list[int]:
         assert self._pruner is not None
         assert self._previewer is not None
-        return self._filter.survivors_of_stage(stage, self._pruner.previews(self._previewer))
+        with self._timer.looking(len(stage.rows), self.network_evaluations):
+            return self._filter.survivors_of_stage(stage, self._pruner.previews(self._previewer))
 
     def _restore(self) -> None:
         installed, self._installed = self._installed, None

@@ -37,12 +37,17 @@ def judge_of_previews(scorer: Any, early_scorer: Any, fraction: float) -> Any:
 
     Args:
         scorer: Of the finished pictures.
-        early_scorer: None, any scorer, or what has a scorer for each fraction: `at(fraction)`.
+        early_scorer: None, any scorer, or what has a scorer for each fraction: `at(fraction)`, or `at(fraction,
+            scorer)` where the scorer's own score of the preview weighs in.
         fraction: Of the steps.
     """
     if early_scorer is None:
         return scorer
-    return early_scorer.at(fraction) if hasattr(early_scorer, "at") else early_scorer
+    if not hasattr(early_scorer, "at"):
+        return early_scorer
+    if getattr(early_scorer, "beside", None) is not None:
+        return early_scorer.at(fraction, scorer)
+    return early_scorer.at(fraction)
 
 
 def call_of(fraction: float, calls: int) -> int:

@@ -1,5 +1,6 @@
 """`prune_at`: after which fractions of the steps how many candidates survive; read and checked here for all."""
 
+import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,8 @@ from ...arguments.numbers import real_number, whole_number
 from ...errors import MaAgiqaError
 
 EVERYONE = sys.maxsize  # of a stage that limits no count
+
+logger = logging.getLogger(__name__)
 
 _STAGE = re.compile(r"(\d*\.?\d+)\s*:\s*(\d+)")
 
@@ -71,12 +74,15 @@ class PruneSchedule:
         """From what `best_of_n` and the callback take: None, a plan, or a mapping such as {0.4: 4, 0.7: 2}.
 
         A plan is what has `prune_at` and `margin`, both by fraction: a `PruningPlan`, or calibrate's recommendation.
+        The reason of one that prunes nothing is logged.
 
         Raises:
             ValueError: Something else, a fraction or count out of range, or counts that rise.
         """
         if given is None:
             return cls()
+        if reason := getattr(given, "reason", ""):
+            logger.warning("nothing is pruned: %s", reason)
         margin = getattr(given, "margin", None)
         if isinstance(margin, Mapping):
             return cls._with_margins(cls.of({**getattr(given, "prune_at", given)}), margin)

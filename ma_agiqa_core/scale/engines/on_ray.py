@@ -16,13 +16,14 @@ from ..parts import import_pyarrow
 from ..run import EngineRun, Results, Source
 from ..sources.finding import find_shards
 from ..sources.objects import is_ray
+from ..sources.shard import MOST_IN_SHARD, Shard, pictures_in
 from ..sources.tables import columns_of, key_of_content, row_of
 from .answers import SHARD, answer, read_answers, refusal, shards_as_column, unpickled
 from .work import Worker
 
 CORES_OF_A_WORKER = 4
 ROWS_AT_ONCE = 64
-_SHARDS_OF_A_BLOCK = 8
+_BLOCKS_OF_A_WORKER = 4
 
 
 def import_ray() -> Any:
@@ -50,19 +51,18 @@ def run_on_ray(source: Source, run: EngineRun) -> Results:
         ray.data.DataContext.get_current().enable_progress_bars = False
     workers, resources = _workers(ray, run, cores_left=1 if is_ray(source) else 0)
     actor: type[_Actor] = _RowActor
-    size = ROWS_AT_ONCE
+    size: int | None = ROWS_AT_ONCE
     if is_ray(source):
         dataset = source.select_columns(columns_of(source.schema().names, run.columns, "the data set").names)
     else:
-        shards = shards_as_column(find_shards(source, run.columns))
-        step = max(1, min(_SHARDS_OF_A_BLOCK, len(shards) // (4 * workers)))
-        blocks = [pa.array(shards[first : first + step], pa.binary()) for first in range(0, len(shards), step)]
-        dataset, actor, size = ray.data.from_arrow([pa.table({SHARD: block}) for block in blocks]), _ShardActor, 1
+        blocks = _blocks(list(find_shards(source, run.columns)), workers)
+        tables = [pa.table({SHARD: pa.array(shards_as_column(block), pa.binary())}) for block in blocks]
+        dataset, actor, size = ray.data.from_arrow(tables), _ShardActor, None
     return _results(ray, dataset, actor, size, ray.put(run), workers, resources)
 
 
 def _results(
-    ray: Any, dataset: Any, actor: type, size: int, told: Any, workers: int, resources: dict[str, float]
+    ray: Any, dataset: Any, actor: type, size: int | None, told: Any, workers: int, resources: dict[str, float]
 ) -> Results:
     """Holds what the actors were told: one that is restarted asks for it again."""
     scored = dataset.map_batches(
@@ -75,6 +75,20 @@ def _results(
     )
     yield from read_answers(scored.iter_batches(batch_size=None, batch_format="pyarrow"))
     del told
+
+
+def _blocks(shards: list[Shard], workers: int) -> list[list[Shard]]:
+    """What an actor does at a time, and loses when it dies: small shards together, large ones alone."""
+    most = min(MOST_IN_SHARD, sum(map(pictures_in, shards)) // (_BLOCKS_OF_A_WORKER * workers))
+    blocks: list[list[Shard]] = []
+    count = most
+    for shard in shards:
+        if count >= most:
+            blocks.append([])
+            count = 0
+        blocks[-1].append(shard)
+        count += pictures_in(shard)
+    return blocks
 
 
 def _workers(ray: Any, run: EngineRun, cores_left: int) -> tuple[int, dict[str, float]]:

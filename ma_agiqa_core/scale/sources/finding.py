@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from ...errors import MaAgiqaError, MissingFileError
 from ...pictures.folders import PICTURE_SUFFIXES, find_pictures
 from ..places import found_at
 from .names import TABLES, is_pattern, is_tar, is_url
-from .objects import IterableShard, hugging_face_shards, is_daft, is_hugging_face, is_ray
-from .shard import PATHS_AT_ONCE, Columns, PathShard, Shard, in_shards
+from .objects import hugging_face_shards, is_daft, is_hugging_face, is_ray, row_shards
+from .shard import Columns, PathShard, Shard, in_shards, shard_sizes
 from .tables import lance_shards, parquet_shards
 from .tars import TarShard
 
@@ -35,10 +35,8 @@ def find_shards(
     """
     if is_hugging_face(source):
         return iter(hugging_face_shards(source, columns))
-    if is_ray(source):
-        return iter([IterableShard(source.iter_rows(), columns)])
-    if is_daft(source):
-        return iter([IterableShard(source.iter_rows(), columns)])
+    if is_ray(source) or is_daft(source):
+        return iter(row_shards(source.iter_rows(), columns))
     if isinstance(source, str | os.PathLike):
         source = [source]
     if not isinstance(source, Iterable):
@@ -48,11 +46,19 @@ def find_shards(
     places = [os.fspath(place) for place in source]
     if not places:
         raise MaAgiqaError("Expected a source with pictures, got an empty list.")
-    found = chain.from_iterable(_of_place(place, columns, on_error) for place in places)
+    found = _of_places(places, columns, on_error)
     first = next(found, None)
     if first is None:
         raise MaAgiqaError(f"Expected pictures in {', '.join(places)}, got none.")
     return chain([first], found)
+
+
+def _of_places(places: Iterable[str], columns: Columns, on_error: Callable[[OSError], None]) -> Iterator[Shard]:
+    for are_pictures, run in groupby(places, _is_picture_file):
+        if are_pictures:  # many to a shard
+            yield from _of_files(run, columns)
+        else:
+            yield from chain.from_iterable(_of_place(place, columns, on_error) for place in run)
 
 
 def _of_place(place: str, columns: Columns, on_error: Callable[[OSError], None]) -> Iterator[Shard]:
@@ -82,6 +88,8 @@ def _of_files(
     places: Iterable[str], columns: Columns, on_error: Callable[[OSError], None] = lambda error: None
 ) -> Iterator[Shard]:
     pictures: list[str] = []
+    sizes = shard_sizes()
+    size = next(sizes)
     for place in places:
         name = place.lower().rstrip("/")
         if is_tar(name):
@@ -94,9 +102,9 @@ def _of_files(
             yield from _of_paths(map(os.fspath, find_pictures([place], on_error=on_error)))
         else:
             pictures.append(place)
-            if len(pictures) >= PATHS_AT_ONCE:
+            if len(pictures) >= size:
                 yield PathShard(tuple(pictures))
-                pictures = []
+                pictures, size = [], next(sizes)
     if pictures:
         yield PathShard(tuple(pictures))
 
@@ -112,7 +120,11 @@ def _of_url(url: str, columns: Columns) -> Iterator[Shard]:
 
 
 def _of_paths(paths: Iterator[str]) -> Iterator[Shard]:
-    yield from (PathShard(tuple(chunk)) for chunk in in_shards(paths, PATHS_AT_ONCE))
+    yield from (PathShard(tuple(chunk)) for chunk in in_shards(paths))
+
+
+def _is_picture_file(place: str) -> bool:
+    return Path(place).suffix.lower() in PICTURE_SUFFIXES and os.path.isfile(place)  # noqa: PTH113
 
 
 def _is_of_data(name: str) -> bool:

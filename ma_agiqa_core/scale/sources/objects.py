@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..rows import Row
-from .shard import Columns
+from .shard import Columns, in_shards
 from .tables import columns_of, row_of
 
-ROWS_IN_SHARD = 512
+MOST_ROWS_HELD = 64
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,28 @@ class IterableShard:
             yield row_of(values, columns, f"row-{number}", None)
 
 
-def hugging_face_shards(dataset: Any, columns: Columns) -> Iterator[HuggingFaceShard | IterableShard]:
+@dataclass(frozen=True)
+class RowsShard:
+    """Rows themselves, of a source that only this process can read, or that would be sent whole with every shard."""
+
+    of: tuple[Row, ...]
+
+    @property
+    def count(self) -> int:
+        """Of its pictures."""
+        return len(self.of)
+
+    def rows(self) -> Iterator[Row]:
+        return iter(self.of)
+
+
+def row_shards(dataset: Any, columns: Columns) -> Iterator[RowsShard]:
+    """What is iterated over here, in shards small enough to be held in memory with their pictures."""
+    for rows in in_shards(IterableShard(dataset, columns).rows(), MOST_ROWS_HELD):
+        yield RowsShard(tuple(rows))
+
+
+def hugging_face_shards(dataset: Any, columns: Columns) -> Iterator[HuggingFaceShard | IterableShard | RowsShard]:
     """Rows of a Hugging Face data set, whose pictures stay as they are stored.
 
     Raises:
@@ -54,8 +75,11 @@ def hugging_face_shards(dataset: Any, columns: Columns) -> Iterator[HuggingFaceS
         yield IterableShard(undecoded, columns)
         return
     columns_of(undecoded.column_names, columns, "the data set")
-    for first in range(0, len(undecoded), ROWS_IN_SHARD):
-        yield HuggingFaceShard(undecoded, first, min(ROWS_IN_SHARD, len(undecoded) - first), columns)
+    if not undecoded.cache_files:  # in memory: all of it would go with every shard
+        yield from row_shards(undecoded, columns)
+        return
+    for numbers in in_shards(range(len(undecoded))):
+        yield HuggingFaceShard(undecoded, numbers[0], len(numbers), columns)
 
 
 def is_hugging_face(source: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol, TypeVar
@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeVar
 from ...errors import MaAgiqaError, MissingPackageError, first_line
 from ..rows import Row
 
-PATHS_AT_ONCE = 512
+FEWEST_IN_SHARD, MOST_IN_SHARD = 16, 512
+SHARE_OF_SHARD = 64  # a shard has one in so many of the pictures before it
 
 Item = TypeVar("Item")
 
@@ -44,12 +45,22 @@ class PathShard:
 
     places: tuple[str, ...]
 
+    @property
+    def count(self) -> int:
+        """Of its pictures."""
+        return len(self.places)
+
     def rows(self) -> Iterator[Row]:
         from ...records.formats import path_key
         from .names import is_url
 
         for place in self.places:
             yield Row(place if is_url(place) else path_key(place), place)
+
+
+def pictures_in(shard: Shard) -> int:
+    """How many a shard has; where only opening it would tell, as many as the largest has."""
+    return getattr(shard, "count", MOST_IN_SHARD)
 
 
 def rows_of(shard: Shard) -> Iterator[Row]:
@@ -65,9 +76,21 @@ def rows_of(shard: Shard) -> Iterator[Row]:
         yield Row(f"{place}::", None, error=first_line(error))
 
 
-def in_shards(items: Iterator[Item], size: int) -> Iterator[Sequence[Item]]:
-    """`size` at a time."""
-    while chunk := list(islice(items, size)):
+def shard_sizes(most: int = MOST_IN_SHARD) -> Iterator[int]:
+    """How many pictures each shard has: few at first, so that few pictures keep many workers busy to the end."""
+    before = 0
+    while True:
+        size = min(max(before // SHARE_OF_SHARD, FEWEST_IN_SHARD), most)
+        yield size
+        before += size
+
+
+def in_shards(items: Iterable[Item], most: int = MOST_IN_SHARD) -> Iterator[Sequence[Item]]:
+    """Items by `shard_sizes`."""
+    items = iter(items)
+    for size in shard_sizes(most):
+        if not (chunk := list(islice(items, size))):
+            return
         yield chunk
 
 

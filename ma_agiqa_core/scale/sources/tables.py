@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...errors import MaAgiqaError, MissingPackageError
+from ...errors import MaAgiqaError, MissingPackageError, first_line
 from ...records.tables import PICTURE_COLUMNS
 from ..parts import import_pyarrow
 from ..places import opened_store
@@ -124,7 +125,7 @@ class ParquetShard:
     def rows(self) -> Iterator[Row]:
         folder = self.place.rpartition("/")[0] if is_url(self.place) else str(Path(self.place).absolute().parent)
         number = self.first
-        with _parquet(self.place) as file:
+        with _parquet(self.place) as file, _refusing_damage("a Parquet file", self.place):
             columns = columns_of(file.schema_arrow.names, self.columns, self.place)
             for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[self.group], columns=columns.names):
                 for values in batch.to_pylist():
@@ -160,10 +161,11 @@ class LanceShard:
         number = 0
         fragment = dataset.get_fragment(self.fragment)
         folder = None if is_url(self.place) else str(Path(self.place).absolute().parent)
-        for batch in fragment.to_batches(columns=columns.names, batch_size=ROWS_AT_ONCE):
-            for values in batch.to_pylist():
-                yield row_of(values, columns, f"{_key(self.place)}#{self.fragment}.{number}", folder)
-                number += 1
+        with _refusing_damage("a Lance data set", self.place):
+            for batch in fragment.to_batches(columns=columns.names, batch_size=ROWS_AT_ONCE):
+                for values in batch.to_pylist():
+                    yield row_of(values, columns, f"{_key(self.place)}#{self.fragment}.{number}", folder)
+                    number += 1
 
 
 def lance_shards(place: str, columns: Columns) -> Iterator[LanceShard]:
@@ -187,15 +189,11 @@ def _key(place: str) -> str:
 
 def _parquet(place: str) -> Any:
     pa = import_pyarrow()
-    try:
+    with _refusing_damage("a Parquet file", place):
         if is_url(place):
             system, path = opened_store(place)
             return pa.parquet.ParquetFile(system.open(path, "rb"))
         return pa.parquet.ParquetFile(place)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, MaAgiqaError):
-            raise
-        raise MaAgiqaError(f"Expected a Parquet file, got {place}: {str(error).splitlines()[0]}") from error
 
 
 def _lance(place: str) -> Any:
@@ -203,7 +201,17 @@ def _lance(place: str) -> Any:
         import lance
     except ImportError as error:
         raise MissingPackageError("Expected pylance for Lance data sets, got none. Run: pip install pylance") from error
-    try:
+    with _refusing_damage("a Lance data set", place):
         return lance.dataset(place)
-    except (OSError, ValueError) as error:
-        raise MaAgiqaError(f"Expected a Lance data set, got {place}: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def _refusing_damage(kind: str, place: str) -> Iterator[None]:
+    """What these libraries raise of a damaged file, at its head or in the middle of it, in our words."""
+    pa = import_pyarrow()
+    try:
+        yield
+    except MaAgiqaError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise MaAgiqaError(f"Expected {kind}, got {place}: {first_line(error)}") from error

@@ -21,6 +21,13 @@ from ..rows import MOST_BYTES, Row
 from .names import is_url
 
 MOST_TEXT = 2**20  # bytes of a prompt
+_ATTRIBUTES = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 _TEXTS = ("txt", "caption", "prompt")
 
 
@@ -37,31 +44,38 @@ class TarShard:
             ValueError: It is no tar file.
         """
         try:
-            with _opened(self.place) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
+            with _opened(self.place) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as archive:
                 yield from self._rows(archive)
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except MaAgiqaError:
+            raise
+        except Exception as error:  # over damaged files tarfile raises nearly every kind
             raise MaAgiqaError(f"Expected a whole tar file, got {self.place}: {first_line(error)}") from error
 
     def _rows(self, archive: tarfile.TarFile) -> Iterator[Row]:
         name: str | None = None
         row: Row | None = None
         prompt: str | None = None
-        for member in archive:
-            if not member.isreg():
-                continue
-            sample, ending = _split(member.name)
-            if sample != name:
-                if row is not None:
-                    yield _with_prompt(row, prompt)
-                name, row, prompt = sample, None, None
-            if f".{ending.rpartition('.')[2]}" in PICTURE_SUFFIXES:
-                if row is not None:  # a second picture of one sample has a key of its own
-                    yield _with_prompt(row, prompt)
-                    row = _row(archive, member, f"{self._key(member.name)}")
-                else:
-                    row = _row(archive, member, self._key(sample))
-            elif ending in (*_TEXTS, "json") and member.size <= MOST_TEXT:
-                prompt = _prompt(_read(archive, member), ending) or prompt
+        try:
+            for member in archive:
+                if not member.isreg():
+                    continue
+                sample, ending = _split(member.name)
+                if sample != name:
+                    if row is not None:
+                        yield _with_prompt(row, prompt)
+                    name, row, prompt = sample, None, None
+                if f".{ending.rpartition('.')[2]}" in PICTURE_SUFFIXES:
+                    if row is not None:  # a second picture of one sample has a key of its own
+                        yield _with_prompt(row, prompt)
+                        row = _row(archive, member, f"{self._key(member.name)}")
+                    else:
+                        row = _row(archive, member, self._key(sample))
+                elif ending in (*_TEXTS, "json") and member.size <= MOST_TEXT:
+                    prompt = _prompt(_read(archive, member), ending) or prompt
+        except Exception:  # the archive is damaged from here on: what came before is whole
+            if row is not None:
+                yield _with_prompt(row, prompt)
+            raise
         if row is not None:
             yield _with_prompt(row, prompt)
 
@@ -69,6 +83,17 @@ class TarShard:
         from ...records.formats import path_key
 
         return f"{self.place if is_url(self.place) else path_key(self.place)}::{name}"
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose long name, or other attributes, do not fill the memory: tarfile reads those whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _ATTRIBUTES and member.size > MOST_TEXT:
+            raise tarfile.ReadError(f"attributes of {member.size >> 20} MiB")
+        return member
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -98,7 +98,7 @@ class QwenPrompts:
         Raises:
             ValueError: The processor refuses the shape.
         """
-        patches = self._processor.image_processor.get_number_of_image_patches(height, width)
+        patches = self._processor.image_processor.get_number_of_image_patches(height, width, {})
         return patches // self.merge**2
 
     def _rendered(self, text: str, pictures: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,11 @@ _STAGES = (
     (5, 1, 6, 112, 3, True),
 )
 CROP_FEATURES = 2 * (24 + 40 + 112)
+
+# On a processor the maps of one crop fill its caches until they are small: blocks before _FIRST_SMALL take a crop at a
+# time, the others a few, so that weights are read less often.
+_FIRST_SMALL = 4
+_FEW = 5
 
 
 class CropNetwork(nn.Module):
@@ -56,20 +62,33 @@ class CropNetwork(nn.Module):
     def describe(self, rgb: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1] -> pooled feature maps of K crops, (B, K, 352)."""
         crops = spread_crops(rgb)  # (B, K, 3, 192, 192)
-        flat = crops.flatten(0, 1)
-        # one after the other on a processor: the maps of several do not fit into its caches
-        parts = flat.split(1 if rgb.device.type == "cpu" else len(flat))
-        return torch.cat([self.describe_crops(part) for part in parts]).unflatten(0, crops.shape[:2])
+        if rgb.device.type == "cpu":  # picture by picture: to the last bit the others in the batch change nothing
+            return torch.stack([self.describe_crops(of_picture) for of_picture in crops])
+        return self.describe_crops(crops.flatten(0, 1)).unflatten(0, crops.shape[:2])
 
     def describe_crops(self, crops: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1], sides that 16 divides -> (N, 352)."""
-        x = self.stem(self.prepare(crops).flip(-2, -1).contiguous(memory_format=torch.channels_last))
+        first, few = (1, _FEW) if crops.device.type == "cpu" else (len(crops), len(crops))
+        early: list[Tensor] = []
         maps = []
-        for index, block in enumerate(self.blocks):
-            x = block(x)
+        for part in crops.split(first):
+            turned = self.prepare(part).flip(-2, -1).contiguous(memory_format=torch.channels_last)
+            x, pooled = self._through(self.stem(turned), 0, _FIRST_SMALL)
+            maps.append(x)
+            early.append(pooled)
+        late = []
+        for part in torch.cat(maps).split(few):
+            late.append(self._through(part, _FIRST_SMALL, len(self.blocks))[1])
+        return torch.cat([torch.cat(early), torch.cat(late)], 1)
+
+    def _through(self, x: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Maps behind block `stop` - 1, and the pooled ones that are used on the way."""
+        pooled = []
+        for index in range(start, stop):
+            x = self.blocks[index](x)
             if index in self.outputs:
-                maps.append(x)
-        return self.pool(maps)
+                pooled.append(self.pool([x]))
+        return x, torch.cat(pooled, 1)
 
     @staticmethod
     def prepare(crops: Tensor) -> Tensor:
@@ -119,18 +138,27 @@ class _Pointwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         pixels = x.permute(0, 2, 3, 1)  # (N, h, w, C), as they lie in memory
-        out = F.linear(pixels.flatten(0, 2), self.weight.flatten(1), self.bias)
-        return out.unflatten(0, pixels.shape[:3]).permute(0, 3, 1, 2)
+        N, h, w, C = pixels.shape
+        out = F.linear(pixels.reshape(-1, C), self.weight.view(-1, C), self.bias)
+        return out.view(N, h, w, -1).permute(0, 3, 1, 2)
 
 
-def _convolution(channels: int, out: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
-    """Keys are those of the published layout: padding, convolution, activation."""
-    convolution = (
-        _Pointwise(channels, out, 1)
-        if kernel == 1
-        else _Turned(channels, out, kernel, stride, padding=kernel // 2, groups=groups)
-    )
-    return nn.Sequential(nn.Identity(), convolution, nn.ReLU6(inplace=True))
+class _WithRelu6(nn.Module):
+    """A convolution and ReLU6. Keys are those of the published layout: padding (0), convolution (1), activation (2)."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.add_module("1", convolution)
+
+    def forward(self, x: Tensor) -> Tensor:
+        convolution = cast(nn.Conv2d, self._modules["1"])
+        return F.hardtanh_(convolution(x), 0.0, 6.0)
+
+
+def _convolution(channels: int, out: int, kernel: int, stride: int, groups: int = 1) -> _WithRelu6:
+    if kernel == 1:
+        return _WithRelu6(_Pointwise(channels, out, 1))
+    return _WithRelu6(_Turned(channels, out, kernel, stride, padding=kernel // 2, groups=groups))
 
 
 def spread_crops(rgb: Tensor) -> Tensor:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-STRIP = {"cpu": 1 << 16}  # numbers in a map of a strip
+STRIP = {"cpu": 1 << 16}  # numbers in a map of a strip, or up to three times as many where a row of cells has them
 STRIP_ELSEWHERE = 1 << 24  # a graphics card wants few large steps
 FEWEST_ROWS = 8
 TERMS = 5  # sums of each map, see `_terms`
@@ -29,12 +30,20 @@ class Scene:
         moments: (B, N, C, 4), means of |x|, x², x² where negative, and x < 0 of each map x: the coefficients, and with
             products the four products with their neighbours too.
         deviation: (B, P, H, W), the local standard deviation.
-        contrast: (B, N, P), its means.
+        grid: Cells down and across.
     """
 
     moments: Tensor
     deviation: Tensor
-    contrast: Tensor
+    grid: tuple[int, int]
+
+    def contrast(self) -> Tensor:
+        """The means of the deviation in the cells: (B, N, P)."""
+        down, across = (
+            _cells(side, count, self.deviation)
+            for side, count in zip(self.deviation.shape[-2:], self.grid, strict=True)
+        )
+        return (down @ self.deviation @ across.T).flatten(2).transpose(1, 2)
 
 
 class Buffers:
@@ -69,24 +78,41 @@ def natural_scene(planes: Tensor, grid: tuple[int, int], *, products: bool, buff
     B, P, H, W = planes.shape
     rows, columns = (H - 1, W - 2) if products else (H, W)
     down, across = _cells(rows, grid[0], planes), _cells(columns, grid[1], planes).T
-    strip = max(STRIP.get(planes.device.type, STRIP_ELSEWHERE) // (B * P * W), FEWEST_ROWS)
-    deviation = planes.new_empty(B, P, H, W)
+    most = STRIP.get(planes.device.type, STRIP_ELSEWHERE) / (B * P * W)  # rows
+    deviation = torch.empty_like(planes, memory_format=torch.contiguous_format)
     C = P * (5 if products else 1)
     sums = planes.new_zeros(C, TERMS, B, grid[0], columns)
-    for start in range(0, rows, strip):
-        stop = min(start + strip, rows)
-        first, last = (place * grid[0] // rows for place in (start, stop - 1))  # cells that the strip may touch
-        cells = slice(max(first - 1, 0), last + 2)
+    for cells, start, stop in _strips(rows, grid[0], most):
         weights = down[cells, start:stop].expand(B, -1, -1)
         mscn = _mscn(planes, start, stop + products, deviation[..., start : stop + products, :], buffers)
         maps = _with_neighbour_products(mscn, buffers) if products else mscn.unbind(1)
-        for of_map, one in zip(sums, maps, strict=True):
-            for of_term, term in zip(of_map, _terms(one, buffers), strict=True):
-                of_term[:, cells].baddbmm_(weights, term)
+        memory = [buffers.take(name, B, stop - start, columns) for name in ("low", "square")]
+        for of_map, one in zip(sums[:, :, :, cells].unbind(), maps, strict=True):
+            for of_term, term in zip(of_map.unbind(), _terms(one, *memory), strict=True):
+                of_term.baddbmm_(weights, term)
     total, low, square, low_square, low_sign = (sums @ across).unbind(1)  # (C, B, *grid)
     moments = torch.stack([total - 2 * low, square, low_square, -low_sign], -1)
-    contrast = _cells(H, grid[0], planes) @ deviation @ _cells(W, grid[1], planes).T
-    return Scene(moments.flatten(2, 3).permute(1, 2, 0, 3), deviation, contrast.flatten(2).transpose(1, 2))
+    return Scene(moments.flatten(2, 3).permute(1, 2, 0, 3), deviation, grid)
+
+
+def _strips(rows: int, count: int, most: float) -> Iterator[tuple[slice, int, int]]:
+    """Rows in strips: which of `count` rows of cells they are of, where they start and stop.
+
+    Whole cells are together in `most` rows. Of a taller one the pieces, which all have margins to compute again, may be
+    larger: sums of one row of cells cost half as much as those of two.
+    """
+    starts = [i * rows // count for i in range(count + 1)]
+    first = 0
+    while first < count:
+        last = first + 1
+        while last < count and starts[last + 1] - starts[first] <= most:
+            last += 1
+        height = starts[last] - starts[first]
+        pieces = max(min(round(height / (2 * most)), height // FEWEST_ROWS), 1)
+        for i in range(pieces):
+            start, stop = (starts[first] + step * height // pieces for step in (i, i + 1))
+            yield slice(first, last), start, stop
+        first = last
 
 
 def halve(planes: Tensor) -> Tensor:
@@ -98,10 +124,16 @@ def halve(planes: Tensor) -> Tensor:
 
 def _cells(length: int, count: int, like: Tensor) -> Tensor:
     """(count, length): the matrix that takes the means of `count` equal pieces."""
-    place = torch.arange(length, device=like.device)
-    start = torch.arange(count + 1, device=like.device) * length // count
+    return _cell_matrix(length, count, like.device, like.dtype)
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)  # kept for calls outside it
+def _cell_matrix(length: int, count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    place = torch.arange(length, device=device)
+    start = torch.arange(count + 1, device=device) * length // count
     inside = (place >= start[:-1, None]) & (place < start[1:, None])
-    return inside.to(like.dtype) / (start[1:] - start[:-1])[:, None]
+    return inside.to(dtype) / (start[1:] - start[:-1])[:, None]
 
 
 def _mscn(planes: Tensor, start: int, stop: int, deviation: Tensor, buffers: Buffers) -> Tensor:
@@ -123,8 +155,10 @@ def _with_margin(planes: Tensor, start: int, stop: int, buffers: Buffers) -> Ten
     below = above + last - first
     inner = padded[..., REACH:-REACH]
     inner[..., above:below, :] = planes[..., first:last, :]
-    inner[..., :above, :] = planes[..., :1, :]
-    inner[..., below:, :] = planes[..., -1:, :]
+    if above:
+        inner[..., :above, :] = planes[..., :1, :]
+    if below < inner.shape[-2]:
+        inner[..., below:, :] = planes[..., -1:, :]
     padded[..., :REACH] = inner[..., :1]
     padded[..., -REACH:] = inner[..., -1:]
     torch.mul(padded, padded, out=both[:, P:])
@@ -158,14 +192,13 @@ def _with_neighbour_products(mscn: Tensor, buffers: Buffers) -> Iterator[Tensor]
     B, _, H, W = mscn.shape
     centre = mscn[:, 0, : H - 1, 1 : W - 1]
     yield centre
+    product = buffers.take("product", B, H - 1, W - 2)
     for dy, dx in NEIGHBOURS:
-        product = buffers.take("product", B, H - 1, W - 2)
         yield torch.mul(centre, mscn[:, 0, dy : H - 1 + dy, 1 + dx : W - 1 + dx], out=product)
 
 
-def _terms(x: Tensor, buffers: Buffers) -> Iterator[Tensor]:
+def _terms(x: Tensor, low: Tensor, square: Tensor) -> Iterator[Tensor]:
     """One after the other, in the same memory: x, min(x, 0), x², min(x, 0)², and the sign of min(x, 0)."""
-    low, square = buffers.take("low", *x.shape), buffers.take("square", *x.shape)
     yield x
     yield torch.clamp(x, max=0, out=low)
     yield torch.mul(x, x, out=square)

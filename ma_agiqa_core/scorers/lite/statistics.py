@@ -13,12 +13,15 @@ for the cache, and reduced to the sums of cells by products with thin matrices (
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .scene_maps import Buffers, halve, natural_scene
+from .scene_maps import Buffers, Scene, halve, natural_scene
 
 SCALES = 3
 BLOCK = 96  # px at full resolution, as in NIQE
@@ -81,23 +84,36 @@ def describe(rgb: Tensor) -> tuple[Tensor, Tensor]:
     luma = luminance(rgb)
     half = halve(rgb)
     features = [_grid_steps(luma), _high_band(luma), _colour(halve(half))]
-    blocks = []
     buffers = Buffers(rgb)
+    scenes, contrasts = [], []  # of luminance and, where a scale has it, of chroma
     for scale in range(SCALES):
-        scene = natural_scene(luma[:, None], grid, products=True, buffers=buffers)
-        fit = _aggd(scene.moments)  # (B, N, 5, 4)
-        features += [_aggd(scene.moments.mean(1)).flatten(1), _local_contrast(scene.deviation[:, 0])]
-        blocks.append(fit.flatten(2))
+        scenes.append([natural_scene(luma[:, None], grid, products=True, buffers=buffers)])
+        contrasts.append(_local_contrast(scenes[scale][0].deviation[:, 0]))
         if scale > 0:  # at full resolution files keep little chroma, and it costs most there
             chroma = torch.stack([_weighted(half, plane, 255.0) for plane in (_RED_GREEN, _YELLOW_BLUE)], 1)
-            scene = natural_scene(chroma, grid, products=False, buffers=buffers)
-            contrast = scene.contrast  # (B, N, 2)
-            features.append(_aggd(scene.moments.mean(1))[..., [0, 2]].flatten(1))
-            features.append(contrast.mean(1).add(0.1).log())
-            blocks += [_aggd(scene.moments)[..., [0, 2]].flatten(2), contrast.add(0.1).log()]
+            scenes[scale].append(natural_scene(chroma, grid, products=False, buffers=buffers))
             half = halve(half)
         luma = halve(luma)
+    fits = _fit_scenes([scene for of_scale in scenes for scene in of_scale])
+    blocks = []
+    for of_scale, contrast in zip(scenes, contrasts, strict=True):
+        fit = next(fits).flatten(2)  # (B, 1 + N, 20), first of the whole picture, then of the blocks
+        features += [fit[:, 0], contrast]
+        blocks.append(fit[:, 1:])
+        for scene in of_scale[1:]:
+            colour = scene.contrast()
+            colour = torch.cat([colour.mean(1, keepdim=True), colour], 1).add(0.1).log()
+            both = torch.cat([next(fits)[..., [0, 2]].flatten(2), colour], 2)
+            features.append(both[:, 0])
+            blocks.append(both[:, 1:])
     return torch.cat(features, 1), torch.cat(blocks, 2)
+
+
+def _fit_scenes(scenes: list[Scene]) -> Iterator[Tensor]:
+    """Of each scene the fit of the whole picture and of its N blocks, (B, 1 + N, maps, 4); one fit of all at once."""
+    moments = torch.cat([scene.moments for scene in scenes], 2)
+    fits = _aggd(torch.cat([moments.mean(1, keepdim=True), moments], 1))
+    return iter(fits.split([scene.moments.shape[2] for scene in scenes], 2))
 
 
 def block_grid(rgb: Tensor) -> tuple[int, int]:
@@ -165,7 +181,7 @@ def _local_contrast(deviation: Tensor) -> Tensor:
     H, W = (side // cell * cell for side, cell in zip(deviation.shape[-2:], (h, w), strict=True))
     rows = deviation[:, :H].unflatten(1, (-1, h)).mean(2)
     cells = rows[..., :W].unflatten(2, (-1, w)).mean(3).flatten(1)
-    quantiles = torch.quantile(cells, cells.new_tensor([0.1, 0.5, 0.9]), dim=1).T
+    quantiles = _quantiles(cells, (0.1, 0.5, 0.9))
     flat = (cells < 1.0).to(cells.dtype).mean(1, keepdim=True)
     return torch.cat([quantiles.add(0.1).log(), flat], 1)
 
@@ -194,9 +210,29 @@ def _high_band(luma: Tensor) -> Tensor:
     across = (total[..., ::2] - total[..., 1::2]).flatten(1)
     down = (difference[..., ::2] + difference[..., 1::2]).flatten(1)
     diagonal = (difference[..., ::2] - difference[..., 1::2]).flatten(1)  # all twice as large as they should be
-    noise = diagonal.abs().median(1).values / (2 * 0.6745)  # Donoho & Johnstone, 1994
+    noise = _median(diagonal.abs()) / (2 * 0.6745)  # Donoho & Johnstone, 1994
     energy = [diagonal.square().mean(1) / 4, (across.square().mean(1) + down.square().mean(1)) / 4]
     return torch.stack([*(part.add(0.1).log() for part in energy), noise.add(0.1).log()], 1)
+
+
+def _median(values: Tensor) -> Tensor:
+    """(B, n) -> (B,), the lower of the two middle ones where n is even, as torch's."""
+    return _ordered(values, [(values.shape[1] - 1) // 2])[:, 0]
+
+
+def _quantiles(values: Tensor, shares: tuple[float, ...]) -> Tensor:
+    """(B, n) -> (B, Q), between two values on the straight line, as torch's."""
+    places = [share * (values.shape[1] - 1) for share in shares]
+    lower, upper = _ordered(values, [*map(math.floor, places), *map(math.ceil, places)]).chunk(2, 1)
+    return torch.lerp(lower, upper, values.new_tensor([place % 1 for place in places]))
+
+
+def _ordered(values: Tensor, places: list[int]) -> Tensor:
+    """(B, n) -> (B, P), those at `places` when each row is sorted."""
+    if values.device.type != "cpu":
+        return values.sort(1).values[:, places]
+    # numpy's search is several times as fast as torch's median and sort
+    return torch.from_numpy(np.partition(values.detach().numpy(), sorted(set(places)), axis=1)[:, places])
 
 
 def _colour(rgb: Tensor) -> Tensor:
@@ -208,11 +244,17 @@ def _colour(rgb: Tensor) -> Tensor:
     rgb = rgb.flatten(2)
     grey = rgb.mean(1)
     chroma = [_weighted(rgb[..., None], plane, 1.0)[..., 0] for plane in (_RED_GREEN, _YELLOW_BLUE)]
-    spread = torch.stack([plane.std(1) for plane in chroma], 1).norm(dim=1)
+    spread = torch.stack([_deviation(plane) for plane in chroma], 1).norm(dim=1)
     colourful = spread + 0.3 * torch.stack([plane.mean(1) for plane in chroma], 1).norm(dim=1)
     red, green, blue = rgb.unbind(1)
     high, low = red.maximum(green).maximum(blue), red.minimum(green).minimum(blue)
     saturation = (high - low).div_(high + 1e-3)
     black, white = (low < 0.01).float().mean(1), (high > 0.99).float().mean(1)
-    parts = [grey.mean(1), grey.std(1), colourful, saturation.mean(1), saturation.std(1), black, white]
+    parts = [grey.mean(1), _deviation(grey), colourful, saturation.mean(1), _deviation(saturation), black, white]
     return torch.stack(parts, 1)
+
+
+def _deviation(values: Tensor) -> Tensor:
+    """`std(1)`, whose one pass is slower than these two: (B, n) -> (B,)."""
+    centred = values - values.mean(1, keepdim=True)
+    return (centred.square_().sum(1) / (values.shape[1] - 1)).sqrt()

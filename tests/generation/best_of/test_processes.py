@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import process_runs
 import pytest
 from project_paths import ROOT, SUPPORT
 
@@ -39,9 +40,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         launched = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-    processes = [start(folders[0])]
-    processes += [start(folders[1], RANK=str(rank), LOCAL_RANK=str(rank), **launched) for rank in range(2)]
-    outcomes = [said(process) for process in processes]
+    processes = [start(folders[1], RANK=str(rank), LOCAL_RANK=str(rank), **launched) for rank in range(2)]
+    alone = json.loads(json.dumps(process_runs.runs_of_this_process(str(folders[0]))))
+    outcomes = [alone, *(said(process) for process in processes)]
     assert [outcome["processes"] for outcome in outcomes] == [1, 2, 2]
     assert [len(list(folder.iterdir())) for folder in folders] == [2, 2]
     return [outcome["made"] for outcome in outcomes]

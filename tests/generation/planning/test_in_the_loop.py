@@ -122,6 +122,8 @@ def test_an_early_scorer_judges_the_previews_and_only_them(pipe, strategy):
         best_of_n(pipe, BRIGHT, PROMPT, early_scorer=early, n=2, **CALL)
     with pytest.raises(ValueError, match=r"early_scorer with \.info and \.score, got 3"):
         best_of_n(pipe, BRIGHT, PROMPT, early_scorer=3, **given)
+    with pytest.raises(ValueError, match=r"Expected counts with early_scorer, got the margins \[0\.5\], .* of bright"):
+        best_of_n(pipe, BRIGHT, PROMPT, early_scorer=early, **given | {"prune_at": plan_of((Stage(1, None, 0.5),), 4)})
 
 
 def test_the_callbacks_early_scorer(pipe):

@@ -137,11 +137,12 @@ def test_a_perfect_models_x0_is_the_truth_at_every_step(name: str, settings: dic
 
 
 @pytest.mark.parametrize(("name", "settings", "prediction"), CASES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_any_models_x0_is_what_the_scheduler_makes_of_it(
-    name: str, settings: dict[str, Any], prediction: str, dtype: torch.dtype
-) -> None:
-    """The reference runs in float32 from the very latents and predictions, a copy of the scheduler each time."""
+def test_any_models_x0_is_what_the_scheduler_makes_of_it(name: str, settings: dict[str, Any], prediction: str) -> None:
+    """The reference runs in float32 from the very latents and predictions, a copy of the scheduler each time.
+
+    In bfloat16, whose latents differ more from their float32 copies; float32 is the test before this.
+    """
+    dtype = torch.bfloat16
     scheduler = build(name, settings, prediction)
     recorder = X0Recorder(scheduler)
     before: list[Any] = []

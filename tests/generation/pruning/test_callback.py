@@ -66,8 +66,9 @@ def pipe(tiny_pipelines: ModuleType, family: str) -> Any:
     assert state_of(pipe) == before
 
 
-@pytest.mark.parametrize("guidance", [True, False])
-@pytest.mark.parametrize("prune_at", [{0.5: 1}, {0.2: 3, 0.5: 2}, {0.3: 3, 0.7: 1}])
+@pytest.mark.parametrize(
+    ("guidance", "prune_at"), [(True, {0.5: 1}), (True, {0.3: 3, 0.7: 1}), (False, {0.2: 3, 0.5: 2})]
+)
 def test_survivors_are_the_pictures_of_the_call_without_the_filter(pipe, family, call, guidance, prune_at):
     full = call(pipe, family, guidance=guidance)
 

@@ -30,7 +30,7 @@ def test_as_many_rows_as_tokens(call: Call, unpruned: Call, assert_same: Same, n
     assert_same(call(name, prunings={1: keep}, rows=rows, steps=3), full, keep)
 
 
-@pytest.mark.parametrize("scheduler", ["euler", "heun", "dpm_2m", "dpm_sde", "unipc", "deis", "pndm"])
+@pytest.mark.parametrize("scheduler", ["euler", "heun", "dpm_2m", "unipc", "pndm"])
 @pytest.mark.parametrize("steps", [3, 4, 8])
 def test_scheduler_tables_as_long_as_the_batch(
     call: Call, unpruned: Call, assert_same: Same, scheduler: str, steps: int
@@ -43,7 +43,7 @@ def test_scheduler_tables_as_long_as_the_batch(
 @pytest.mark.parametrize("kept", [2, 3])
 def test_half_of_the_rows_with_guidance(call: Call, unpruned: Call, assert_same: Same, kept: int) -> None:
     """Two survivors with guidance are as many entries as four rows without: nothing is cut twice or not at all."""
-    for name in ("sdxl", "sdxl_controlnet_img2img", "sd3_inpaint", "kolors"):
+    for name in ("sdxl_controlnet_img2img", "sd3_inpaint"):
         full = unpruned(name, rows=2 * kept, steps=6)
         keep = [0, *range(kept + 1, 2 * kept)]
         first = {1: keep, 2: keep[-1:]}
@@ -93,10 +93,10 @@ def test_settings_of_schedulers(
         return type(made).from_config(made.config, **settings)
 
     pipe.scheduler = configured()
-    full = run_pruned(pipe, arguments(4, steps=6), {})
-    for after in range(1, full.calls):
+    full = run_pruned(pipe, arguments(4), {})
+    for after in (1, 2, full.calls - 1):
         pipe.scheduler = configured()
-        assert_same(run_pruned(pipe, arguments(4, steps=6), {after: [0, 3]}), full, [0, 3])
+        assert_same(run_pruned(pipe, arguments(4), {after: [0, 3]}), full, [0, 3])
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])

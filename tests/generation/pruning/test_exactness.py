@@ -46,65 +46,54 @@ PAIRS = (
 )
 
 
-@pytest.mark.parametrize("guidance", [True, False], ids=["guided", "unguided"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_survivors_are_the_same_pictures_in_every_family(
-    call: Call, unpruned: Call, assert_same: Same, name: str, guidance: bool
+    call: Call, unpruned: Call, assert_same: Same, name: str
 ) -> None:
-    if guidance and tiny_pipelines.FAMILIES[name].guided is None:
-        pytest.skip("this family has no guidance")
-    full = unpruned(name, guidance=guidance)
-    for rows in SURVIVORS.values() if guidance else (SURVIVORS["one"],):
+    """With guidance and without, which also shows here, far above the limit."""
+    is_guided = tiny_pipelines.FAMILIES[name].guided is not None
+    full = {guidance: unpruned(name, guidance=guidance) for guidance in {is_guided, False}}
+    for guidance, rows in ((is_guided, SURVIVORS["all but one"]), *((guidance, SURVIVORS["one"]) for guidance in full)):
         pruned = call(name, prunings={1: rows}, guidance=guidance)
-        assert_same(pruned, full, rows)
-        share = (1 + (full.calls - 1) * len(rows) / ROWS) / full.calls
-        assert pruned.evaluations == pytest.approx(full.evaluations * share)
+        assert_same(pruned, full[guidance], rows)
+        share = (1 + (full[guidance].calls - 1) * len(rows) / ROWS) / full[guidance].calls
+        assert pruned.evaluations == pytest.approx(full[guidance].evaluations * share)
+    if is_guided:
+        difference = full[True].pictures - full[False].pictures
+        assert difference.abs().flatten(1).max(1).values.min() > 10 * LIMIT
 
 
 @pytest.mark.parametrize(("name", "scheduler"), PAIRS)
 def test_survivors_are_the_same_pictures_with_every_scheduler(
     call: Call, unpruned: Call, assert_same: Same, name: str, scheduler: str
 ) -> None:
-    """After every call at which pruning may happen: Heun, PNDM and the multistep schedulers then keep other history."""
+    """After every call at which pruning may happen: Heun, PNDM and the multistep schedulers then keep other history.
+
+    In families other than SD at the first, which shows what the family gives to the scheduler's step.
+    """
     full = unpruned(name, scheduler)
-    for after in range(1, full.calls):
+    for after in range(1, full.calls if name in ("sd", "sd3") else 2):
         row = after % ROWS
         assert_same(call(name, scheduler, {after: [row]}), full, [row])
-    for rows in (SURVIVORS["two"], SURVIVORS["all but one"]):
-        assert_same(call(name, scheduler, {full.calls // 2: rows}), full, rows)
+    assert_same(call(name, scheduler, {full.calls // 2: SURVIVORS["two"]}), full, SURVIVORS["two"])
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_two_prunings_with_two_prompts(call: Call, unpruned: Call, assert_same: Same, name: str) -> None:
-    """The first leaves three rows, another number of each prompt's; the second leaves one.
+    """The first leaves another number of each prompt's rows, and the second of one prompt only.
 
     test_callback_families.py prunes every family twice.
     """
-    full = unpruned(name, prompts=2, steps=6)
+    full = unpruned(name, prompts=2)
     assert full.calls >= 3
-    assert_same(call(name, prunings={1: [1, 3, 6], 2: [6]}, prompts=2, steps=6), full, [6])
-    assert_same(call(name, prunings={1: [0, 2, 4, 7], 2: [2, 7]}, prompts=2, steps=6), full, [2, 7])
+    assert_same(call(name, prunings={1: [0, 2, 3, 6], 2: [6]}, prompts=2), full, [6])
 
 
-@pytest.mark.parametrize("scheduler", ["euler_ancestral", "heun", "unipc"])
+@pytest.mark.parametrize("scheduler", ["euler_ancestral", "heun"])
 def test_pruning_after_every_call(call: Call, unpruned: Call, assert_same: Same, scheduler: str) -> None:
     full = unpruned("sdxl", scheduler, steps=4)
     prunings = {1: (0, 2, 3), 2: (2, 3), 3: (2,)}
     assert_same(call("sdxl", scheduler, prunings, steps=4), full, [2])
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_these_pipelines_would_show_a_mix_up(unpruned: Call, name: str) -> None:
-    """Rows, prompts and guidance matter in the tiny pipelines, far above the limit."""
-    family = tiny_pipelines.FAMILIES[name]
-    prompts = 1 if family.one_prompt else 2
-    two = unpruned(name, prompts=prompts, steps=6)
-    for row in range(prompts * ROWS):
-        others = [other for other in range(prompts * ROWS) if other != row]
-        assert min((two.pictures[row] - two.pictures[other]).abs().max() for other in others) > 10 * LIMIT
-    if family.guided is not None:
-        difference = unpruned(name, guidance=True).pictures - unpruned(name, guidance=False).pictures
-        assert difference.abs().flatten(1).max(1).values.min() > 10 * LIMIT
 
 
 def test_every_tiny_scheduler_is_in_the_matrix() -> None:

@@ -53,8 +53,29 @@ def assert_survivors_are_those_of_the_whole(pipe: Any, call: Callable[[], dict[s
 
 @pytest.mark.parametrize("name", tiny_pipelines.MODULAR)
 def test_survivors_are_the_pictures_of_the_whole_call(made: Callable[[str], Any], name: str) -> None:
-    tiny, prompts = tiny_pipelines.MODULAR[name], 1 if name.startswith("flux3") else 2
-    assert_survivors_are_those_of_the_whole(made(name), lambda: tiny.arguments(ROWS, prompts=prompts), prompts)
+    tiny = tiny_pipelines.MODULAR[name]
+    assert_survivors_are_those_of_the_whole(
+        made(name), lambda: tiny.arguments(ROWS, prompts=tiny.prompts), tiny.prompts
+    )
+
+
+def test_every_loop_that_is_known_is_in_a_tiny_pipeline(made: Callable[[str], Any]) -> None:
+    """But those that tests/generation/pruning/test_modular.py runs."""
+    known = {loop for loops in modular.MODULAR if loops.family not in ("sdxl", "flux") for loop in loops.loops}
+    here = [name for name in tiny_pipelines.MODULAR if not name.startswith("flux_")]
+    assert known <= {type(loop).__name__ for name in here for loop in modular.denoising_loops(made(name))}
+
+
+def test_layers_are_refused(made: Callable[[str], Any]) -> None:
+    """Qwen-Image-Layered hands out layers of one row as another's, as its pipeline with a callback does."""
+    from diffusers.modular_pipelines import qwenimage
+
+    from ma_agiqa_core.generation import UnsupportedPipelineError
+
+    blocks: Any = qwenimage.QwenImageLayeredAutoBlocks()
+    pipe = blocks.init_pipeline()
+    with pytest.raises(UnsupportedPipelineError, match="got QwenImageLayeredModularPipeline with QwenImageLayeredDeno"):
+        modular.ModularQualityFilter(pipe, MEAN, prune_at={0.4: 1}).__enter__()
 
 
 def test_memory_of_dropped_rows_is_freed(made: Callable[[str], Any]) -> None:
@@ -73,6 +94,24 @@ def test_memory_of_dropped_rows_is_freed(made: Callable[[str], Any]) -> None:
             hook.remove()
 
     assert seen == [[], [4, 4], [3, 3], [1, 1], [1, 1]]
+
+
+def test_an_early_scorer_judges_the_previews(made: Callable[[str], Any]) -> None:
+    class Dark:
+        def at(self, fraction: float) -> CallableScorer:
+            return CallableScorer(lambda pictures, prompts: [-float(p.mean()) for p in pictures], name="dark")
+
+    pipe, tiny = made("krea2"), tiny_pipelines.MODULAR["krea2"]
+    survivors = []
+    for scorer, early in ((MEAN, Dark()), (Dark().at(0.5), None)):
+        with modular.ModularQualityFilter(pipe, scorer, prune_at={0.5: 1}, early_scorer=early, preview="vae") as kept:
+            pipe(**tiny.arguments(ROWS))
+        survivors.append(kept.survivors)
+    assert survivors[0] == survivors[1]
+    with pytest.raises(ValueError, match=r"early_scorer with \.info and \.score, got 3"):
+        modular.ModularQualityFilter(pipe, MEAN, prune_at={0.5: 1}, early_scorer=3)
+    with pytest.raises(ValueError, match="prune_at with early_scorer, got none"):
+        modular.ModularQualityFilter(pipe, MEAN, early_scorer=Dark())
 
 
 FQN: dict[str, Any] = {"indices": [0], "fqn": "mid_block.attentions.0.transformer_blocks"}

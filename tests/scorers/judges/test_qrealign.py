@@ -5,6 +5,7 @@ from typing import Any
 
 import published_judges
 import pytest
+import tiny_chat_models
 import torch
 
 from ma_agiqa_core import load_scorer
@@ -20,6 +21,7 @@ BAR = 1e-4 * FIXTURE["spread_all"]
 def processor() -> Any:
     import transformers
 
+    tiny_chat_models.needed("Qwen3_5Config")
     said = FIXTURE["image_processor"]
     images = transformers.Qwen2VLImageProcessor(
         patch_size=said["patch_size"],

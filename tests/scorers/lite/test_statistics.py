@@ -23,7 +23,7 @@ def moments_of(x: np.ndarray, columns: int, rows: int) -> np.ndarray:
     return np.array([[[*(part(c) for part in parts), (c < 0).mean()] for c in row] for row in cells])
 
 
-@pytest.mark.parametrize("strip", [1, 20_000, 1 << 18])
+@pytest.mark.parametrize("strip", [1, 20_000, 50_000, 1 << 18])
 def test_scene_is_what_scipy_and_numpy_compute(picture: Tensor, strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(scene_maps.STRIP, "cpu", strip)
     luma = picture[:, 0] * 255
@@ -52,7 +52,28 @@ def test_scene_is_what_scipy_and_numpy_compute(picture: Tensor, strip: int, monk
     plain = scene_maps.natural_scene(torch.stack([luma, 255 - luma], 1), (1, 1), products=False)
     assert plain.moments.shape == (1, 1, 2, 4)
     np.testing.assert_allclose(plain.moments[0, 0, 0], moments_of(mscn, 1, 1)[0, 0], atol=1e-3)
-    np.testing.assert_allclose(plain.contrast[0, 0], deviation.mean(), atol=1e-2)
+    np.testing.assert_allclose(plain.contrast()[0, 0], deviation.mean(), atol=1e-2)
+
+
+@pytest.mark.parametrize(("rows", "count"), [(1, 1), (7, 7), (255, 11), (1023, 11), (500, 3)])
+@pytest.mark.parametrize("most", [1, 40, 90.5, 200, 1e9])
+def test_strips_hold_every_row_once_and_whole_rows_of_cells_where_they_fit(rows: int, count: int, most: float) -> None:
+    starts = [i * rows // count for i in range(count + 1)]
+    seen: list[int] = []
+    for cells, start, stop in scene_maps._strips(rows, count, most):
+        seen += range(start, stop)
+        assert starts[cells.start] <= start < stop <= starts[cells.stop]
+        assert stop - start <= most or cells.stop - cells.start == 1
+    assert seen == list(range(rows))
+
+
+def test_quantiles_and_deviations_are_torchs() -> None:
+    values = torch.rand(3, 1001, generator=torch.Generator().manual_seed(0))
+    for some in (values, values[:, :1000], values[:, :2], values[:, :1]):
+        shares = torch.tensor([0.1, 0.5, 0.9])
+        torch.testing.assert_close(statistics._quantiles(some, (0.1, 0.5, 0.9)), torch.quantile(some, shares, 1).T)
+        assert statistics._median(some).equal(some.median(1).values)
+    torch.testing.assert_close(statistics._deviation(values), values.std(1))
 
 
 def sample_moments(sample: np.ndarray) -> Tensor:

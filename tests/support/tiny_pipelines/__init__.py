@@ -67,7 +67,7 @@ def available() -> list[str]:
     def is_here(name: str) -> bool:
         try:
             shared(name)
-        except AttributeError:
+        except (AttributeError, ImportError):
             return False
         return True
 

@@ -88,7 +88,8 @@ def flux2_vae() -> Any:
     return awaken(autoencoder, 51)
 
 
-def flux2(name: str = "Flux2Pipeline") -> Any:
+def flux2_network(*, text: int = 8, guidance: bool = True) -> Any:
+    """For text vectors of this width."""
     import diffusers
 
     transformer = diffusers.Flux2Transformer2DModel(
@@ -98,13 +99,19 @@ def flux2(name: str = "Flux2Pipeline") -> Any:
         num_single_layers=1,
         attention_head_dim=8,
         num_attention_heads=2,
-        joint_attention_dim=8,
+        joint_attention_dim=text,
         timestep_guidance_channels=8,
         axes_dims_rope=(2, 2, 2, 2),
-        guidance_embeds=name == "Flux2Pipeline",
+        guidance_embeds=guidance,
     )
+    return awaken(transformer, 50)
+
+
+def flux2(name: str = "Flux2Pipeline") -> Any:
+    import diffusers
+
     return getattr(diffusers, name)(
-        transformer=awaken(transformer, 50),
+        transformer=flux2_network(guidance=name == "Flux2Pipeline"),
         scheduler=SCHEDULERS["flow_euler"](),
         vae=flux2_vae(),
         text_encoder=None,

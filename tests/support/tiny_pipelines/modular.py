@@ -9,7 +9,7 @@ import torch
 
 from .families import SIZE
 from .flux import flux2, flux2_vae
-from .making import LENGTH, awaken, generators, random
+from .making import LENGTH, awaken, generators, masks, pictures, pil, random
 from .qwen import krea2, layered_vectors, qwen_image, qwen_image_21, qwen_vae
 from .schedulers import SCHEDULERS
 from .texts import positive, vectors
@@ -29,6 +29,8 @@ class TinyModular:
         parts: Makes its components.
         inputs: The texts as vectors, for a number of prompts, and the size.
         left_out: Blocks that would make the vectors.
+        prompts: How many its calls take at most.
+        compared: What is compared: "images", or "latents" where the blocks give PIL pictures only.
     """
 
     package: str
@@ -36,6 +38,8 @@ class TinyModular:
     parts: Callable[[], dict[str, Any]]
     inputs: Callable[[int], dict[str, Any]]
     left_out: tuple[str, ...] = ("text_encoder",)
+    prompts: int = 2
+    compared: str = "images"
 
     def make(self) -> Any:
         from importlib import import_module
@@ -51,7 +55,8 @@ class TinyModular:
     def arguments(self, rows: int, *, prompts: int = 1, steps: int = 5) -> dict[str, Any]:
         """Of one call: that many pictures of each prompt, one generator per row."""
         call = {"num_images_per_prompt": rows, "num_inference_steps": steps, "generator": generators(rows * prompts)}
-        return {**self.inputs(prompts), **call, "output_type": "pt", "output": "images"}
+        output_type = "pt" if self.compared == "images" else "pil"
+        return {**self.inputs(prompts), **call, "output_type": output_type, "output": self.compared}
 
 
 def parts_of(make: Callable[[], Any], *more: str) -> Callable[[], dict[str, Any]]:
@@ -66,10 +71,43 @@ def only_positive(inputs: Callable[[int], dict[str, Any]]) -> Callable[[int], di
     return lambda prompts: {name: value for name, value in inputs(prompts).items() if not name.startswith("negative")}
 
 
+def given(inputs: Callable[[int], dict[str, Any]], **pictures_: Callable[[], Any]) -> Callable[[int], dict[str, Any]]:
+    """With pictures, the same for all rows."""
+    return lambda prompts: {**inputs(prompts), **{name: make() for name, make in pictures_.items()}}
+
+
+def edited() -> dict[str, Any]:
+    """Parts of an editing pipeline, which scales every given picture to about 1024 pixels a side."""
+    from diffusers.modular_pipelines.qwenimage import encoders
+
+    vars(encoders)["calculate_dimensions"] = lambda area, ratio: (16, 16, None)
+    return parts_of(qwen_image)()
+
+
+def one_picture() -> Any:
+    return pil(pictures(1, seed=8)[0])
+
+
+def larger_picture() -> Any:
+    return one_picture().resize((64, 64))
+
+
+def one_mask() -> Any:
+    return pil(masks(1)[0].expand(3, -1, -1)).convert("L")
+
+
 def qwen21_vectors(prompts: int) -> dict[str, Any]:
     no_picture = torch.zeros(prompts, 6, dtype=torch.bool)
     masks = {"image_pad_mask": no_picture, "negative_image_pad_mask": no_picture}
     return {**vectors(mask=True)(prompts), **masks, "height": 64, "width": 64}
+
+
+def qwen21_read_picture(prompts: int) -> dict[str, Any]:
+    """The text's vectors with four that stand for the picture."""
+    made = qwen21_vectors(prompts)
+    is_picture = torch.zeros(prompts, 6, dtype=torch.bool)
+    is_picture[:, :4] = True
+    return {**made, "image_pad_mask": is_picture, "negative_image_pad_mask": is_picture, "output_resolution": 64}
 
 
 def flux3_parts(*, distilled: bool) -> dict[str, Any]:
@@ -138,6 +176,12 @@ def sd3_parts() -> dict[str, Any]:
     return dict(sd3().components)
 
 
+def flux_parts() -> dict[str, Any]:
+    from .flux import flux
+
+    return dict(flux().components)
+
+
 def ideogram4_features(prompts: int) -> dict[str, Any]:
     return {"text_features": random(1, prompts, 12, 8), "text_lengths": [9, 7, 5][:prompts]}
 
@@ -149,6 +193,93 @@ MODULAR: dict[str, TinyModular] = {
     "qwen_image_21": TinyModular("qwenimage21", "QwenImage21AutoBlocks", parts_of(qwen_image_21), qwen21_vectors),
     "qwen_image_21_turbo": TinyModular(
         "qwenimage21", "QwenImage21TurboAutoBlocks", parts_of(qwen_image_21), only_positive(qwen21_vectors)
+    ),
+    "qwen_image_inpaint": TinyModular(
+        "qwenimage",
+        "QwenImageAutoBlocks",
+        parts_of(qwen_image),
+        sized(given(vectors(mask=True), image=one_picture, mask_image=one_mask), strength=0.9),
+        compared="latents",
+    ),
+    "qwen_image_controlnet": TinyModular(
+        "qwenimage",
+        "QwenImageAutoBlocks",
+        parts_of(lambda: qwen_image("QwenImageControlNetPipeline"), "controlnet"),
+        sized(given(vectors(mask=True), control_image=one_picture)),
+    ),
+    "qwen_image_inpaint_controlnet": TinyModular(
+        "qwenimage",
+        "QwenImageAutoBlocks",
+        parts_of(lambda: qwen_image("QwenImageControlNetPipeline"), "controlnet"),
+        sized(
+            given(vectors(mask=True), image=one_picture, mask_image=one_mask, control_image=one_picture), strength=0.9
+        ),
+        compared="latents",
+    ),
+    "qwen_image_edit": TinyModular(
+        "qwenimage",
+        "QwenImageEditAutoBlocks",
+        edited,
+        sized(given(vectors(mask=True), image=one_picture)),
+    ),
+    "qwen_image_edit_plus": TinyModular(
+        "qwenimage",
+        "QwenImageEditPlusAutoBlocks",
+        edited,
+        sized(given(vectors(mask=True), image=lambda: [one_picture(), one_picture()])),
+    ),
+    "qwen_image_edit_inpaint": TinyModular(
+        "qwenimage",
+        "QwenImageEditAutoBlocks",
+        edited,
+        sized(given(vectors(mask=True), image=one_picture, mask_image=one_mask), strength=0.9),
+        compared="latents",
+    ),
+    "qwen_image_img2img": TinyModular(
+        "qwenimage",
+        "QwenImageAutoBlocks",
+        parts_of(qwen_image),
+        sized(given(vectors(mask=True), image=one_picture), strength=0.9),
+    ),
+    "flux2": TinyModular("flux2", "Flux2AutoBlocks", parts_of(flux2), sized(vectors(negative=False))),
+    "flux2_reference": TinyModular(
+        "flux2", "Flux2AutoBlocks", parts_of(flux2), sized(given(vectors(negative=False), image=larger_picture))
+    ),
+    "flux2_klein_reference": TinyModular(
+        "flux2",
+        "Flux2KleinAutoBlocks",
+        parts_of(lambda: flux2("Flux2KleinPipeline")),
+        sized(given(vectors(negative=False), image=larger_picture)),
+    ),
+    "flux_kontext": TinyModular(
+        "flux",
+        "FluxKontextAutoBlocks",
+        flux_parts,
+        sized(given(positive, image=one_picture), max_sequence_length=LENGTH, _auto_resize=False, max_area=256),
+        left_out=(),
+        prompts=1,  # it encodes the picture once
+    ),
+    "qwen_image_21_edit": TinyModular(
+        "qwenimage21",
+        "QwenImage21AutoBlocks",
+        parts_of(qwen_image_21),
+        given(qwen21_read_picture, image=larger_picture),
+    ),
+    "qwen_image_21_turbo_edit": TinyModular(
+        "qwenimage21",
+        "QwenImage21TurboAutoBlocks",
+        parts_of(qwen_image_21),
+        given(only_positive(qwen21_read_picture), image=larger_picture),
+    ),
+    "anima_img2img": TinyModular(
+        "anima", "AnimaAutoBlocks", anima_parts, sized(given(anima_vectors, image=one_picture), strength=0.8)
+    ),
+    "sd3_img2img": TinyModular(
+        "stable_diffusion_3",
+        "StableDiffusion3AutoBlocks",
+        sd3_parts,
+        sized(given(positive, image=one_picture), strength=0.8, max_sequence_length=LENGTH),
+        left_out=(),
     ),
     "z_image": TinyModular("z_image", "ZImageAutoBlocks", parts_of(z_image), sized(row_vectors)),
     "sd3": TinyModular(
@@ -173,6 +304,7 @@ MODULAR: dict[str, TinyModular] = {
         lambda: flux3_parts(distilled=False),
         sized(vectors()),
         left_out=("prompt_upsampler", "text_encoder"),
+        prompts=1,
     ),
     "flux3_distilled": TinyModular(
         "flux3",
@@ -180,6 +312,7 @@ MODULAR: dict[str, TinyModular] = {
         lambda: flux3_parts(distilled=True),
         sized(vectors(negative=False)),
         left_out=("prompt_upsampler", "text_encoder"),
+        prompts=1,
     ),
     "anima": TinyModular("anima", "AnimaAutoBlocks", anima_parts, sized(anima_vectors)),
     "ernie": TinyModular(

@@ -119,7 +119,8 @@ def _read_with_picture(prompt: list[str], image: Any = None, device: Any = None)
     return texts, mask, is_picture
 
 
-def krea2(name: str = "Krea2Pipeline") -> Any:
+def krea2_network(*, text: int = 8) -> Any:
+    """For text vectors of this width."""
     import diffusers
 
     transformer = diffusers.Krea2Transformer2DModel(
@@ -130,7 +131,7 @@ def krea2(name: str = "Krea2Pipeline") -> Any:
         num_key_value_heads=1,
         intermediate_size=16,
         timestep_embed_dim=8,
-        text_hidden_dim=8,
+        text_hidden_dim=text,
         num_text_layers=2,
         text_num_attention_heads=2,
         text_num_key_value_heads=2,
@@ -139,8 +140,14 @@ def krea2(name: str = "Krea2Pipeline") -> Any:
         num_refiner_text_blocks=1,
         axes_dims_rope=(2, 2, 4),
     )
+    return awaken(transformer, 65)
+
+
+def krea2(name: str = "Krea2Pipeline") -> Any:
+    import diffusers
+
     return getattr(diffusers, name)(
-        transformer=awaken(transformer, 65),
+        transformer=krea2_network(),
         scheduler=SCHEDULERS["flow_euler"](),
         vae=qwen_vae(),
         text_encoder=None,

@@ -23,6 +23,7 @@ def tokenizer() -> Any:
         unk_token="<unk>",
         eos_token="<end>",
         model_max_length=LENGTH,
+        model_input_names=["input_ids", "attention_mask"],  # transformers 4 would add token_type_ids
     )
 
 

@@ -1,8 +1,7 @@
 """The denoising loops of diffusers' modular pipelines, by the class of the loop.
 
 What the network is given is cut as in the pipelines of its family; here is what the blocks of the loop use besides.
-Only loops that a test compares with the unpruned run stand here: others, as the newer families have for editing,
-inpainting and ControlNet, are refused.
+Only loops that a test compares with the unpruned run stand here: others, such as that of layered pictures, are refused.
 """
 
 from dataclasses import dataclass, replace
@@ -55,13 +54,36 @@ MODULAR = (
         blended=("mask", "masked_image_latents", "image_latents", "noise"),
     ),
     Loops("sd3", ("StableDiffusion3DenoiseStep",)),
-    Loops("flux", ("FluxDenoiseStep",)),
-    Loops("flux2", ("Flux2KleinDenoiseStep", "Flux2KleinBaseDenoiseStep"), blended=("image_latents",)),
+    Loops("flux", ("FluxDenoiseStep", "FluxKontextDenoiseStep"), blended=("image_latents",)),
+    Loops(
+        "flux2", ("Flux2DenoiseStep", "Flux2KleinDenoiseStep", "Flux2KleinBaseDenoiseStep"), blended=("image_latents",)
+    ),
     Loops("flux3", ("Flux3DenoiseStep", "Flux3DistilledDenoiseStep")),
     Loops("anima", ("AnimaDenoiseStep",)),
     Loops("krea2", ("Krea2DenoiseStep", "Krea2TurboDenoiseStep"), row_counts=("batch_size",)),
-    Loops("qwen-image", ("QwenImageDenoiseStep",)),
-    Loops("qwen-image-2.1", ("QwenImage21DenoiseStep", "QwenImage21TurboDenoiseStep"), caches=("kv_caches",)),
+    Loops(
+        "qwen-image",
+        (
+            "QwenImageDenoiseStep",
+            "QwenImageInpaintDenoiseStep",
+            "QwenImageControlNetDenoiseStep",
+            "QwenImageInpaintControlNetDenoiseStep",
+            "QwenImageEditDenoiseStep",
+            "QwenImageEditInpaintDenoiseStep",
+        ),
+        blended=("mask", "image_latents", "initial_noise"),
+    ),
+    Loops(
+        "qwen-image-2.1",
+        (
+            "QwenImage21DenoiseStep",
+            "QwenImage21TurboDenoiseStep",
+            "QwenImage21ImageConditionedDenoiseStep",
+            "QwenImage21TurboImageConditionedDenoiseStep",
+        ),
+        blended=("image_latents",),
+        caches=("kv_caches",),
+    ),
     Loops("z-image", ("ZImageDenoiseStep",)),
     Loops("ernie-image", ("ErnieImageDenoiseStep",)),
     Loops("ideogram4", ("Ideogram4DenoiseStep",), row_counts=("batch_size",)),

@@ -29,7 +29,7 @@ def sharp_blocks(path: Path) -> Tensor:
     rgb = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
     _, blocks = statistics.describe(rgb)
     grid = statistics.block_grid(rgb)
-    contrast = natural_scene(statistics.luminance(rgb)[:, None], grid, products=True).contrast[0, :, 0]
+    contrast = natural_scene(statistics.luminance(rgb)[:, None], grid, products=True).contrast()[0, :, 0]
     return blocks[0, contrast > SHARP * contrast.max()]
 
 
