@@ -9,7 +9,7 @@ from typing import Any
 from ..compute.work_groups import work_in_groups
 from ..pictures.prefetch import prefetch
 from ..pictures.reading import PIXELS_AHEAD
-from ..records.formats import valid_text
+from ..records.record import valid_text
 from .judges import Judges
 from .rows import DecodedRow, Row, RowToDecode
 
