@@ -1,18 +1,18 @@
-"""A harder small text-to-image generator, whose early previews mislead: crops of photographs, 32 x 32 px.
+"""A harder small text-to-image generator, whose early previews are blends: crops of photographs, 32 x 32 px.
 
-    python -m benchmarks.crop_generator --sheet crops.png      trains it (or finds it in the cache), draws some pictures
+    python -m benchmarks.crop_generator --sheet crops.png      draws crops and pictures of each prompt
 
 Six photographs (two of scikit-learn's samples, four of this package's demo) at three distances: eighteen prompts such
-as "cat near". The parts are those of small_generator.py, but latents are the pixels of 4 x 4 cells: some minutes on one
-CPU core. A third of the crops is blurred, as pictures on the web are, so that its pictures differ in sharpness.
+as "cat near". The pipeline is Stable Diffusion's; in the place of a trained network stands what a network is trained to
+be, the mean of all crops of the prompt that may lie under the noise (a Gaussian around each, exactly). Distances are
+divided, so that it decides for one of them late: until then a preview is a blend of many, and has neither detail nor
+the noise of any. A third of the crops is blurred, as pictures on the web are, so that its pictures differ in sharpness.
 
-The network predicts noise, so an early preview, (x - sigma * noise) / alpha, shows the network's errors many times
-enlarged: what looks like detail there is none. `judges` has two scorers of finished pictures that take it for detail.
+Nothing is trained, so it is there at once; what it cannot show is a network's own faults.
 """
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,122 +24,98 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import ma_agiqa_core.demo
 from ma_agiqa_core import CallableScorer, Scorer, load_scorer
-from ma_agiqa_core.atomic_write import atomic_write
 from ma_agiqa_core.scorers.lite import degradations
 
-from .machine import machine
-from .small_generator import DEFAULT_CACHE, as_tensors, generate, pipeline_of
+from .small_generator import as_tensors, generate, pipeline_of
 
-SIDE, CELL, TOKENS = 32, 4, 4
+SIDE, TOKENS = 32, 4
 DISTANCES = {"near": (0.15, 0.25), "middle": (0.35, 0.5), "far": (0.7, 1.0)}  # crops' sides, of the photograph's
 SAMPLES = {"temple": "china.jpg", "flower": "flower.jpg"}  # scikit-learn's
 DEMO = {"woman": "astronaut", "cat": "chelsea", "cup": "coffee", "rocket": "rocket"}  # this package's
 PROMPTS = tuple(f"{thing} {distance}" for thing in (*SAMPLES, *DEMO) for distance in DISTANCES)
 CROPS = 200  # of each prompt
 BLURRED = 1 / 3
-TRAINING_STEPS, BATCH, RATE = 800, 32, 2e-3
+WIDTH = 0.08  # of the Gaussian around each crop, in latents from -1 to 1
+LATE = 40.0  # by which distances are divided: without it one crop would win within the first steps
 
 
 @click.command()
-@click.option("--cache", type=click.Path(path_type=Path), default=DEFAULT_CACHE, show_default=True, help="Its folder.")
-@click.option("--sheet", type=click.Path(path_type=Path), help="Write crops and pictures of each prompt as a PNG.")
-def main(cache: Path, sheet: Path | None) -> None:
+@click.option("--sheet", type=click.Path(path_type=Path), required=True, help="The PNG.")
+def main(sheet: Path) -> None:
+    from torchvision.utils import save_image
+
     torch.set_num_threads(1)
-    print(machine(), flush=True)
-    pipe = load_or_train(cache)
-    if sheet is not None:
-        from torchvision.utils import save_image
-
-        pictures, prompts = crops()
-        rows = []
-        for number, prompt in enumerate(PROMPTS):
-            rows += [pictures[prompts == number][:6], generate(pipe, [prompt] * 10, first_seed=0)]
-        save_image(F.interpolate(torch.cat(rows), scale_factor=2), sheet, nrow=16)
+    pipe = generator()
+    pictures, prompts = crops()
+    rows = []
+    for number, prompt in enumerate(PROMPTS):
+        rows += [pictures[prompts == number][:6], generate(pipe, [prompt] * 10, first_seed=0)]
+    save_image(F.interpolate(torch.cat(rows), scale_factor=2), sheet, nrow=16)
 
 
-class Cells(ModelMixin, ConfigMixin):
-    """An autoencoder that computes nothing: latents are a cell's pixels, (B, 3 * CELL**2, H / CELL, W / CELL)."""
+class Pixels(ModelMixin, ConfigMixin):
+    """An autoencoder that computes nothing: latents are the picture in [-1, 1], (B, 3, H, W)."""
 
     @register_to_config
-    def __init__(self, latent_channels: int = 3 * CELL**2, scaling_factor: float = 1.0) -> None:
+    def __init__(self, latent_channels: int = 3, scaling_factor: float = 1.0) -> None:
         super().__init__()
-        self.register_to_config(block_out_channels=[0] * 3)  # by its length the pipeline knows the scale, 4
+        self.register_to_config(block_out_channels=[0])  # by its length the pipeline knows the scale, 1
         self.nothing = torch.nn.Parameter(torch.zeros(1))  # says device and dtype
 
     def decode(self, latents: Tensor, return_dict: bool = True, **_: Any) -> Any:
-        pictures = F.pixel_shuffle(latents, CELL)
-        return DecoderOutput(pictures) if return_dict else (pictures,)
+        return DecoderOutput(latents) if return_dict else (latents,)
+
+
+class PosteriorMean(ModelMixin, ConfigMixin):
+    """Predicts the noise by the mean of the prompt's crops that may lie under it.
+
+    Args:
+        in_channels, sample_size: What the pipeline asks a network for.
+    """
+
+    @register_to_config
+    def __init__(self, in_channels: int = 3, sample_size: int = SIDE, time_cond_proj_dim: int | None = None) -> None:
+        super().__init__()
+        self.nothing = torch.nn.Parameter(torch.zeros(1))
+        self.crops = torch.zeros(0)  # (prompts, CROPS, 3 * SIDE**2) in [-1, 1]
+        self.words = torch.zeros(0)  # (prompts, D): what the text encoder makes of each prompt
+        self.alphas = torch.zeros(0)  # (1000,) cumulative
+
+    def forward(
+        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, return_dict: bool = True, **_: Any
+    ) -> Any:
+        alpha = self.alphas[int(timestep)]
+        rows = sample.flatten(1)  # (B, D)
+        prompts = torch.cdist(encoder_hidden_states.flatten(1), self.words).argmin(1)
+        known = self.crops[prompts]  # (B, CROPS, D)
+        spread = alpha * WIDTH**2 + 1 - alpha
+        away = (rows[:, None] - alpha.sqrt() * known).square().sum(2)
+        weights = torch.softmax(-away / (2 * spread * LATE), 1)
+        crop = torch.einsum("bk,bkd->bd", weights, known)
+        x0 = crop + alpha.sqrt() * WIDTH**2 / spread * (rows - alpha.sqrt() * crop)
+        noise = (rows - alpha.sqrt() * x0) / (1 - alpha).sqrt()
+        return (noise.view_as(sample),)
 
 
 # ---------------------------------------------------------------------------------------------------------- generator
-def load_or_train(cache: Path = DEFAULT_CACHE) -> Any:
-    """The pipeline, with weights from `cache`, trained and put there where they are not."""
-    file = cache / f"crops-{TRAINING_STEPS}.safetensors"
-    pipe = untrained()
-    both = torch.nn.ModuleDict({"unet": pipe.unet, "text_encoder": pipe.text_encoder})
-    if file.is_file():
-        both.load_state_dict(load_file(file))
-        return pipe
-    seconds, loss = train(pipe)
-    cache.mkdir(parents=True, exist_ok=True)
-    with atomic_write(file) as temporary:
-        save_file(both.state_dict(), temporary)
-    print(f"Trained in {seconds:.0f} s on {torch.get_num_threads()} thread(s), loss {loss:.4f}; kept in {file}.")
-    return pipe
-
-
-def train(pipe: Any, steps: int = TRAINING_STEPS, seed: int = 0) -> tuple[float, float]:
-    """Trains it; gives the seconds it took and the mean loss of the last hundred steps."""
-    torch.manual_seed(seed)
+@torch.no_grad()
+def generator() -> Any:
+    """The pipeline: a StableDiffusionPipeline without guidance."""
+    torch.manual_seed(0)
+    network = PosteriorMean()
+    pipe = pipeline_of(Pixels(), tokenizer(), network)
+    pipe.text_encoder.eval(), network.eval()
     pictures, prompts = crops()
-    latents = F.pixel_unshuffle(pictures * 2 - 1, CELL)
+    by_prompt = [(pictures[prompts == number] * 2 - 1).flatten(1) for number in range(len(PROMPTS))]
     tokens = pipe.tokenizer(
         list(PROMPTS), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
     ).input_ids
-    parameters = [*pipe.unet.parameters(), *pipe.text_encoder.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=RATE)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-    losses = []
-    start = time.perf_counter()
-    for _ in range(steps):
-        chosen = torch.randint(len(latents), (BATCH,))
-        noise = torch.randn(BATCH, *latents.shape[1:])
-        moments = torch.randint(pipe.scheduler.config.num_train_timesteps, (BATCH,))
-        noisy = pipe.scheduler.add_noise(latents[chosen], noise, moments)
-        words = pipe.text_encoder(tokens)[0][prompts[chosen]]
-        loss = F.mse_loss(pipe.unet(noisy, moments, encoder_hidden_states=words).sample, noise)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        rate.step()
-        losses.append(loss.item())
-    pipe.unet.eval(), pipe.text_encoder.eval()
-    return time.perf_counter() - start, float(np.mean(losses[-100:]))
-
-
-def untrained() -> Any:
-    from diffusers import UNet2DConditionModel
-
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=SIDE // CELL,
-        in_channels=3 * CELL**2,
-        out_channels=3 * CELL**2,
-        block_out_channels=(48, 96),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=32,
-        attention_head_dim=4,
-        norm_num_groups=8,
-    )
-    pipe = pipeline_of(Cells(), tokenizer(), unet)
-    pipe.unet.eval(), pipe.text_encoder.eval()
+    network.crops, network.words = torch.stack(by_prompt), pipe.text_encoder(tokens)[0].flatten(1)
+    network.alphas = pipe.scheduler.alphas_cumprod
     return pipe
 
 

@@ -1,10 +1,10 @@
 """Early scorers on two small generators: what a student of previews keeps, beside the plain judge, on held-out prompts.
 
-    python -m benchmarks.early_scorers            both generators are trained first where they are not in --cache
+    python -m benchmarks.early_scorers            the digits' generator is trained first where it is not in --cache
     python -m benchmarks.early_scorers --only lite
 
 digits  small_generator.py: early previews already show the digit, and the judge reads them well
-crops   crop_generator.py: early previews are noise enlarged, which its judges take for detail; `lite` and a contrast
+crops   crop_generator.py: early previews are blends of many pictures; its judges, `lite` and a contrast, want detail
 
 For each judge, `calibrate(save_previews=...)` keeps the previews of some prompts, and `distill_previews` teaches a
 student or refuses. Of the crops' eighteen prompts six are held out, of the digits other seeds. Their previews and
@@ -67,7 +67,7 @@ class HeldOut:
 @click.command()
 @click.option("--only", type=click.Choice(["digits", "lite", "detail"]), help="The digits, or one judge of the crops.")
 @click.option("--taught", default=24, show_default=True, type=click.IntRange(min=10), help="Prompts to learn from.")
-@click.option("--held-out", default=36, show_default=True, type=click.IntRange(min=2), help="Prompts to look at.")
+@click.option("--held-out", default=24, show_default=True, type=click.IntRange(min=2), help="Prompts to look at.")
 @click.option("--cache", type=click.Path(path_type=Path), default=small_generator.DEFAULT_CACHE, show_default=True)
 def main(only: str | None, taught: int, held_out: int, cache: Path) -> None:
     torch.set_num_threads(1)
@@ -79,7 +79,7 @@ def main(only: str | None, taught: int, held_out: int, cache: Path) -> None:
     known, unknown = _divided(crop_generator.PROMPTS)
     for name, judge in crop_generator.judges().items():
         if only in (None, name):
-            compare("crops", crop_generator.load_or_train(cache), judge, known, unknown, taught, held_out)
+            compare("crops", crop_generator.generator(), judge, known, unknown, taught, held_out)
 
 
 def compare(

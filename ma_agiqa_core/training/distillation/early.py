@@ -25,6 +25,7 @@ from ...scorers.lite.student import PARTS
 LEAST_PROMPTS = 10
 PARTS_LEFT_OUT = 5
 PENALTIES = np.logspace(-3, 4, 15)
+TRUST = 10.0  # spreads of the judge's column: shrinking the others then leaves what the judge says
 SURE = 1.0  # standard errors over prompts, by which the student is to be better
 
 
@@ -197,7 +198,7 @@ def _taught(
     x = blank.normalised(columns).reshape(P, F, n, D) / widths
     judged_spread = 1.0
     if judged is not None:
-        judged_spread = max(float((judged - judged.mean(2, keepdims=True)).std()), 1e-12)
+        judged_spread = max(float((judged - judged.mean(2, keepdims=True)).std()), 1e-12) / TRUST
         x = np.concatenate([x, judged[..., None] / judged_spread], axis=3)
     x = (x - x.mean(2, keepdims=True)).reshape(P, F * n, -1)
     y = np.broadcast_to((finals - finals.mean(1, keepdims=True))[:, None], (P, F, n)).reshape(P, F * n)
