@@ -3,7 +3,7 @@
     COMFYUI_PATH=/path/to/ComfyUI python -m benchmarks.node_judge
 
 Krea 2 Turbo and its text encoder, Qwen3-VL 4B, as ComfyUI builds them, with all their layers, an eighth of their width
-and random numbers, on one thread of a processor: eight steps of one candidate at 512 px, and VQAScore of eight pictures
+and random numbers, on one thread of a processor: eight steps of one candidate at 256 px, and VQAScore of eight pictures
 of that size by CLIP as Image Scorer. An eighth of the width leaves what both compute in the same proportion, but for
 attention, which counts eight times as much in both.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-SIDE, STEPS, PICTURES, TURNS = 512, 8, 8, 3
+SIDE, STEPS, PICTURES, TURNS = 256, 8, 8, 3
 BAR = 1.0  # of one candidate's sampling
 WIDTH = 8  # times narrower than the published model
 DIFFUSION = {"image_model": "krea2", "features": 6144 // WIDTH, "heads": 6, "kvheads": 2, "layers": 28, "channels": 16}

@@ -2,8 +2,8 @@
 
     python -m benchmarks.ordering --pictures DIR [--weights F] [--kept F]
 
-With BRISQUE, which takes most of the time, 20 minutes of one core; with `--kept` an interrupted run goes on where it
-was, and one with other weights only scores with these.
+About 20 minutes of one core, most of it BRISQUE's; with `--kept` an interrupted run resumes, and one with other weights
+only scores with these.
 
 All six pairs of original and three levels, for contents that were not in training, side by side for `lite`, BRISQUE
 from PyPI, and NIQE fitted on the lossless photographs that are not among those contents. Three groups of ladders:

@@ -173,6 +173,9 @@ def ray(folder: Path, count: int, side: int, turns: int) -> None:
     for _ in range(turns):
         locally.append(run(source, folder / "out", workers=1))
         on_ray.append(run(source, folder / "out", workers=1, engine="ray"))
+        import ray as cluster
+
+        cluster.shutdown()  # its idle processes are no part of the next local run
     over = [100 * (local.rate / ray.rate - 1) for local, ray in zip(locally, on_ray, strict=True)]
     rates = [statistics.median(run.rate for run in runs) for runs in (locally, on_ray)]
     print(f"ray: local {rates[0]:.1f} pictures/s, Ray {rates[1]:.1f}: {median(over)} % more time a picture", end="")

@@ -271,7 +271,8 @@ def _range_fix(pixels: torch.Tensor) -> str | None:
         return "Use image.float() / 255 for 8-bit values."
     if pixels.numel() == 0:
         return None
-    low, high = pixels.aminmax()
+    by_pixel = pixels.movedim(-3, -1)  # how ComfyUI's lie in memory: read out of order they take 15 times as long
+    low, high = (by_pixel if by_pixel.is_contiguous() else pixels).aminmax()
     if low.isnan():
         return "Find out where the NaN comes from."
     if low >= -ROUNDING_TOLERANCE and high <= 1 + ROUNDING_TOLERANCE:

@@ -230,6 +230,8 @@ def _device(place: str | int | torch.device) -> torch.device:
     try:
         return torch.device(place)
     except (RuntimeError, TypeError, ValueError):
+        if isinstance(place, int) and place >= 0:  # torch 2.6 knows no number where there is no card
+            return torch.device("cuda", place)
         raise MaAgiqaError(f"Expected devices such as 0, 'cuda:0' or 'cpu' in device_map, got {place!r}.") from None
 
 

@@ -93,8 +93,13 @@ class SampledCandidates:
             self._show(picture_of(entry))
 
     def _show(self, image: PIL.Image.Image) -> None:
-        if self._bar is not None:
-            ComfyAPISync().execution.set_progress(
+        if self._bar is None:
+            return
+        execution = getattr(ComfyAPISync(), "execution", None)
+        if execution is None:  # in ComfyUI 0.3
+            self._bar.update_absolute(self._bar.current, preview=("JPEG", image, None))
+        else:
+            execution.set_progress(
                 self._bar.current,
                 self._bar.total,
                 node_id=self._bar.node_id,

@@ -260,11 +260,11 @@ def test_the_leader_is_shown_while_the_others_run_on(
     seen: list[tuple[list[int], torch.Tensor]] = []
     true = candidates.SampledCandidates._stepped
 
-    def noted(self: Any, rows: list[int], x0: torch.Tensor) -> None:
+    def watched(self: Any, rows: list[int], x0: torch.Tensor) -> None:
         seen.append((list(rows), x0.clone()))
         true(self, rows, x0)
 
-    monkeypatch.setattr(candidates.SampledCandidates, "_stepped", noted)
+    monkeypatch.setattr(candidates.SampledCandidates, "_stepped", watched)
     log = best_of()[4]
 
     leaders = [int(line.split()[1]) for line in log.splitlines() if line.strip().startswith("kept:")]

@@ -62,6 +62,8 @@ class CropNetwork(nn.Module):
     def describe(self, rgb: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1] -> pooled feature maps of K crops, (B, K, 352)."""
         crops = spread_crops(rgb)  # (B, K, 3, 192, 192)
+        if rgb.device.type == "cpu":  # picture by picture: to the last bit the others in the batch change nothing
+            return torch.stack([self.describe_crops(of_picture) for of_picture in crops])
         return self.describe_crops(crops.flatten(0, 1)).unflatten(0, crops.shape[:2])
 
     def describe_crops(self, crops: Tensor) -> Tensor:

@@ -119,6 +119,17 @@ def test_crops_are_described_alike_alone_and_together() -> None:
         torch.testing.assert_close(crop_network.describe_crops(crops), alone, rtol=1e-4, atol=1e-5)
 
 
+def test_on_the_cpu_the_batch_changes_no_bit_of_a_pictures_crops() -> None:
+    """Their features are trained on; a run that was killed ends the same, whatever batches it reads them in."""
+    torch.manual_seed(0)
+    crop_network = CropNetwork().eval()
+    pictures = torch.rand(3, 3, 200, 400)
+    with torch.inference_mode():
+        together = crop_network.describe(pictures)
+        for picture, described in zip(pictures, together, strict=True):
+            assert crop_network.describe(picture[None])[0].equal(described)
+
+
 @pytest.mark.parametrize(
     ("size", "count"), [((512, 512), 4), ((1024, 1024), 9), ((100, 100), 1), ((192, 1024), 3), ((4000, 400), 6)]
 )
