@@ -1,12 +1,12 @@
-"""A harder small text-to-image generator, whose early previews mislead: crops of photographs, 32 x 32 px.
+"""A harder small text-to-image generator, whose early previews are blends: crops of photographs, 32 x 32 px.
 
     python -m benchmarks.crop_generator --sheet crops.png      draws crops and pictures of each prompt
 
 Six photographs (two of scikit-learn's samples, four of this package's demo) at three distances: eighteen prompts such
 as "cat near". The pipeline is Stable Diffusion's; in the place of a trained network stands what a network is trained to
-be, the mean of all crops of the prompt that may lie under the noise (a Gaussian around each, exactly). It decides for
-one of them as late as large models do: until then a preview is a blend of many, and has neither the detail nor the
-noise of any. A third of the crops is blurred, as pictures on the web are, so that its pictures differ in sharpness.
+be, the mean of all crops of the prompt that may lie under the noise (a Gaussian around each, exactly). Distances are
+divided, so that it decides for one of them late: until then a preview is a blend of many, and has neither detail nor
+the noise of any. A third of the crops is blurred, as pictures on the web are, so that its pictures differ in sharpness.
 
 Nothing is trained, so it is there at once; what it cannot show is a network's own faults.
 """

@@ -98,8 +98,8 @@ def evaluate(
 
     from ..evaluation.scatter_plot import draw_scatter
     from ..evaluation.text import evaluation_text, latex_rows, markdown_rows
-    from ..records.formats import path_key
     from ..records.prompts import read_prompts
+    from ..records.record import path_key
     from .scoring_run import ScoringOptions, prepare
     from .tables import model_facts
 
@@ -232,7 +232,7 @@ def _distill_previews(folder: Path, out: Path, as_json: bool) -> int:
 
 def _scores(scoring: ScoringRun, pictures: Sequence[Path]) -> list[float]:
     """Of all pictures, with progress and a line for each error; NaN where there is none."""
-    from ..records.formats import Record
+    from ..records.record import Record
     from .terminal import error_lines, score_with_progress
 
     records: list[Record] = []
@@ -254,7 +254,7 @@ def _measured(
     scoring: ScoringRun, labelled: LabelledSet, target: str, prompts: Mapping[str, str], **bootstrap: int
 ) -> Evaluation:
     from ..evaluation.evaluate import evaluate as measure
-    from ..records.formats import path_key
+    from ..records.record import path_key
 
     say_unlabelled(labelled)
     target = target if target in labelled.targets else labelled.targets[0]

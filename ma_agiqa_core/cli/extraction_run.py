@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..compute.work_groups import work_in_groups
 from ..pictures.inputs import Picture, iterate_pictures
-from ..records.formats import path_key
+from ..records.record import path_key
 from ..semantic.extractor import SemanticExtractor
 
 

@@ -34,7 +34,7 @@ def percentiles(paths: Sequence[Path], out: Path, **options: Any) -> int:
     check_outputs(out, endings=(".json",))
     pictures, all_listed = list_pictures(paths)
 
-    from ..records.formats import Record
+    from ..records.record import Record
     from ..scorers.scaled_scorer import ENOUGH, write_percentiles
     from .scoring_run import ScoringOptions, prepare
     from .terminal import error_lines, score_with_progress

@@ -119,7 +119,7 @@ def rank_of_parts(
 ) -> int:
     """Ranks the pictures of a folder of parts by what a judge said."""
     from ..pictures.folders import copy_to_folder
-    from ..records.formats import path_from_text
+    from ..records.record import path_from_text
     from ..scale.ranking import rank_parts
     from .tables import ranking_json, ranking_table
 

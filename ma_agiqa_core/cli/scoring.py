@@ -30,7 +30,7 @@ from .scale import CountOrShare, as_count
 
 if TYPE_CHECKING:
     from ..ranking import Ranking
-    from ..records.formats import Record
+    from ..records.record import Record
     from .scoring_run import ScoringRun
 
 
@@ -99,8 +99,8 @@ def score(
     With several --model every scorer has columns of its own beside these, which are the first one's: NAME score, NAME
     percentile and NAME error.
     """
-    from ..records.formats import read_records
     from ..records.output_lock import only_writer
+    from ..records.record import read_records
     from ..records.writer import check_output, open_records
     from ..scale.sources.names import is_for_engines
 

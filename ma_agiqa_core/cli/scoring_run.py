@@ -19,9 +19,9 @@ from ..errors import MaAgiqaError
 from ..pictures.inputs import Picture, iterate_pictures
 from ..pictures.prefetch import prefetch
 from ..pictures.prompts import NO_PROMPT
-from ..records.formats import Judged, Record, path_key, path_text, valid_text
 from ..records.picture_state import PictureState, picture_state
 from ..records.prompts import read_prompts
+from ..records.record import Judged, Record, path_key, path_text, valid_text
 from ..scorers.families import named_family
 from ..scorers.identity import scorer_identity
 from ..scorers.load import load_scorer

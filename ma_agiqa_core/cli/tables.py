@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..ranking import Ranking
-from ..records.formats import Judged, Record, as_row
+from ..records.record import Judged, Record, as_row
 from ..report.names import better_than, decimals_for, readable
 from ..scorers.scorer import ScorerInfo
 

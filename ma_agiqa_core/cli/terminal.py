@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..compute.interrupts import interrupts_held
 from ..compute.progress import watching
 from ..ranking import Ranking, order_by_score
-from ..records.formats import Record, as_row
+from ..records.record import Record, as_row
 from ..report.names import readable
 from ..scorers.scorer import ScorerInfo
 from .scoring_run import ScoringRun, score_pictures

@@ -15,18 +15,19 @@ Result = TypeVar("Result")
 
 
 class Pace:
-    """How many items a group has: as many as `GROUP_SECONDS` are enough for, by the last group."""
+    """How many items a group has: as many as some seconds are enough for, by the last group."""
 
-    def __init__(self, size: int | None = None) -> None:
-        """With a `size` all groups have that many."""
+    def __init__(self, size: int | None = None, seconds: float = GROUP_SECONDS, least: int = 1) -> None:
+        """With a `size` all groups have that many; without, `least` at least after the first."""
         self._is_fixed = size is not None
+        self._seconds, self._least = seconds, least
         self.size = FIRST_GROUP if size is None else size
 
     def learn(self, count: int, seconds: float) -> None:
         """Says how long a group of `count` took."""
         if not self._is_fixed:
-            enough = int(count * GROUP_SECONDS / seconds) if seconds > 0 else LARGEST_GROUP
-            self.size = max(1, min(enough, GROWTH * count, LARGEST_GROUP))
+            enough = int(count * self._seconds / seconds) if seconds > 0 else LARGEST_GROUP
+            self.size = min(max(enough, self._least), GROWTH * count, LARGEST_GROUP)
 
 
 def work_in_groups(
@@ -35,6 +36,8 @@ def work_in_groups(
     *,
     pixels_of: Callable[[Item], int],
     size: int | None = None,
+    seconds: float = GROUP_SECONDS,
+    least: int = 1,
     is_one_group: bool = False,
 ) -> Iterator[Result]:
     """What `work` makes of all items, a group at a time and in order.
@@ -46,10 +49,12 @@ def work_in_groups(
         items: Taken in the thread that asks.
         work: Called in the worker's thread.
         pixels_of: What an item takes up in memory.
-        size: Items in a group; None finds it out.
+        size: Items in a group; None finds it out, by the next two.
+        seconds: That a group takes at most.
+        least: Items in a group after the first, however long they take.
         is_one_group: All items are one group, whatever they take up.
     """
-    pace = Pace(size)
+    pace = Pace(size, seconds, least)
 
     def timed(group: list[Item]) -> Result:
         started = time.monotonic()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..errors import MaAgiqaError, MissingFileError
-from ..records.tables import Table, read_lines, read_table
+from ..records.spreadsheets import Table, read_lines, read_table
 from .labelled_set import ALIGNMENT, AUTHENTICITY, QUALITY, LabelledSet, labelled_set
 
 AGIQA_3K_SPLIT_FILES = {"train": "train.csv", "val": "validation.csv", "test": "test.csv"}

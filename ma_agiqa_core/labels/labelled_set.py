@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..arguments.options import first_names
 from ..errors import MaAgiqaError, MissingFileError
-from ..records.tables import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table
+from ..records.spreadsheets import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table
 from .picture_index import PictureIndex
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from ..errors import MaAgiqaError
 from ..picks.finding import Found, find_picked
 from ..picks.pick import PickedPicture, Picks
 from ..pictures.inputs import Picture, iterate_pictures
-from ..records.formats import path_text
 from ..records.picture_state import picture_digest
+from ..records.record import path_text
 from ..scorers.picture_features.features import PictureFeatures, unit_range
 from ..scorers.prior import Prior
 from .copies import COPIES, clusters, joined_groups, thumbnail

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..pictures.folders import find_pictures
-from ..records.formats import path_from_text
 from ..records.picture_state import picture_digest
+from ..records.record import path_from_text
 from .pick import PickedPicture
 
 

@@ -15,8 +15,8 @@ import torch
 from ..arguments.options import shown
 from ..errors import MaAgiqaError
 from ..pictures.inputs import PictureInput, decode
-from ..records.formats import path_text, valid_text
 from ..records.picture_state import DIGITS, picture_digest
+from ..records.record import path_text, valid_text
 from .pick import Mark, PickedPicture, Picks, now
 from .picks_file import add_picks
 

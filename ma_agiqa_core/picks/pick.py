@@ -14,7 +14,7 @@ class PickedPicture:
     """A picture that was picked or passed over, by its file.
 
     Attributes:
-        path: Of its file when it was picked, as `records.formats.path_text` writes it.
+        path: Of its file when it was picked, as `records.record.path_text` writes it.
         digest: The first digits of the SHA-256 of its file, by which it is found where it was moved; None if not known.
         prompt: What it was made from, where that is known: pictures of one prompt compete with each other.
     """

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..errors import MaAgiqaError, MissingFileError
 from ..pictures.folders import find_pictures
-from ..records.formats import path_text
-from ..records.tables import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table
+from ..records.record import path_text
+from ..records.spreadsheets import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table
 from .pick import Mark, Pair, PickedPicture, Picks, Rating
 from .picks_file import read_picks
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..errors import MaAgiqaError
 from .csv_cells import cell_text
-from .formats import COLUMNS, path_from_text, path_key, path_text
-from .tables import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table, read_text
+from .record import COLUMNS, path_from_text, path_key, path_text
+from .spreadsheets import PICTURE_COLUMNS, PROMPT_COLUMNS, Table, read_table, read_text
 
 _ESCAPED_BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")
 

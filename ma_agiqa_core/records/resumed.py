@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ..errors import MaAgiqaError
-from .formats import Record, path_key, text_key, valid_text
 from .picture_state import modified_at, picture_digest
+from .record import Record, path_key, text_key, valid_text
 
 _PART = 8  # bytes of a stamp for each of its three hashes: of the prompt, of the file's time and of its content
 _UNKNOWN = b""  # the stamp of a record that says nothing of the picture's file

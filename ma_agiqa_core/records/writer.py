@@ -14,7 +14,7 @@ from ..atomic_write import atomic_write, check_can_write
 from ..compute.interrupts import interrupts_held
 from ..errors import MaAgiqaError
 from .csv_cells import csv_row
-from .formats import (
+from .record import (
     READERS,
     ROW_GROUP,
     Record,

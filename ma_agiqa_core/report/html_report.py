@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from ..atomic_write import atomic_write
 from ..errors import MaAgiqaError
-from ..records.formats import Record, path_from_text, path_text
+from ..records.record import Record, path_from_text, path_text
 from .histogram import make_histogram
 from .names import better_than, decimals_for, decimals_of, file_link, name_within, readable, shared_folder
 from .thumbnails import Thumbnail, make_thumbnails
@@ -97,7 +97,7 @@ def write_report(
     Example:
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
-        >>> from ma_agiqa_core.records.formats import Record
+        >>> from ma_agiqa_core.records.record import Record
         >>> records = [Record("a.png", 71.3, 83.6, 640, 480, "lite@1", None)]
         >>> facts = {"name": "lite", "revision": "1", "low": 0.0, "high": 100.0}
         >>> with TemporaryDirectory() as folder:

@@ -188,6 +188,6 @@ def _prompts(prompts: str | os.PathLike[str] | Mapping[str, str] | None) -> tupl
 
 
 def _looks_like_table(name: str) -> bool:
-    from ..records.tables import TABLE_SUFFIXES
+    from ..records.spreadsheets import TABLE_SUFFIXES
 
     return Path(name).suffix.lower() in TABLE_SUFFIXES

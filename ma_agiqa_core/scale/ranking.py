@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import MaAgiqaError
 from ..ranking import Ranking
-from ..records.formats import Record
+from ..records.record import Record
 from ..scorers.scorer import ScorerInfo
 from .parts import import_pyarrow, judges_of, part_files, read_schema
 

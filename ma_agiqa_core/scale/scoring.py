@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..compute.work_groups import work_in_groups
 from ..pictures.prefetch import prefetch
 from ..pictures.reading import PIXELS_AHEAD
-from ..records.formats import valid_text
+from ..records.record import valid_text
 from .judges import Judges
 from .rows import DecodedRow, Row, RowToDecode
+
+_SMALL_GROUPS: dict[str, Any] = {"seconds": 1.0, "least": 16}
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,12 @@ class ScoredRow:
 
 
 def score_rows(
-    judges: Judges, rows: Iterable[Row], *, threads: int = 2, prompts: Mapping[str, str] | str | None = None
+    judges: Judges,
+    rows: Iterable[Row],
+    *,
+    threads: int = 2,
+    prompts: Mapping[str, str] | str | None = None,
+    is_shared: bool = False,
 ) -> Iterator[list[ScoredRow]]:
     """Scores rows in order, a group at a time.
 
@@ -49,6 +57,7 @@ def score_rows(
         rows: Taken in the thread that asks.
         threads: Fetch and decode.
         prompts: By key, for rows that bring none.
+        is_shared: Other workers score, too: small groups, so that none has much in hand when the rest has nothing.
     """
     known = prompts if isinstance(prompts, Mapping) else {}
 
@@ -65,7 +74,11 @@ def score_rows(
         most=PIXELS_AHEAD,
     )
     return work_in_groups(
-        decoded, work, pixels_of=lambda row: row.picture.width * row.picture.height, size=judges.batch_size
+        decoded,
+        work,
+        pixels_of=lambda row: row.picture.width * row.picture.height,
+        size=judges.batch_size,
+        **(_SMALL_GROUPS if is_shared else {}),
     )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ma_agiqa_core.records.formats import read_records
 from ma_agiqa_core.records.picture_state import PictureState, picture_state
+from ma_agiqa_core.records.record import read_records
 
 MakePicture = Callable[[Path, int], Path]
 

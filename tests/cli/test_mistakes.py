@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ma_agiqa_core.records.formats import read_records
+from ma_agiqa_core.records.record import read_records
 
 MakePicture = Callable[[Path, int], Path]
 STRANGE_NAMES = [

@@ -21,7 +21,7 @@ import pytest
 from project_paths import SUPPORT
 
 from ma_agiqa_core import cli
-from ma_agiqa_core.records.formats import read_records
+from ma_agiqa_core.records.record import read_records
 
 MakePicture = Callable[[Path, int], Path]
 SCRIPT = SUPPORT / "brightness_cli.py"

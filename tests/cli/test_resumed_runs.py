@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ma_agiqa_core import cli
-from ma_agiqa_core.records.formats import COLUMNS, read_records
+from ma_agiqa_core.records.record import COLUMNS, read_records
 
 MakePicture = Callable[[Path, int], Path]
 FORMATS = (".csv", ".jsonl", ".parquet")

@@ -11,7 +11,7 @@ import torch
 
 from ma_agiqa_core.cli.scoring_run import ScoringRun, score_pictures
 from ma_agiqa_core.cli.terminal import score_with_progress
-from ma_agiqa_core.records.formats import Record
+from ma_agiqa_core.records.record import Record
 from ma_agiqa_core.scorers.callable import CallableScorer
 from ma_agiqa_core.scorers.lite import LiteScorer
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ma_agiqa_core.pictures import inputs
-from ma_agiqa_core.records.formats import COLUMNS, Judged, Record, as_row, columns_of, read_records, record_of
+from ma_agiqa_core.records.record import COLUMNS, Judged, Record, as_row, columns_of, read_records, record_of
 from ma_agiqa_core.scorers.scaled_scorer import read_percentiles
 
 Run = Callable[..., tuple[int, str, str]]

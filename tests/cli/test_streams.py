@@ -12,7 +12,7 @@ import pytest
 from project_paths import SUPPORT
 
 from ma_agiqa_core import cli
-from ma_agiqa_core.records.formats import read_records
+from ma_agiqa_core.records.record import read_records
 
 MakePicture = Callable[[Path, int], Path]
 SCRIPT = SUPPORT / "brightness_cli.py"
@@ -125,7 +125,7 @@ def test_records_are_resumed_in_another_locale(
 
 
 def test_a_mac_has_one_name_for_both_spellings(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ma_agiqa_core.records.formats import path_key
+    from ma_agiqa_core.records.record import path_key
 
     composed, decomposed = "/\u00e9.png", "/e\u0301.png"
     assert path_key(composed) != path_key(decomposed)
@@ -134,7 +134,7 @@ def test_a_mac_has_one_name_for_both_spellings(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_latin_1_locale_means_the_same_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ma_agiqa_core.records.formats import path_text
+    from ma_agiqa_core.records.record import path_text
 
     listed = "zażółć é.png".encode().decode("latin-1")
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")

@@ -92,6 +92,15 @@ def test_groups_take_no_longer_than_a_few_seconds(seconds_each: float) -> None:
     assert max(sizes) <= best
 
 
+def test_groups_of_many_workers_are_short_but_not_single_pictures() -> None:
+    pace = Pace(seconds=1.0, least=16)
+    sizes = []
+    for seconds_each in (0.01, 0.01, 0.01, 0.04, 2.0, 2.0):
+        pace.learn(pace.size, pace.size * seconds_each)
+        sizes.append(pace.size)
+    assert sizes == [16, 64, 64, 25, 16, 16]
+
+
 def test_a_slow_start_does_not_make_groups_small_for_good() -> None:
     pace = Pace()
     pace.learn(pace.size, 80.0)  # a model was loaded

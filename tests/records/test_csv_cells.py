@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ma_agiqa_core.records.csv_cells import cell_text, csv_row
-from ma_agiqa_core.records.formats import COLUMNS, Record, csv_line, json_line, read_records
+from ma_agiqa_core.records.record import COLUMNS, Record, csv_line, json_line, read_records
 
 MakePicture = Callable[[Path, int], Path]
 FORMULAS = ["=1+2", "+1", "-x.png", "@SUM(1)", "\t=1", "\r=1", "\n=1", "  =1", "\u00a0@x", "＝1"]

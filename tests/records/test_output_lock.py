@@ -14,8 +14,8 @@ import filelock
 import pytest
 
 from ma_agiqa_core.errors import MaAgiqaError
-from ma_agiqa_core.records.formats import read_records
 from ma_agiqa_core.records.output_lock import only_writer
+from ma_agiqa_core.records.record import read_records
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ma_agiqa_core import MaAgiqaError
-from ma_agiqa_core.records.formats import CSV_HEADER, Record, csv_line, path_key
 from ma_agiqa_core.records.prompts import missing_prompts, read_prompt_lines, read_prompts
+from ma_agiqa_core.records.record import CSV_HEADER, Record, csv_line, path_key
 
 
 def test_csv_and_json_lines_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ma_agiqa_core.records import formats as records
+from ma_agiqa_core.records import record as records
 from ma_agiqa_core.records import writer as record_writer
-from ma_agiqa_core.records.formats import Record, read_records
+from ma_agiqa_core.records.record import Record, read_records
 from ma_agiqa_core.records.writer import check_output, open_records
 
 FORMATS = (".csv", ".jsonl", ".parquet")

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from ma_agiqa_core.ranking import Ranking
-from ma_agiqa_core.records.formats import Record
+from ma_agiqa_core.records.record import Record
 from ma_agiqa_core.report import write_report
 from ma_agiqa_core.report.histogram import make_histogram
 from ma_agiqa_core.report.names import file_link, name_within, readable, shared_folder

@@ -14,8 +14,8 @@ from ma_agiqa_core.picks.finding import find_picked
 from ma_agiqa_core.picks.pick import Picks
 from ma_agiqa_core.picks.picks_file import read_picks
 from ma_agiqa_core.ranking import order_by_score
-from ma_agiqa_core.records.formats import Record
 from ma_agiqa_core.records.picture_state import picture_digest
+from ma_agiqa_core.records.record import Record
 from ma_agiqa_core.report import write_report
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ma_agiqa_core.ranking import Ranking, order_by_score
-from ma_agiqa_core.records.formats import Record
+from ma_agiqa_core.records.record import Record
 from ma_agiqa_core.report import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

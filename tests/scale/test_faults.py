@@ -25,7 +25,7 @@ from scale_fixtures import check_exactly_once, rows_of, shade_of, write_pictures
 
 from ma_agiqa_core import score_dataset
 from ma_agiqa_core.errors import OutputExistsError
-from ma_agiqa_core.records.formats import Record, read_records
+from ma_agiqa_core.records.record import Record, read_records
 from ma_agiqa_core.records.writer import open_records
 from ma_agiqa_core.scale.engines.local import DIED
 

@@ -36,7 +36,7 @@ class Worker:
         self.done = SeenKeys(run.done)
         self._prompts = run.prompts
         self._is_offline = bool(run.settings.options.get("local_files_only"))
-        self._threads = threads_for(workers)
+        self._threads, self._is_shared = threads_for(workers), workers > 1
 
     def score_shards(self, shards: Iterable[Shard]) -> Iterator[list[ScoredRow]]:
         """Scores what is not done yet, in order."""
@@ -45,7 +45,7 @@ class Worker:
     def score(self, rows: Iterable[Row]) -> Iterator[list[ScoredRow]]:
         """Scores rows in order."""
         rows = map(without_network, rows) if self._is_offline else rows
-        return score_rows(self.judges, rows, threads=self._threads, prompts=self._prompts)
+        return score_rows(self.judges, rows, threads=self._threads, prompts=self._prompts, is_shared=self._is_shared)
 
 
 def without_network(row: Row) -> Row:

@@ -51,7 +51,7 @@ class PathShard:
         return len(self.places)
 
     def rows(self) -> Iterator[Row]:
-        from ...records.formats import path_key
+        from ...records.record import path_key
         from .names import is_url
 
         for place in self.places:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import MaAgiqaError, MissingPackageError, first_line
-from ...records.tables import PICTURE_COLUMNS
+from ...records.spreadsheets import PICTURE_COLUMNS
 from ..parts import import_pyarrow
 from ..places import opened_store
 from ..rows import Row
@@ -69,7 +69,7 @@ def row_of(values: Mapping[str, Any], columns: TableColumns, place: str, folder:
     picture, error = _locator(values.get(columns.picture), folder)
     key = text_of(values.get(columns.id)) if columns.id is not None else None
     if key is None and isinstance(picture, str):
-        from ...records.formats import path_key
+        from ...records.record import path_key
 
         key = picture if is_url(picture) else path_key(picture)
     prompt = text_of(values.get(columns.prompt)) if columns.prompt is not None else None
@@ -182,7 +182,7 @@ def lance_shards(place: str, columns: Columns) -> Iterator[LanceShard]:
 
 
 def _key(place: str) -> str:
-    from ...records.formats import path_key
+    from ...records.record import path_key
 
     return place if is_url(place) else path_key(place)
 

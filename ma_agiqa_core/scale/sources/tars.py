@@ -80,7 +80,7 @@ class TarShard:
             yield _with_prompt(row, prompt)
 
     def _key(self, name: str) -> str:
-        from ...records.formats import path_key
+        from ...records.record import path_key
 
         return f"{self.place if is_url(self.place) else path_key(self.place)}::{name}"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from ma_agiqa_core.records.formats import COLUMNS, Record, csv_line, json_line, path_text, read_records
+from ma_agiqa_core.records.record import COLUMNS, Record, csv_line, json_line, path_text, read_records
 from ma_agiqa_core.records.writer import open_records
 
 FORMATS = (".csv", ".jsonl", ".parquet")
