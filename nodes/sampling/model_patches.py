@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 _MIXING = frozenset({"Mahiro", "PerpNeg", "VideoLinearCFGGuidance", "VideoTriangleCFGGuidance"})
 _ONE_ONLY = frozenset({"RenormCFG", "TemporalScoreRescaling"})
+_RANDOM = frozenset({"TomePatchModel"})  # draws which tokens it merges, anew in every step
 _CACHE = "cache"  # in the name of every patch that answers from memory, of the core and of other packs
 _MOMENTUM = "APG"  # remembers the guidance of earlier steps, unless its momentum is 0
 _BATCH_DIMENSION = 0
@@ -46,6 +47,11 @@ def check_patches(model: Any, group: int) -> None:
             raise ValueError(
                 f"Expected a model that takes each step independently, got {_MOMENTUM} with momentum on it. Set its "
                 "momentum to 0, or empty prune_at and set batch_limit to 0."
+            )
+        if patch.name in _RANDOM:
+            raise ValueError(
+                f"Expected a model that computes the same whenever it is asked, got {titled(patch.name)} on it, which "
+                f"draws random numbers. Bypass {patch.name}, or empty prune_at and set batch_limit to 0."
             )
         if group > 1 and patch.name in _MIXING:
             raise ValueError(

@@ -121,6 +121,14 @@ def test_apg_without_momentum_is_exact(patches, sampling_of, plain, tiny_diffusi
         assert difference(pruned(sampling), plain(model, list(range(N)))[[1, 3]]) < EQUAL
 
 
+def test_a_patch_that_draws_random_numbers_is_refused(patches, sampling_of, tiny_diffusion):
+    model = patches.patched(
+        "TomePatchModel", patches.patch_nodes()["TomePatchModel"], tiny_diffusion.tiny_model(), None
+    )
+    with pytest.raises(ValueError, match=r"TomePatchModel.* draws random numbers\. Bypass TomePatchModel"):
+        sampling_of(model).check_divisible()
+
+
 def test_a_cache_of_another_pack_is_refused_by_its_name(sampling_of, tiny_diffusion):
     class TeaCacheForImages:
         def patch(self, model: Any) -> Any:
