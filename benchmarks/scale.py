@@ -100,17 +100,43 @@ def verdict(is_met: bool) -> str:
     return "met" if is_met else "MISSED"
 
 
+def bare_gain(source: Path) -> float:
+    """What two processes that share nothing score in the time that one needs: what the machine has to give."""
+    from ma_agiqa_core import load_scorer
+    from ma_agiqa_core.pictures.inputs import decode
+    from ma_agiqa_core.scorers.outcomes import tolerant_outcomes
+
+    lite = load_scorer("lite", device="cpu")
+    decoded = [decode(path) for path in sorted(source.iterdir())[:64]]
+
+    def seconds() -> float:
+        started = time.monotonic()
+        tolerant_outcomes(lite, decoded, None, None)
+        return time.monotonic() - started
+
+    seconds()
+    one = seconds()
+    child = os.fork()
+    two = seconds()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return 2 * one / two
+
+
 def workers(folder: Path, count: int, side: int, turns: int) -> None:
     source = pictures(folder / "workers", count, side)
-    ones, twos = [], []
+    ones, twos, bare = [], [], []
     for _ in range(turns):
+        bare.append(bare_gain(source))
         ones.append(run(source, folder / "out", workers=1))
         twos.append(run(source, folder / "out", workers=2))
     gains = [two.rate / one.rate for one, two in zip(ones, twos, strict=True)]
     one, two = (statistics.median(each.rate for each in runs) for runs in (ones, twos))
     print(f"workers: one {one:.1f} pictures/s, two {two:.1f}: {median(gains)} times", end="")
     print(f" (bar: at least 1.7): {verdict(statistics.median(gains) >= 1.7)}; processor ms a picture", end="")
-    print(f" {median([each.busy for each in ones])} and {median([each.busy for each in twos])}", flush=True)
+    print(f" {median([each.busy for each in ones])} and {median([each.busy for each in twos])};", end="")
+    print(f" two bare processes of lite: {median(bare)} times one", flush=True)
 
 
 def judges(folder: Path, count: int, side: int, turns: int) -> None:

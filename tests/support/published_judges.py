@@ -5,6 +5,7 @@ Nothing here knows a number of its own, so a file of another seed can stand in t
 
 import json
 import zlib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from packaging.version import Version
 from project_paths import FIXTURES
 
 JUDGES = FIXTURES / "judges"
+TOKENIZER = "PreTrainedTokenizerFast" if Version(version("transformers")) >= Version("5") else "Qwen2TokenizerFast"
+"""Before transformers 5 Qwen's processors take only a class of their own."""
 
 
 def fixture(name: str) -> dict[str, Any]:
@@ -151,8 +154,7 @@ def byte_tokenizer(of: dict[str, Any]) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(said["specials_from_256"]))
     tokenizer.add_tokens([AddedToken(word, normalized=False) for word in said.get("then", ())])
-    is_v5 = Version(transformers.__version__) >= Version("5")  # before, Qwen's processors take only its own class
-    kind = getattr(transformers, "PreTrainedTokenizerFast" if is_v5 else "Qwen2TokenizerFast")
+    kind = getattr(transformers, TOKENIZER)
     return kind(tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>")
 
 

@@ -50,7 +50,8 @@ def tokenizer() -> Any:
     for token, text in sorted({image: "<|image_pad|>", video: "<|video_pad|>"}.items()):
         made.add_tokens([AddedToken(text, special=True, normalized=False)])
         assert made.token_to_id(text) == token
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<unk>", unk_token="<unk>")
+    kind = getattr(transformers, published_judges.TOKENIZER)
+    return kind(tokenizer_object=made, pad_token="<unk>", unk_token="<unk>")
 
 
 @pytest.fixture(scope="module")
