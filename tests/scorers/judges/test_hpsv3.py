@@ -51,7 +51,7 @@ def tokenizer() -> Any:
         made.add_tokens([AddedToken(text, special=True, normalized=False)])
         assert made.token_to_id(text) == token
     kind = getattr(transformers, published_judges.TOKENIZER)
-    return kind(tokenizer_object=made, pad_token="<unk>", unk_token="<unk>")
+    return kind(tokenizer_object=made, pad_token="<unk>", unk_token="<unk>", eos_token="<unk>")  # none is added
 
 
 @pytest.fixture(scope="module")
