@@ -19,6 +19,7 @@ REFUSED = {
     "PerpNeg",
     "RenormCFG",
     "TemporalScoreRescaling",
+    "TomePatchModel",
     "VideoLinearCFGGuidance",
     "VideoTriangleCFGGuidance",
     "WanAnimate2Cache",
