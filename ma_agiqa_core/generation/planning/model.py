@@ -1,20 +1,16 @@
 """A model of preview and final scores that any number of candidates can be drawn from.
 
 Within a prompt, a candidate's scores at all fractions and at the end are taken as jointly normal, with one covariance
-for all prompts; then the final ones are bent so that the best, the second best and so on of n lie as far apart as in
-the prompts, on average. (ImageReward's best ones lie close together: the second best is worth nearly as much.) A few
-prompts say little about each of some hundred ways to prune; the model has few numbers, is estimated from all their
-candidates, and orders the ways with far less noise. What it gets wrong in level is measured on prompts and corrected in
-planner.py.
+for all prompts. A few prompts say little about each of some hundred ways to prune; the covariance has few numbers, is
+estimated from all their candidates, and orders the ways with far less noise. What the model gets wrong in level (scores
+are skewed, prompts differ) is measured on prompts and corrected in planner.py.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
 
 _JITTER = 1e-9  # of a variance: previews that equal the finished pictures make the covariance singular
 
@@ -25,11 +21,9 @@ class ScoreModel:
 
     Attributes:
         covariance: (F + 1, F + 1) of the scores at each fraction and, last, of the final ones.
-        order: (n,) mean of the final scores, sorted within each prompt, less the prompt's mean; ascending.
     """
 
     covariance: np.ndarray
-    order: np.ndarray
 
     @classmethod
     def of(cls, previews: np.ndarray, finals: np.ndarray) -> ScoreModel:
@@ -37,8 +31,7 @@ class ScoreModel:
         scores = np.concatenate([previews, finals[:, None]], axis=1)
         apart = scores - scores.mean(2, keepdims=True)
         prompts, _, n = apart.shape
-        order = np.sort(apart[:, -1], axis=1).mean(0)
-        return cls(np.einsum("pin,pjn->ij", apart, apart) / (prompts * (n - 1)), order)
+        return cls(np.einsum("pin,pjn->ij", apart, apart) / (prompts * (n - 1)))
 
     @property
     def correlations(self) -> np.ndarray:
@@ -71,13 +64,4 @@ class ScoreModel:
         variances = np.diag(self.covariance)
         jitter = np.diag(_JITTER * np.where(variances > 0, variances, 1.0))
         scores = np.einsum("ij,gjn->gin", np.linalg.cholesky(self.covariance + jitter), deviates)
-        spread = math.sqrt(variances[-1]) if variances[-1] > 0 else 1.0
-        return scores[:, :-1], self._bent(scores[:, -1] / spread)
-
-    def _bent(self, deviates: np.ndarray) -> np.ndarray:
-        """Normal deviates as final scores: on the line through the mean order statistics, straight beyond the last."""
-        n = len(self.order)
-        knots = ndtri((np.arange(1, n + 1) - 0.375) / (n + 0.25))  # Blom's, of the normal distribution
-        piece = np.clip(np.searchsorted(knots, deviates) - 1, 0, n - 2)
-        slopes = np.diff(self.order) / np.diff(knots)
-        return self.order[piece] + slopes[piece] * (deviates - knots[piece])
+        return scores[:, :-1], scores[:, -1]
