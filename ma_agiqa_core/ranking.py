@@ -100,8 +100,7 @@ def rank(
     ranked = []
     for index, (picture, outcome) in enumerate(zip(pictures, explained(scorer, given, prompts), strict=True)):
         score, error = (math.nan, outcome) if isinstance(outcome, str) else (outcome, None)
-        percentile = None if error is not None or info.relative else info.percentile(score)
-        ranked.append(RankedPicture(index, score, percentile, error, path_of(picture)))
+        ranked.append(RankedPicture(index, score, info.percentile_if_known(score), error, path_of(picture)))
     return order_by_score(ranked, [picture.score for picture in ranked], top_k=top_k, min_score=min_score)
 
 

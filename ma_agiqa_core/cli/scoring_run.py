@@ -283,7 +283,7 @@ def _record(run: ScoringRun, sighted: _Sighted, prompt: str | None, outcomes: Se
 def _judged(name: str, scorer: Scorer, outcome: Outcome) -> Judged:
     if isinstance(outcome, str):
         return Judged(name, None, None, valid_text(outcome))
-    percentile = None if scorer.info.relative else scorer.info.percentile(outcome)
+    percentile = scorer.info.percentile_if_known(outcome)
     return Judged(name, _significant(outcome), None if percentile is None else _significant(percentile), None)
 
 

@@ -4,10 +4,10 @@ A percentile is among the scorer's calibration pictures, or, for scorers without
 """
 
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from ..errors import MaAgiqaError
+from ..scorers.percentiles import percentile_among
 
 OWN_SCALE, CALIBRATED, IN_RUN = "score", "percentile", "percentile in this run"
 MEASURES = (OWN_SCALE, CALIBRATED, IN_RUN)
@@ -45,12 +45,10 @@ def percentiles_in_run(scores: Sequence[float]) -> list[float]:
         [0.0, 100.0, 50.0]
     """
     known = sorted(score for score in scores if not math.isnan(score))
-    shares = []
-    for score in scores:
-        below, equal = bisect_left(known, score), bisect_right(known, score)
-        beaten = below + (equal - below - 1) / 2
-        shares.append(math.nan if math.isnan(score) else 100 * beaten / (len(known) - 1) if len(known) > 1 else 100.0)
-    return shares
+    if len(known) == 1:
+        return [math.nan if math.isnan(score) else 100.0 for score in scores]
+    shares = [percentile_among(score, known) for score in scores]
+    return [math.nan if share is None else share for share in shares]
 
 
 def measured(scores: Sequence[float], measure: str, percentiles: Sequence[float | None]) -> list[float]:

@@ -82,7 +82,7 @@ def metadata_of_scores(scores: Sequence[float], info: ScorerInfo | None = None) 
     return [
         PictureMetadata(
             score=score,
-            percentile=info.percentile(score) if info and not info.relative else None,
+            percentile=info.percentile_if_known(score) if info else None,
             model=info.name if info else None,
             revision=info.revision if info else None,
             rank=place[index],

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 
+import numpy as np
+
 from ..metrics import srcc
 from ..ranking import order
 from ..scorers.scorer import ScorerInfo
@@ -109,13 +111,9 @@ def _ranks(column: Sequence[float]) -> dict[int, int]:
 
 def _shared_places(column: Sequence[float]) -> list[float]:
     """Places from 0, best first, in which equal scores have the mean of theirs."""
-    known = [score for score in column if not math.isnan(score)]
-    return [
-        math.nan
-        if math.isnan(score)
-        else sum(other > score for other in known) + (sum(other == score for other in known) - 1) / 2
-        for score in column
-    ]
+    from scipy.stats import rankdata
+
+    return (rankdata(-np.asarray(column, dtype=np.float64), nan_policy="omit") - 1).tolist()
 
 
 def _disputed(picture: int, ranks: Sequence[dict[int, int]]) -> str:

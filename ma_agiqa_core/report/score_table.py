@@ -17,7 +17,7 @@ def score_table(info: ScorerInfo, scores: Sequence[float]) -> str:
         info: Of the scorer.
         scores: One per picture; NaN stands last.
     """
-    percentiles = [None if info.relative else info.percentile(score) for score in scores]
+    percentiles = [info.percentile_if_known(score) for score in scores]
     ranking = order_by_score(range(len(scores)), scores)
     decimals = decimals_of(scores)
     rows = [("rank", "picture", "score", "better than" if any(p is not None for p in percentiles) else "")]

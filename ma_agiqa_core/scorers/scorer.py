@@ -88,6 +88,10 @@ class ScorerInfo:
         # one element of what `score` returns is a tensor, and so would the result be
         return percentile_among(float(score), self.quantiles)
 
+    def percentile_if_known(self, score: float) -> float | None:
+        """As `percentile`, and None too where the scorer only compares the pictures of one call."""
+        return None if self.relative else self.percentile(score)
+
 
 @runtime_checkable
 class Scorer(Protocol):

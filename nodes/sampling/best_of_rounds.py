@@ -14,7 +14,7 @@ from ...ma_agiqa_core.comfyui.limits import OWN_SCALE, lowest_passing
 from ...ma_agiqa_core.comfyui.segmented_best_of_n import Chosen, candidate_latents, choose, stages_of
 from ...ma_agiqa_core.compute.progress import watching
 from ..sockets.score_strip import candidates_strip
-from ..sockets.scores import Origin, ScoreOf, limit_for, one_scorer, percentile_of
+from ..sockets.scores import Origin, ScoreOf, limit_for, one_scorer
 from .candidates import SampledCandidates
 from .sampler_runs import SamplerRun
 
@@ -77,7 +77,7 @@ class BestOf:
             latents.append(candidates.latent_of(chosen.rows))
             images.append(candidates.images_of(chosen.rows))
             scores += [
-                ScoreOf.of(score, Origin(first + row, run.seed), percentile_of(scorer.info, score))
+                ScoreOf.of(score, Origin(first + row, run.seed), scorer.info.percentile_if_known(score))
                 for row, score in zip(chosen.rows, chosen.scores, strict=True)
             ]
             logs.append(candidates.log(chosen, scorer.info.name, first))

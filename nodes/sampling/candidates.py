@@ -18,7 +18,7 @@ from ...ma_agiqa_core.comfyui.segmented_best_of_n import Chosen, Stage, outcomes
 from ...ma_agiqa_core.scorers.scorer import ScorerInfo
 from ..sockets.images import flattened, for_core
 from ..sockets.score_strip import ShownCandidate, picture_of, plain, thumbnail
-from ..sockets.scores import ScoreOf, percentile_of
+from ..sockets.scores import ScoreOf
 from .decoding import PreviewDecoder, decoded, decoded_whole
 from .sampler_runs import RATIO, SamplerRun
 from .segmented_sampling import SegmentedSampling
@@ -145,7 +145,9 @@ class SampledCandidates:
             ShownCandidate(
                 self.thumbnails[outcome.row],
                 first + outcome.row,
-                ScoreOf.of(outcome.score, percentile=None if outcome.steps else percentile_of(info, outcome.score)),
+                ScoreOf.of(
+                    outcome.score, percentile=None if outcome.steps else info.percentile_if_known(outcome.score)
+                ),
                 outcome.steps,
                 self.sampling.steps,
             )

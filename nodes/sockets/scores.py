@@ -10,7 +10,7 @@ from torch import Tensor
 from ...ma_agiqa_core.comfyui.limits import CALIBRATED, IN_RUN, OWN_SCALE
 from ...ma_agiqa_core.comfyui.selection import one_score_each
 from ...ma_agiqa_core.compute.progress import watching
-from ...ma_agiqa_core.scorers.scorer import Scorer, ScorerInfo
+from ...ma_agiqa_core.scorers.scorer import Scorer
 from ..scorers.managed_scorer import ManagedScorer
 from .images import for_core, one, prompts_for
 
@@ -103,7 +103,7 @@ def given_scores(scores: Any, count: int, scorer: Any = None) -> list[ScoreOf]:
         known = carried[place] if len(carried) == count else None  # a tensor holds many
         percentile = getattr(known, "percentile", None)
         if percentile is None and scorer is not None:
-            percentile = percentile_of(scorer.info, value)
+            percentile = scorer.info.percentile_if_known(value)
         made.append(ScoreOf.of(value, getattr(known, "origin", None) or Origin(place), percentile))
     return made
 
@@ -153,13 +153,10 @@ def scores_of_each(
         with watching(seen):
             scores = scorer.score(given, prompt)
         bar.update_absolute(sum(totals[:number]))
-        columns.append([ScoreOf.of(score, percentile=percentile_of(scorer.info, score)) for score in scores.tolist()])
+        columns.append(
+            [ScoreOf.of(score, percentile=scorer.info.percentile_if_known(score)) for score in scores.tolist()]
+        )
     return columns
-
-
-def percentile_of(info: ScorerInfo, score: float) -> float | None:
-    """0 to 100 among the scorer's calibration pictures; None if it has none, or only compares pictures."""
-    return None if info.relative else info.percentile(score)
 
 
 def limit_for(min_score: Any, scorer: Any, measure: Any = OWN_SCALE) -> float:

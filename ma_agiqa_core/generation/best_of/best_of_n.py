@@ -329,7 +329,7 @@ def _save(result: BestOfN, request: Request, folder: Path, prefix: str) -> tuple
     for place, (image, score, seed) in enumerate(zip(result.images, result.scores, result.seeds, strict=True), start=1):
         metadata = PictureMetadata(
             score=score,
-            percentile=None if info.relative else info.percentile(score),
+            percentile=info.percentile_if_known(score),
             model=info.name,
             revision=info.revision,
             rank=place,
