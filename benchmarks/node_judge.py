@@ -10,16 +10,15 @@ attention, which counts eight times as much in both.
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
+import importlib
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+from .comfyui_child import main_or_child, opened, run_in_comfyui
+from .node_sampling import plain
 
 SIDE, STEPS, PICTURES, TURNS = 256, 8, 8, 3
 BAR = 1.0  # of one candidate's sampling
@@ -30,7 +29,6 @@ LANGUAGE = {"hidden_size": 2560 // WIDTH, "intermediate_size": 9728 // WIDTH, "n
 LANGUAGE |= {"num_attention_heads": 4, "num_key_value_heads": 1}
 EYES = {"hidden_size": 1024 // WIDTH, "intermediate_size": 4096 // WIDTH, "depth": 24, "num_heads": 16 // WIDTH}
 EYES |= {"deepstack_visual_indexes": [5, 11, 17]}
-_RESULT = "RESULT "
 
 
 def measured(comfyui: Path) -> dict[str, list[float]]:
@@ -39,14 +37,7 @@ def measured(comfyui: Path) -> dict[str, list[float]]:
     Args:
         comfyui: A checkout of ComfyUI.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COMFYUI_PATH": str(comfyui)}
-    done = subprocess.run(
-        [sys.executable, __file__, "--child"], cwd=comfyui, env=environment, capture_output=True, text=True, check=False
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith(_RESULT)]
-    if done.returncode or not lines:
-        raise RuntimeError(f"Expected a measurement from ComfyUI in {comfyui}, got:\n{done.stderr[-4000:]}")
-    return json.loads(lines[-1].removeprefix(_RESULT))
+    return run_in_comfyui("node_judge", comfyui)
 
 
 def table(times: dict[str, list[float]]) -> str:
@@ -64,28 +55,15 @@ def table(times: dict[str, list[float]]) -> str:
     )
 
 
-def main() -> None:
-    """Prints the figure."""
-    if "COMFYUI_PATH" not in os.environ:
-        raise SystemExit("Expected COMFYUI_PATH with a checkout of ComfyUI, got none. Set it.")
-    print(table(measured(Path(os.environ["COMFYUI_PATH"]))))
-
-
-def _child() -> None:
+def _child() -> dict[str, list[float]]:
     """In a process of its own, where importing ComfyUI is right."""
-    spec = importlib.util.spec_from_file_location("node_sampling", Path(__file__).with_name("node_sampling.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    base = sys.modules["node_sampling"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(base)
-    tiny, _, runs = base.opened()
+    tiny, _, runs = opened()
     import torch
 
     try:
         import comfy.text_encoders.krea2  # noqa: F401, TID251
     except ImportError:
-        print(_RESULT + "{}")
-        return
+        return {}
     with torch.inference_mode():
         clip, model = _clip(tiny), _model(tiny)
         judge = importlib.import_module("ma_agiqa_pack.nodes.scorers.clip_reader").clip_judge(clip)
@@ -96,13 +74,13 @@ def _child() -> None:
         for turn in range(TURNS + 1):
             pictures = list(torch.rand(PICTURES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(turn)))
             started = time.process_time()
-            base.plain(model, settings, text, text, latent)
+            plain(model, settings, text, text, latent)
             between = time.process_time()
             judge.score(pictures, "a red cup of coffee on a wooden table")
             if turn:  # the first loads the networks
                 times["sampling"].append(between - started)
                 times["judging"].append(time.process_time() - between)
-    print(_RESULT + json.dumps(times))
+    return times
 
 
 def _clip(tiny: Any) -> Any:
@@ -132,4 +110,4 @@ def _model(tiny: Any) -> Any:
 
 
 if __name__ == "__main__":
-    _child() if "--child" in sys.argv else main()
+    main_or_child(lambda comfyui: table(measured(comfyui)), _child)

@@ -9,21 +9,16 @@ unpruned KSampler is given by the deviation of the latents.
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from .comfyui_child import main_or_child, opened, run_in_comfyui
+
 N, STEPS, CFG, SEED, PRUNE_AT = 8, 20, 5.0, 7, "0.4:4, 0.7:2"
 SURVIVORS = ([0, 2, 5, 6], [2, 5])  # the first is rarely kept, and neighbours are not
 LATENT = 8  # places a side
-_RESULT = "RESULT "
 
 
 @dataclass(frozen=True)
@@ -58,14 +53,7 @@ def measured(comfyui: Path) -> list[SamplerRow]:
     Args:
         comfyui: A checkout of ComfyUI.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COMFYUI_PATH": str(comfyui)}
-    done = subprocess.run(
-        [sys.executable, __file__, "--child"], cwd=comfyui, env=environment, capture_output=True, text=True, check=False
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith(_RESULT)]
-    if done.returncode or not lines:
-        raise RuntimeError(f"Expected a measurement from ComfyUI in {comfyui}, got:\n{done.stderr[-4000:]}")
-    return [SamplerRow(**row) for row in json.loads(lines[-1].removeprefix(_RESULT))]
+    return [SamplerRow(**row) for row in run_in_comfyui("node_sampling", comfyui)]
 
 
 def table(rows: list[SamplerRow]) -> str:
@@ -86,40 +74,14 @@ def table(rows: list[SamplerRow]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Prints the table."""
-    if "COMFYUI_PATH" not in os.environ:
-        raise SystemExit("Expected COMFYUI_PATH with a checkout of ComfyUI, got none. Set it.")
-    print(table(measured(Path(os.environ["COMFYUI_PATH"]))))
-
-
-def opened() -> tuple[ModuleType, ModuleType, ModuleType]:
-    """ComfyUI in this process, on the CPU: the tests' small models, our sampling, and what it samples."""
-    sys.path[0] = os.environ["COMFYUI_PATH"]  # instead of this folder
-    sys.argv = ["main.py", "--cpu"]
-    import comfy.options  # noqa: TID251
-
-    comfy.options.enable_args_parsing()
-    import comfy.utils  # noqa: TID251
-    import torch
-
-    comfy.utils.set_progress_bar_enabled(False)
-    torch.set_num_threads(1)
-    tiny = loaded("tiny_diffusion", ROOT / "tests" / "support" / "tiny_diffusion.py")
-    loaded("ma_agiqa_pack", ROOT / "__init__.py", package=ROOT)
-    sampling = importlib.import_module("ma_agiqa_pack.nodes.sampling.segmented_sampling")
-    return tiny, sampling, importlib.import_module("ma_agiqa_pack.nodes.sampling.sampler_runs")
-
-
-def _child() -> None:
+def _child() -> list[dict[str, Any]]:
     """In a process of its own, where importing ComfyUI is right."""
     tiny, sampling, runs = opened()
     import comfy.samplers  # noqa: TID251
     import torch
 
     with torch.inference_mode():
-        rows = [_one(name, sampling, runs, tiny) for name in comfy.samplers.KSampler.SAMPLERS]
-    print(_RESULT + json.dumps([asdict(row) for row in rows]))
+        return [asdict(_one(name, sampling, runs, tiny)) for name in comfy.samplers.KSampler.SAMPLERS]
 
 
 def _one(name: str, sampling: ModuleType, runs: ModuleType, tiny: ModuleType) -> SamplerRow:
@@ -182,16 +144,5 @@ def plain(model: Any, settings: Any, text: Any, other: Any, latent: dict[str, An
     return finished, counted[0]
 
 
-def loaded(name: str, file: Path, package: Path | None = None) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        name, file, submodule_search_locations=None if package is None else [str(package)]
-    )
-    if spec is None or spec.loader is None:
-        raise ImportError(f"Expected a Python file, got {file}.")
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 if __name__ == "__main__":
-    _child() if "--child" in sys.argv else main()
+    main_or_child(lambda comfyui: table(measured(comfyui)), _child)

@@ -69,8 +69,7 @@ def contact_sheet(
     thumbnails = [_thumbnail(pictures[place.index], place.index, side) for place in places]
     largest = max(max(thumbnail.size) for thumbnail in thumbnails)
     cells = [_Cell(place, thumbnail, largest, decimals) for place, thumbnail in zip(places, thumbnails, strict=True)]
-    if not columns:
-        columns = _columns(len(cells), max(cell.width for cell in cells) / mean(cell.height for cell in cells))
+    columns = columns or _columns_for(cells)
     rows = [
         half[start : start + columns]
         for half in (cells[:shown], cells[shown:])
@@ -113,8 +112,7 @@ def strip_sheet(
     cells = _strip_cells(pictures, scores, percentiles, side, **captions)
     note = f"The best {MOST_SHOWN} of {len(cells)} pictures" if len(cells) > MOST_SHOWN else ""
     cells = cells[:MOST_SHOWN]
-    if not columns:
-        columns = _columns(len(cells), max(cell.width for cell in cells) / mean(cell.height for cell in cells))
+    columns = columns or _columns_for(cells)
     return _draw([cells[start : start + columns] for start in range(0, len(cells), columns)], note)
 
 
@@ -188,6 +186,11 @@ def _places(scores: Sequence[float], percentiles: Sequence[float | None]) -> lis
     ranking = order_by_score(range(len(scores)), scores)
     ranks = [*enumerate(ranking.kept, start=1), *((None, index) for index in ranking.failed)]
     return [_Place(rank, index, scores[index], percentiles[index]) for rank, index in ranks]
+
+
+def _columns_for(cells: "Sequence[_Cell]") -> int:
+    """As many as make a sheet of these about 4 : 3."""
+    return _columns(len(cells), max(cell.width for cell in cells) / mean(cell.height for cell in cells))
 
 
 def _columns(count: int, cell_aspect: float) -> int:
