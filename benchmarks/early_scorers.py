@@ -1,14 +1,15 @@
 """Early scorers on two small generators: what a student of previews keeps, beside the plain judge, on held-out prompts.
 
-    python -m benchmarks.early_scorers            the digits' generator is trained first where it is not in --cache
+    python -m benchmarks.early_scorers            the generators are trained first where they are not in --cache
     python -m benchmarks.early_scorers --only lite
 
 digits  small_generator.py: early previews already show the digit, and the judge reads them well
-crops   crop_generator.py: early previews are blends of many pictures; its judges, `lite` and a contrast, want detail
+scenes  scene_generator.py: early previews are blurred blends; its four judges are in scene_judges.py
 
-For each judge, `calibrate(save_previews=...)` keeps the previews of some prompts, and `distill_previews` teaches a
-student or refuses. Of the crops' eighteen prompts six are held out, of the digits other seeds. Their previews and
-finished pictures are scored by the judge, the previews by the student too; schedules are replayed with either.
+`calibrate(save_previews=...)` keeps the previews of some prompts, and students are taught as `distill --previews`
+teaches them, from few prompts and from more. Of the scenes' 48 prompts 16 are held out, of the digits other seeds; no
+two prompts share a seed. The previews of those held out are scored by the judge and by the student, and schedules are
+replayed with either. What a refused student would have kept is shown too: it says whether refusing was right.
 """
 
 from __future__ import annotations
@@ -16,185 +17,221 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import PIL.Image
 import torch
 
-from ma_agiqa_core import MaAgiqaError, Scorer
-from ma_agiqa_core.generation import EarlyScorer, best_of_n, calibrate
+from ma_agiqa_core import CallableScorer, Scorer
+from ma_agiqa_core.generation import EarlyScorer, best_of_n
+from ma_agiqa_core.generation.calibration.measure import Calibration
 from ma_agiqa_core.generation.early.kept_previews import KeptPrompt, read_kept
 from ma_agiqa_core.generation.planning.replay import Stage as Look
 from ma_agiqa_core.generation.planning.replay import full_gain, replay
-from ma_agiqa_core.generation.pruning.rule import judge_of_previews
-from ma_agiqa_core.metrics import srcc
-from ma_agiqa_core.training.distillation.early import distill_previews, early_text
+from ma_agiqa_core.training.distillation.early import lessons_of
+from ma_agiqa_core.training.distillation.early_students import (
+    Lessons,
+    better_of,
+    predicted,
+    rank_correlations,
+    students,
+    taught,
+)
 
-from . import crop_generator, small_generator
+from . import scene_generator, scene_judges, scenes, small_generator
 from .gain_curve import CALL, ratio
 from .machine import machine
 
 N = 8
-FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.7)
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 SCHEDULES = {
     "8 → 3 → 1 at .2, .5": {0.2: 3, 0.5: 1},
     "8 → 2 at .3": {0.3: 2},
-    "8 → 3 → 1 at .4, .7": {0.4: 3, 0.7: 1},
+    "8 → 3 → 1 at .4, .6": {0.4: 3, 0.6: 1},
 }
-HELD_OUT = 3  # every third prompt of the crops
-CHECKED = 3  # prompts that best_of_n makes again with the student
-OTHER_SEEDS = 10_000
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Held-out prompts.
-
-    Attributes:
-        plain, early: (P, F, n) scores of the previews by the judge and by the student.
-        finals: (P, n) scores of the finished pictures by the judge.
-    """
-
-    plain: np.ndarray
-    early: np.ndarray
-    finals: np.ndarray
+CHECKED = 2  # prompts that best_of_n makes again with the student
+OTHER_SEEDS = 100_000
+SETTINGS = {key: value for key, value in CALL.items() if key != "output_type"}
 
 
 @click.command()
-@click.option("--only", type=click.Choice(["digits", "lite", "detail"]), help="The digits, or one judge of the crops.")
-@click.option("--taught", default=24, show_default=True, type=click.IntRange(min=10), help="Prompts to learn from.")
-@click.option("--held-out", default=24, show_default=True, type=click.IntRange(min=2), help="Prompts to look at.")
+@click.option(
+    "--only", type=click.Choice(["digits", "scenes", *scene_judges.NAMES]), help="One generator, or one judge."
+)
+@click.option("--taught", default="24,96", show_default=True, help="Counts of prompts to learn from.")
+@click.option("--held-out", default=48, show_default=True, type=click.IntRange(min=2), help="Prompts to look at.")
 @click.option("--cache", type=click.Path(path_type=Path), default=small_generator.DEFAULT_CACHE, show_default=True)
-def main(only: str | None, taught: int, held_out: int, cache: Path) -> None:
+def main(only: str | None, taught: str, held_out: int, cache: Path) -> None:
     torch.set_num_threads(1)
     print(machine(), flush=True)
+    counts = [int(count) for count in taught.split(",")]
     if only in (None, "digits"):
-        pipe, judge = small_generator.load_or_train(cache), small_generator.judges()[0]
         words = [str(digit) for digit in range(small_generator.DIGITS)]
-        compare("digits", pipe, judge, words, words, taught, held_out)
-    known, unknown = _divided(crop_generator.PROMPTS)
-    for name, judge in crop_generator.judges().items():
-        if only in (None, name):
-            compare("crops", crop_generator.generator(), judge, known, unknown, taught, held_out)
+        judges = {"chooser": small_generator.judges()[0]}
+        compare("digits", small_generator.load_or_train(cache), judges, words, words, counts, held_out)
+    judges = {name: judge for name, judge in scene_judges.judges(cache).items() if only in (None, "scenes", name)}
+    if only != "digits":
+        known, unknown = _divided(scenes.PROMPTS)
+        compare("scenes", scene_generator.load_or_train(cache), judges, known, unknown, counts, held_out)
 
 
 def compare(
-    name: str, pipe: Any, judge: Scorer, known: Sequence[str], unknown: Sequence[str], taught: int, held_out: int
+    name: str,
+    pipe: Any,
+    judges: Mapping[str, Scorer],
+    known: Sequence[str],
+    unknown: Sequence[str],
+    counts: Sequence[int],
+    held_out: int,
 ) -> None:
-    """Teaches a student on known prompts, and prints what it keeps on the unknown ones."""
+    """Teaches students on known prompts, and prints what they keep on the unknown ones."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        kept, file = Path(folder, "kept"), Path(folder, "early.safetensors")
-        keep(pipe, judge, known, taught, kept, seed=0)
-        print(
-            f"\n{name}, judged by {judge.info.name}: {taught} prompts to learn from, {held_out} held out.", flush=True
-        )
-        try:
-            early = distill_previews(kept, file)
-        except MaAgiqaError as refusal:
-            print(f"Refused: {refusal}", flush=True)
-            return
-        others = keep(pipe, judge, unknown, held_out, Path(folder, "others"), seed=OTHER_SEEDS)
-        print(early_text(early, file))
-        print(table(judged(judge, early, others)))
-        print(in_the_loop(pipe, judge, early, others))
-        print(f"{time.perf_counter() - start:.0f} s.", flush=True)
-
-
-def keep(pipe: Any, judge: Scorer, prompts: Sequence[str], count: int, folder: Path, seed: int) -> list[KeptPrompt]:
-    """Previews with their scores, of `count` prompts; a repeated one has other seeds."""
-    words = [prompts[number % len(prompts)] for number in range(count)]
-    settings = {key: value for key, value in CALL.items() if key != "output_type"}
-    calibrate(
-        pipe,
-        judge,
-        words,
-        n=N,
-        fractions=FRACTIONS,
-        seed=seed,
-        batch_size=N,
-        preview="vae",
-        save_previews=folder,
-        **settings,
+        seen = keep(pipe, judges, known, max(counts), Path(folder, "known"), seed=0)
+        unseen = keep(pipe, judges, unknown, held_out, Path(folder, "unknown"), seed=OTHER_SEEDS)
+        lessons, others = by_judge(seen), by_judge(unseen)
+    print(
+        f"\n{name}: {max(counts)} prompts and {held_out} held out, in {time.perf_counter() - start:.0f} s.", flush=True
     )
-    return read_kept(folder)
+    for judge_name, judge in judges.items():
+        other, notes = others[judge_name], []
+        print(f"\n{name}, judged by {judge_name}: {spread(other)}\n\n{HEAD}\n{row('judge', '', other.judged, other)}")
+        for count in counts:
+            alone, beside = students(lessons[judge_name].of(np.arange(count)))
+            chosen = better_of(alone, beside)
+            for student in (alone, beside):
+                is_taken = student is chosen and student.is_worth_it
+                early = taught(
+                    lessons[judge_name].of(np.arange(count)), student.is_beside, judge_name, type(pipe).__name__, {}
+                )
+                who = f"{count} prompts, {'beside the judge' if student.is_beside else 'the preview alone'}"
+                outcome = f"{student.lead:+.3f} of {student.needed:.3f}{', taken' if is_taken else ''}"
+                print(row(who, outcome, predicted(early, other), other), flush=True)
+                if is_taken:
+                    notes.append(f"{who}: {in_the_loop(pipe, judge, early, unseen[judge_name], other)}")
+        print("\n".join(["", *notes]) if notes else "\nRefused: the plain judge is kept.", flush=True)
+    print(f"\n{time.perf_counter() - start:.0f} s in all.", flush=True)
 
 
-def judged(judge: Scorer, early: EarlyScorer, kept: Sequence[KeptPrompt]) -> HeldOut:
-    scorers = {fraction: judge_of_previews(judge, early, fraction) for fraction in FRACTIONS}
-    said = [[_score(scorers[f], row, one.prompt) for f, row in zip(FRACTIONS, one.files, strict=True)] for one in kept]
-    return HeldOut(np.stack([one.previews for one in kept]), np.array(said), np.stack([one.finals for one in kept]))
+def keep(
+    pipe: Any, judges: Mapping[str, Scorer], prompts: Sequence[str], count: int, folder: Path, seed: int
+) -> dict[str, list[KeptPrompt]]:
+    """By judge, previews with their scores, of `count` prompts; the pictures are made once and scored by all judges."""
+    heard: list[dict[str, np.ndarray]] = []
 
+    def score(pictures: Any, texts: Any) -> np.ndarray:
+        heard.append({name: judge.score(pictures, texts).double().numpy() for name, judge in judges.items()})
+        return next(iter(heard[-1].values()))
 
-def _score(scorer: Scorer, files: Sequence[Path], prompt: str) -> np.ndarray:
-    pictures = [PIL.Image.open(file).convert("RGB") for file in files]
-    return scorer.score(pictures, [prompt] * len(files)).double().numpy()
-
-
-def table(held: HeldOut) -> str:
-    lines = ["\n| at | " + " | ".join(f"{fraction:.0%}" for fraction in FRACTIONS) + " |"]
-    lines.append("|---|" + "---|" * len(FRACTIONS))
-    for name, scores in (("judge", held.plain), ("student", held.early)):
-        means = [
-            np.mean([srcc(*pair) for pair in zip(scores[:, at], held.finals, strict=True)])
-            for at in range(len(FRACTIONS))
-        ]
-        lines.append(
-            f"| rank correlation with the final score, {name} | " + " | ".join(f"{m:.2f}" for m in means) + " |"
+    everybody = CallableScorer(score, name="everybody", low=-np.inf, high=np.inf, needs_prompt=True)
+    for number in range(count):
+        calibration = Calibration(
+            pipe,
+            everybody,
+            prompts[number % len(prompts)],
+            n=N,
+            fractions=FRACTIONS,
+            seed=seed + N * number,
+            batch_size=N,
+            preview="vae",
+            save_previews=folder / f"{number:04d}",
+            pipe_kwargs=SETTINGS,
         )
-    lines += ["\n| schedule | cost | share of the gain, judge | share, student | difference |", "|---|---|---|---|---|"]
+        list(calibration.run())
+    kept = read_kept(folder)
+    by_prompt = [heard[start : start + len(FRACTIONS) + 1] for start in range(0, len(heard), len(FRACTIONS) + 1)]
+    return {
+        name: [
+            replace(one, judge=name, previews=np.stack([said[name] for said in scores[:-1]]), finals=scores[-1][name])
+            for one, scores in zip(kept, by_prompt, strict=True)
+        ]
+        for name in judges
+    }
+
+
+def by_judge(kept: Mapping[str, Sequence[KeptPrompt]]) -> dict[str, Lessons]:
+    """What the previews show is the same for all judges, and found once."""
+    first = lessons_of(next(iter(kept.values())))
+    return {
+        name: Lessons(
+            first.features,
+            np.stack([prompt.previews for prompt in prompts]),
+            np.stack([prompt.finals for prompt in prompts]),
+            first.fractions,
+        )
+        for name, prompts in kept.items()
+    }
+
+
+HEAD = (
+    "| scores of previews | lead when taught, of what is needed | rank correlation with the final score at "
+    f"{', '.join(f'{fraction:.1g}' for fraction in FRACTIONS)} | mean | "
+    + " | ".join(f"share of the gain, {name}" for name in SCHEDULES)
+    + " |\n|---|---|---|---|"
+    + "---|" * len(SCHEDULES)
+)
+
+
+def row(who: str, outcome: str, said: np.ndarray, held: Lessons) -> str:
+    """A row of the table, with the difference from the judge where it is not the judge."""
+    correlations = rank_correlations(said, held.finals).mean(0)
+    cells = [who, outcome, " ".join(f"{one:.2f}" for one in correlations), f"{correlations.mean():.3f}"]
     full = full_gain(held.finals)
-    for name, schedule in SCHEDULES.items():
-        plain, cost = kept_gain(schedule, held.plain, held.finals)
-        early, _ = kept_gain(schedule, held.early, held.finals)
-        shares = (_share(gain, full) for gain in (plain, early))
-        lines.append(f"| {name} | {cost:.3f} | {' | '.join(shares)} | {_share(early - plain, full, sign='+')} |")
-    return "\n".join(lines)
+    for schedule in SCHEDULES.values():
+        gain, judges = (kept_gain(schedule, scores, held.finals) for scores in (said, held.judged))
+        share = f"{ratio(gain, full)[0]:.3f}"
+        if said is not held.judged:
+            more, low, high = ratio(gain - judges, full)
+            share += f", {more:+.3f} ({low:+.3f} to {high:+.3f})"
+        cells.append(share)
+    return f"| {' | '.join(cells)} |"
 
 
-def kept_gain(schedule: Mapping[float, int], previews: np.ndarray, finals: np.ndarray) -> tuple[np.ndarray, float]:
-    """(P,) gain over one picture at random, and the cost, of finishing all."""
+def spread(held: Lessons) -> str:
+    within = held.finals.std(1).mean()
+    return f"final scores' spread within a prompt {within:.3f}, of prompts' means {held.finals.mean(1).std():.3f}"
+
+
+def kept_gain(schedule: Mapping[float, int], previews: np.ndarray, finals: np.ndarray) -> np.ndarray:
+    """(P,) gain over one picture at random."""
     rule = tuple(Look(FRACTIONS.index(fraction), count) for fraction, count in schedule.items())
-    gain, cost = replay(rule, previews, finals, np.array(FRACTIONS))
-    return gain, float(cost.mean())
+    return replay(rule, previews, finals, np.array(FRACTIONS))[0]
 
 
-def in_the_loop(pipe: Any, judge: Scorer, early: EarlyScorer, kept: Sequence[KeptPrompt]) -> str:
+def in_the_loop(pipe: Any, judge: Scorer, early: EarlyScorer, kept: Sequence[KeptPrompt], held: Lessons) -> str:
     """The first held-out prompts again, by best_of_n: what is kept is what the replay keeps."""
     schedule = next(iter(SCHEDULES.values()))
-    held = judged(judge, early, kept[:CHECKED])
-    gain, _ = kept_gain(schedule, held.early, held.finals)
+    gain = kept_gain(schedule, predicted(early, held), held.finals)
     differences = []
-    for one, expected, finals in zip(kept, gain, held.finals, strict=False):
+    for number, one in enumerate(kept[:CHECKED]):
         result = best_of_n(
             pipe,
             judge,
             one.prompt,
             n=N,
             prune_at=schedule,
-            seed=OTHER_SEEDS,
+            seed=OTHER_SEEDS + N * number,
             batch_size=N,
             preview="vae",
             early_scorer=early,
             **CALL,
         )
-        differences.append(abs(result.scores[0] - finals.mean() - expected))
-    largest = max(differences)
-    return f"\nbest_of_n(early_scorer=...) on {CHECKED} of these prompts differs from the replay by {largest:.1e}."
-
-
-def _share(gains: np.ndarray, of: np.ndarray, sign: str = "") -> str:
-    share, low, high = ratio(gains, of)
-    return f"{share:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
+        differences.append(abs(result.scores[0] - one.finals.mean() - gain[number]))
+    return (
+        f"best_of_n(early_scorer=...) on {CHECKED} of these prompts differs from the replay by {max(differences):.1e}."
+    )
 
 
 def _divided(prompts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Each thing is held out at one distance, another from thing to thing."""
-    out = [(number // HELD_OUT + number) % HELD_OUT == 0 for number in range(len(prompts))]
+    """Of each colour and kind one surface is held out, another from kind to kind."""
+    kinds, surfaces = len(scenes.KINDS), len(scenes.SURFACES)
+    out = [
+        (number // kinds) % surfaces == (number % kinds + number // (kinds * surfaces)) % surfaces
+        for number in range(len(prompts))
+    ]
     return [p for p, is_out in zip(prompts, out, strict=True) if not is_out], [
         p for p, is_out in zip(prompts, out, strict=True) if is_out
     ]

@@ -13,7 +13,10 @@ from scipy.stats import spearmanr
 from ma_agiqa_core import CallableScorer, cli
 from ma_agiqa_core.generation import QualityFilterCallback, load_early_scorer
 from ma_agiqa_core.generation.early.kept_previews import keep_prompt, read_kept
+from ma_agiqa_core.metrics import srcc
+from ma_agiqa_core.scorers.lite.student import PARTS
 from ma_agiqa_core.training.distillation.early import distill_previews
+from ma_agiqa_core.training.distillation.early_students import Lessons, Student, rank_correlations
 
 FRACTIONS = (0.2, 0.6)
 
@@ -102,6 +105,26 @@ def test_what_only_the_judge_sees_weighs_in(tmp_path):
             loaded.at(0.2, given)
     with pytest.raises(ValueError, match=r"Expected the judge right@1, .+ got other"):
         QualityFilterCallback(SimpleNamespace(), other, prune_at={0.2: 2}, early_scorer=loaded)
+
+
+def test_a_few_far_lower_scores_do_not_disorder_the_rest():
+    random = np.random.default_rng(3)
+    quality = random.normal(size=(20, 1, 8))
+    finals = -np.exp(4 * quality[:, 0])  # like a log-probability: mostly near 0, now and then far below
+    judged = -np.exp(4 * (quality + 0.3 * random.normal(size=(20, 2, 8))))
+    lessons = Lessons(random.normal(size=(20, 2, 8, sum(PARTS.values()))), judged, finals, np.array(FRACTIONS))
+    judge = rank_correlations(judged, finals).mean()
+    assert judge > 0.8
+    assert Student.of(lessons, is_beside=True).mean == pytest.approx(judge, abs=0.02)
+
+
+def test_rank_correlations_are_spearmans_and_0_where_nothing_varies():
+    random = np.random.default_rng(0)
+    scores, finals = random.normal(size=(3, 2, 6)).round(1), random.normal(size=(3, 6)).round(1)
+    scores[1, 0] = 0
+    found = rank_correlations(scores, finals)
+    assert found[1, 0] == 0
+    assert found[2, 1] == pytest.approx(srcc(scores[2, 1], finals[2]))
 
 
 def test_a_student_that_is_no_better_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Teaches an `EarlyScorer`: ridge regression of the final score on what a preview shows, within each prompt.
+"""Teaches an `EarlyScorer` from a folder of previews that calibrate kept, or refuses.
 
 Two students are taught: one sees the preview alone, to the other the judge's own score of it is a further column. A
 judge that reads the prompt sees what the first cannot; a judge that is misled, or dear, is better left out. Every
@@ -8,9 +8,7 @@ with what the judge itself says of them. Where neither is better, both are refus
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +17,9 @@ import PIL.Image
 from ...errors import MaAgiqaError
 from ...generation.early.early_scorer import EarlyScorer, PreviewFeatures
 from ...generation.early.kept_previews import KeptPrompt, read_kept
-from ...metrics import srcc
-from ...scorers.lite.student import PARTS
+from .early_students import Lessons, Student, better_of, rank_correlations, students, taught
 
 LEAST_PROMPTS = 10
-PARTS_LEFT_OUT = 5
-PENALTIES = np.logspace(-3, 4, 15)
-TRUST = 10.0  # spreads of the judge's column: shrinking the others then leaves what the judge says
-SURE = 1.0  # standard errors over prompts, by which the student is to be better
 
 
 def distill_previews(
@@ -53,35 +46,18 @@ def distill_previews(
         )
     if all(np.ptp(prompt.finals) == 0 for prompt in kept):
         raise MaAgiqaError(f"Expected different scores of finished pictures in {folder}, got equal ones.")
-    describe = PreviewFeatures()
-    features = np.stack([_described(describe, prompt) for prompt in progress(kept)])  # (P, F, n, D)
-    finals = np.stack([prompt.finals for prompt in kept])
-    judged = np.stack([prompt.previews for prompt in kept])
-    fractions = np.array(kept[0].fractions)
-    judge = _correlations(judged, finals)  # (P,)
-    alone, beside = (_Student.of(features, finals, fractions, judge, given) for given in (None, judged))
-    student = alone if alone.lead > alone.unsure and not beside.is_better_than(alone) else beside
-    if student.lead <= student.unsure:
+    lessons = lessons_of(kept, progress)
+    alone, beside = students(lessons)
+    student = better_of(alone, beside)
+    judge = rank_correlations(lessons.judged, lessons.finals).mean()
+    if not student.is_worth_it:
         raise MaAgiqaError(
             f"Expected a student that ranks previews better than {kept[0].judge} itself on prompts left out, got a "
             f"rank correlation of {alone.mean:.2f} with the final score ({beside.mean:.2f} where the judge's own score "
-            f"of the preview weighs in), and {judge.mean():.2f} by the judge (needed: {student.unsure:.2f} more). "
+            f"of the preview weighs in), and {judge:.2f} by the judge (needed: {student.needed:.2f} more). "
             "Nothing is written: use the judge, or keep previews of more prompts."
         )
-    said = student.said
-    measured = {
-        "student": round(student.mean, 4),
-        "judge": round(float(judge.mean()), 4),
-        "beside_the_judge": student is beside,
-        "by_fraction": {
-            f"{fraction:.3g}": [round(float(_correlations(some[:, [at]], finals).mean()), 4) for some in (said, judged)]
-            for at, fraction in enumerate(fractions)
-        },
-        "prompts": len(kept),
-        "candidates": finals.shape[1],
-    }
-    given = judged if student is beside else None
-    early = _taught(features, finals, fractions, given, kept[0].judge, kept[0].pipeline, measured)
+    early = taught(lessons, student.is_beside, kept[0].judge, kept[0].pipeline, _measured(student, lessons))
     early.save(out)
     return early
 
@@ -100,47 +76,17 @@ def early_text(early: EarlyScorer, out: Path) -> str:
     return "\n".join(lines)
 
 
-@dataclass(frozen=True, eq=False)
-class _Student:
-    """What a student says of prompts that it did not see.
-
-    Attributes:
-        said: (P, F, n) of each preview.
-        correlations: (P,) of that with the final scores.
-        lead: By how much the mean correlation is larger than the judge's.
-        unsure: By how much it has to be.
-    """
-
-    said: np.ndarray
-    correlations: np.ndarray
-    lead: float
-    unsure: float
-
-    @classmethod
-    def of(
-        cls,
-        features: np.ndarray,
-        finals: np.ndarray,
-        fractions: np.ndarray,
-        judge: np.ndarray,
-        judged: np.ndarray | None,
-    ) -> _Student:
-        """Args: see `_taught`; `judge`: (P,) the judge's own correlations."""
-        said = _left_out(features, finals, fractions, judged)
-        correlations = _correlations(said, finals)
-        return cls(said, correlations, float((correlations - judge).mean()), _unsure(correlations - judge))
-
-    @property
-    def mean(self) -> float:
-        return float(self.correlations.mean())
-
-    def is_better_than(self, other: _Student) -> bool:
-        lead = self.correlations - other.correlations
-        return bool(lead.mean() > _unsure(lead))
-
-
-def _unsure(leads: np.ndarray) -> float:
-    return SURE * float(leads.std(ddof=1)) / math.sqrt(len(leads))
+def lessons_of(
+    kept: Sequence[KeptPrompt], progress: Callable[[Sequence[KeptPrompt]], Iterable[KeptPrompt]] = iter
+) -> Lessons:
+    """What the kept previews show, with their scores."""
+    describe = PreviewFeatures()
+    return Lessons(
+        np.stack([_described(describe, prompt) for prompt in progress(kept)]),
+        np.stack([prompt.previews for prompt in kept]),
+        np.stack([prompt.finals for prompt in kept]),
+        np.array(kept[0].fractions),
+    )
 
 
 def _described(describe: PreviewFeatures, prompt: KeptPrompt) -> np.ndarray:
@@ -157,97 +103,16 @@ def _described(describe: PreviewFeatures, prompt: KeptPrompt) -> np.ndarray:
     return np.stack(rows)
 
 
-def _correlations(scores: np.ndarray, finals: np.ndarray) -> np.ndarray:
-    """(P,): rank correlation within a prompt, mean over fractions; 0 where either does not vary."""
-    return np.array(
-        [np.mean([np.nan_to_num(srcc(row, final)) for row in rows]) for rows, final in zip(scores, finals, strict=True)]
-    )
-
-
-def _left_out(features: np.ndarray, finals: np.ndarray, fractions: np.ndarray, judged: np.ndarray | None) -> np.ndarray:
-    """(P, F, n): what a student says of each prompt that did not see it."""
-    prompts = len(finals)
-    part = np.random.default_rng(0).permutation(prompts) % PARTS_LEFT_OUT
-    said = np.zeros(features.shape[:3])
-    for number in range(PARTS_LEFT_OUT):
-        out = part == number
-        early = _taught(features[~out], finals[~out], fractions, None if judged is None else judged[~out], "", "", {})
-        for at, fraction in enumerate(fractions):
-            rows = features[out, at].reshape(-1, features.shape[3])
-            beside = None if judged is None else judged[out, at].reshape(-1)
-            said[out, at] = early.predict(rows, fraction, beside).reshape(out.sum(), -1)
-    return said
-
-
-def _taught(
-    features: np.ndarray,
-    finals: np.ndarray,
-    fractions: np.ndarray,
-    judged: np.ndarray | None,
-    judge: str,
-    pipeline: str,
-    measured: dict,
-) -> EarlyScorer:
-    """`judged`: (P, F, n) the judge's scores of the previews, where they weigh in."""
-    P, F, n, D = features.shape
-    columns = features.reshape(-1, D)
-    widths = np.sqrt(np.repeat(list(PARTS.values()), list(PARTS.values())))  # each part counts alike
-    spread = np.maximum(columns.std(0), 1e-6)
-    middle = float(fractions.mean())
-    blank = EarlyScorer(judge, pipeline, columns.mean(0), spread, np.zeros(D), np.zeros(D), middle, measured)
-    x = blank.normalised(columns).reshape(P, F, n, D) / widths
-    judged_spread = 1.0
-    if judged is not None:
-        judged_spread = max(float((judged - judged.mean(2, keepdims=True)).std()), 1e-12) / TRUST
-        x = np.concatenate([x, judged[..., None] / judged_spread], axis=3)
-    x = (x - x.mean(2, keepdims=True)).reshape(P, F * n, -1)
-    y = np.broadcast_to((finals - finals.mean(1, keepdims=True))[:, None], (P, F, n)).reshape(P, F * n)
-    away = max(float(fractions.std()), 1e-6)
-    late = np.repeat((fractions - middle) / away, n)
-    weight, slope = _ridge(x, y, late)
-    return EarlyScorer(
-        judge,
-        pipeline,
-        blank.mean,
-        spread,
-        weight[:D] / widths,
-        slope[:D] / away / widths,
-        middle,
-        measured,
-        beside=None if judged is None else (float(weight[D]) / judged_spread, float(slope[D]) / away / judged_spread),
-    )
-
-
-def _ridge(x: np.ndarray, y: np.ndarray, late: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and how they change, with the penalty that predicts prompts left out best.
-
-    Args:
-        x: (P, N, D) columns, mean 0 within a group.
-        y: (P, N) scores, mean 0 within a prompt.
-        late: (N,) by how many deviations each is later than the middle fraction.
-    """
-    P, _, D = x.shape
-    both = np.concatenate([x, x * late[:, None]], axis=2)  # (P, N, 2 D)
-    part = np.random.default_rng(1).permutation(P) % min(PARTS_LEFT_OUT, P)
-    errors = np.zeros(len(PENALTIES))
-    for number in range(part.max() + 1):
-        out = part == number
-        solve = _solver(both[~out].reshape(-1, 2 * D), y[~out].reshape(-1))
-        for at, penalty in enumerate(PENALTIES):
-            errors[at] += ((both[out] @ solve(penalty) - y[out]) ** 2).sum()
-    weights = _solver(both.reshape(-1, 2 * D), y.reshape(-1))(float(PENALTIES[errors.argmin()]))
-    return weights[:D], weights[D:]
-
-
-def _solver(x: np.ndarray, y: np.ndarray) -> Callable[[float], np.ndarray]:
-    """Ridge weights by penalty, all from one decomposition of the smaller product; the penalty is of its mean value."""
-    rows, columns = x.shape
-    values, vectors = np.linalg.eigh(x @ x.T if rows < columns else x.T @ x)
-    values = values.clip(0)
-    projected = vectors.T @ (y if rows < columns else x.T @ y)
-
-    def solve(penalty: float) -> np.ndarray:
-        solved = vectors @ (projected / (values + penalty * values.mean() + 1e-12))
-        return x.T @ solved if rows < columns else solved
-
-    return solve
+def _measured(student: Student, lessons: Lessons) -> dict:
+    by_student, by_judge = (rank_correlations(some, lessons.finals).mean(0) for some in (student.said, lessons.judged))
+    return {
+        "student": round(float(by_student.mean()), 4),
+        "judge": round(float(by_judge.mean()), 4),
+        "beside_the_judge": student.is_beside,
+        "by_fraction": {
+            f"{fraction:.3g}": [round(float(one), 4) for one in pair]
+            for fraction, *pair in zip(lessons.fractions, by_student, by_judge, strict=True)
+        },
+        "prompts": len(lessons.finals),
+        "candidates": lessons.finals.shape[1],
+    }
