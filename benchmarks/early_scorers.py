@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ import torch
 from ma_agiqa_core import CallableScorer, Scorer
 from ma_agiqa_core.generation import EarlyScorer, best_of_n
 from ma_agiqa_core.generation.calibration.measure import Calibration
-from ma_agiqa_core.generation.early.kept_previews import KeptPrompt, read_kept
+from ma_agiqa_core.generation.early.kept_previews import read_kept
 from ma_agiqa_core.generation.planning.replay import Stage as Look
 from ma_agiqa_core.generation.planning.replay import full_gain, replay
 from ma_agiqa_core.training.distillation.early import lessons_of
@@ -46,9 +45,9 @@ from .gain_curve import CALL, ratio
 from .machine import machine
 
 N = 8
-FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.6)
 SCHEDULES = {
-    "8 → 3 → 1 at .2, .5": {0.2: 3, 0.5: 1},
+    "8 → 3 → 1 at .2, .4": {0.2: 3, 0.4: 1},
     "8 → 2 at .3": {0.3: 2},
     "8 → 3 → 1 at .4, .6": {0.4: 3, 0.6: 1},
 }
@@ -70,12 +69,13 @@ def main(only: str | None, taught: str, held_out: int, cache: Path) -> None:
     counts = [int(count) for count in taught.split(",")]
     if only in (None, "digits"):
         words = [str(digit) for digit in range(small_generator.DIGITS)]
-        judges = {"chooser": small_generator.judges()[0]}
-        compare("digits", small_generator.load_or_train(cache), judges, words, words, counts, held_out)
-    judges = {name: judge for name, judge in scene_judges.judges(cache).items() if only in (None, "scenes", name)}
+        judges: dict[str, Scorer] = {"chooser": small_generator.judges()[0]}
+        pipe = small_generator.load_or_train(cache)
+        compare("digits", pipe, judges, words, words, counts, held_out, only, cache)
     if only != "digits":
-        known, unknown = _divided(scenes.PROMPTS)
-        compare("scenes", scene_generator.load_or_train(cache), judges, known, unknown, counts, held_out)
+        pipe = scene_generator.load_or_train(cache)
+        judges, (known, unknown) = scene_judges.judges(cache), _divided(scenes.PROMPTS)
+        compare("scenes", pipe, judges, known, unknown, counts, held_out, only, cache)
 
 
 def compare(
@@ -86,17 +86,17 @@ def compare(
     unknown: Sequence[str],
     counts: Sequence[int],
     held_out: int,
+    only: str | None,
+    cache: Path,
 ) -> None:
     """Teaches students on known prompts, and prints what they keep on the unknown ones."""
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        seen = keep(pipe, judges, known, max(counts), Path(folder, "known"), seed=0)
-        unseen = keep(pipe, judges, unknown, held_out, Path(folder, "unknown"), seed=OTHER_SEEDS)
-        lessons, others = by_judge(seen), by_judge(unseen)
-    print(
-        f"\n{name}: {max(counts)} prompts and {held_out} held out, in {time.perf_counter() - start:.0f} s.", flush=True
-    )
+    seen = keep(name, pipe, judges, known, max(counts), 0, cache)
+    unseen = keep(name, pipe, judges, unknown, held_out, OTHER_SEEDS, cache)
+    lessons, others = by_judge(seen, judges), by_judge(unseen, judges)
     for judge_name, judge in judges.items():
+        if only not in (None, name, judge_name):
+            continue
         other, notes = others[judge_name], []
         print(f"\n{name}, judged by {judge_name}: {spread(other)}\n\n{HEAD}\n{row('judge', '', other.judged, other)}")
         for count in counts:
@@ -111,58 +111,53 @@ def compare(
                 outcome = f"{student.lead:+.3f} of {student.needed:.3f}{', taken' if is_taken else ''}"
                 print(row(who, outcome, predicted(early, other), other), flush=True)
                 if is_taken:
-                    notes.append(f"{who}: {in_the_loop(pipe, judge, early, unseen[judge_name], other)}")
+                    notes.append(f"{who}: {in_the_loop(pipe, judge, early, unknown, other)}")
         print("\n".join(["", *notes]) if notes else "\nRefused: the plain judge is kept.", flush=True)
-    print(f"\n{time.perf_counter() - start:.0f} s in all.", flush=True)
+    print(f"\n{time.perf_counter() - start:.0f} s.", flush=True)
 
 
 def keep(
-    pipe: Any, judges: Mapping[str, Scorer], prompts: Sequence[str], count: int, folder: Path, seed: int
-) -> dict[str, list[KeptPrompt]]:
-    """By judge, previews with their scores, of `count` prompts; the pictures are made once and scored by all judges."""
-    heard: list[dict[str, np.ndarray]] = []
+    name: str, pipe: Any, judges: Mapping[str, Scorer], prompts: Sequence[str], count: int, seed: int, cache: Path
+) -> dict[str, np.ndarray]:
+    """What `count` prompts show, by array's name, from `cache`; made and put there where it is not.
 
-    def score(pictures: Any, texts: Any) -> np.ndarray:
-        heard.append({name: judge.score(pictures, texts).double().numpy() for name, judge in judges.items()})
-        return next(iter(heard[-1].values()))
+    The pictures are made once, and scored by all judges.
+    """
+    file = cache / f"{name}-previews-{count}-from-{seed}.npz"
+    if not file.is_file():
+        heard: list[list[np.ndarray]] = []
 
-    everybody = CallableScorer(score, name="everybody", low=-np.inf, high=np.inf, needs_prompt=True)
-    for number in range(count):
-        calibration = Calibration(
-            pipe,
-            everybody,
-            prompts[number % len(prompts)],
-            n=N,
-            fractions=FRACTIONS,
-            seed=seed + N * number,
-            batch_size=N,
-            preview="vae",
-            save_previews=folder / f"{number:04d}",
-            pipe_kwargs=SETTINGS,
-        )
-        list(calibration.run())
-    kept = read_kept(folder)
-    by_prompt = [heard[start : start + len(FRACTIONS) + 1] for start in range(0, len(heard), len(FRACTIONS) + 1)]
+        def score(pictures: Any, texts: Any) -> np.ndarray:
+            heard.append([judge.score(pictures, texts).double().numpy() for judge in judges.values()])
+            return heard[-1][0]
+
+        everybody = CallableScorer(score, name="everybody", low=-np.inf, high=np.inf, needs_prompt=True)
+        with tempfile.TemporaryDirectory() as folder:
+            for number in range(count):
+                calibration = Calibration(
+                    pipe,
+                    everybody,
+                    prompts[number % len(prompts)],
+                    n=N,
+                    fractions=FRACTIONS,
+                    seed=seed + N * number,
+                    batch_size=N,
+                    preview="vae",
+                    save_previews=Path(folder, f"{number:04d}"),
+                    pipe_kwargs=SETTINGS,
+                )
+                list(calibration.run())
+            features = lessons_of(read_kept(Path(folder))).features
+        scores = np.array(heard).reshape(count, len(FRACTIONS) + 1, len(judges), N)  # the finished pictures' last
+        np.savez(file, features=features, **dict(zip(judges, scores.swapaxes(0, 2).swapaxes(1, 2), strict=True)))
+    with np.load(file) as arrays:
+        return dict(arrays)
+
+
+def by_judge(arrays: Mapping[str, np.ndarray], judges: Iterable[str]) -> dict[str, Lessons]:
     return {
-        name: [
-            replace(one, judge=name, previews=np.stack([said[name] for said in scores[:-1]]), finals=scores[-1][name])
-            for one, scores in zip(kept, by_prompt, strict=True)
-        ]
+        name: Lessons(arrays["features"], arrays[name][:, :-1], arrays[name][:, -1], np.array(FRACTIONS))
         for name in judges
-    }
-
-
-def by_judge(kept: Mapping[str, Sequence[KeptPrompt]]) -> dict[str, Lessons]:
-    """What the previews show is the same for all judges, and found once."""
-    first = lessons_of(next(iter(kept.values())))
-    return {
-        name: Lessons(
-            first.features,
-            np.stack([prompt.previews for prompt in prompts]),
-            np.stack([prompt.finals for prompt in prompts]),
-            first.fractions,
-        )
-        for name, prompts in kept.items()
     }
 
 
@@ -201,16 +196,16 @@ def kept_gain(schedule: Mapping[float, int], previews: np.ndarray, finals: np.nd
     return replay(rule, previews, finals, np.array(FRACTIONS))[0]
 
 
-def in_the_loop(pipe: Any, judge: Scorer, early: EarlyScorer, kept: Sequence[KeptPrompt], held: Lessons) -> str:
+def in_the_loop(pipe: Any, judge: Scorer, early: EarlyScorer, prompts: Sequence[str], held: Lessons) -> str:
     """The first held-out prompts again, by best_of_n: what is kept is what the replay keeps."""
     schedule = next(iter(SCHEDULES.values()))
     gain = kept_gain(schedule, predicted(early, held), held.finals)
     differences = []
-    for number, one in enumerate(kept[:CHECKED]):
+    for number, prompt in enumerate(prompts[:CHECKED]):
         result = best_of_n(
             pipe,
             judge,
-            one.prompt,
+            prompt,
             n=N,
             prune_at=schedule,
             seed=OTHER_SEEDS + N * number,
@@ -219,7 +214,7 @@ def in_the_loop(pipe: Any, judge: Scorer, early: EarlyScorer, kept: Sequence[Kep
             early_scorer=early,
             **CALL,
         )
-        differences.append(abs(result.scores[0] - one.finals.mean() - gain[number]))
+        differences.append(abs(result.scores[0] - held.finals[number].mean() - gain[number]))
     return (
         f"best_of_n(early_scorer=...) on {CHECKED} of these prompts differs from the replay by {max(differences):.1e}."
     )

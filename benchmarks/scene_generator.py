@@ -3,9 +3,8 @@
     python -m benchmarks.scene_generator                       trains it (or finds it in the cache), and measures it
     python -m benchmarks.scene_generator --sheet scenes.png    draws scenes, its pictures and one's previews as well
 
-The pipeline is Stable Diffusion's, of diffusers' own parts: a CLIP text encoder, a `UNet2DConditionModel` that predicts
-the velocity, and DDIM. Its latents are the pixels, 4 x 4 of them in a place of their own, so that a network of 8 x 8
-places suffices. Where the object lies and how its surface is marked is open in the first steps: previews are blurred
+The pipeline is Stable Diffusion's, with a CLIP text encoder and DDIM; autoencoder and network are small ones of our own
+(scene_network.py). Where the object lies and how its surface is marked is open in the first steps: previews are blurred
 blends, and what a scorer of finished pictures says of them misleads.
 """
 
@@ -19,21 +18,18 @@ from typing import Any
 import click
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
-from diffusers.models.autoencoders.vae import DecoderOutput
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .machine import machine
 from .scene_judges import WATCHER, accuracies, load_or_teach
+from .scene_network import Denoiser, PrincipalComponents
 from .scenes import COLOURS, KINDS, PROMPTS, SIDE, SURFACES, scenes
 from .small_generator import DEFAULT_CACHE, STEPS, generate, pipeline_of
 
-PATCH, TOKENS = 4, 5
-SCALE = 1.5  # of latents: their spread is then nearly 1
-TAUGHT_EACH = 200  # drawings of each prompt
-TRAINING_STEPS, BATCH, RATE = 1400, 24, 2e-3
+TOKENS = 5
+TAUGHT_EACH = 250  # drawings of each prompt; each is seen from the left and from the right
+TRAINING_STEPS, BATCH, RATE = 2500, 192, 1e-3
 MOMENTS = (100, 300, 500, 700, 900)  # of 1000
 
 
@@ -62,31 +58,12 @@ def main(cache: Path, each: int, sheet: Path | None) -> None:
         save_image(F.interpolate(torch.cat(rows), scale_factor=2), sheet, nrow=24)
 
 
-class Patches(ModelMixin, ConfigMixin):
-    """An autoencoder that only rearranges: latents (B, 48, H / 4, W / 4) are the picture in [-1, 1], times SCALE."""
-
-    @register_to_config
-    def __init__(self, latent_channels: int = 3 * PATCH**2, scaling_factor: float = SCALE) -> None:
-        super().__init__()
-        self.register_to_config(block_out_channels=[0, 0, 0])  # by its length the pipeline knows the scale, 4
-        self.nothing = torch.nn.Parameter(torch.zeros(1))  # says device and dtype
-
-    def decode(self, latents: Tensor, return_dict: bool = True, **_: Any) -> Any:
-        pictures = F.pixel_shuffle(latents, PATCH)
-        return DecoderOutput(pictures) if return_dict else (pictures,)
-
-
-def latents_of(pictures: Tensor) -> Tensor:
-    """(B, 48, 8, 8) of pictures (B, 3, 32, 32) in [0, 1]."""
-    return F.pixel_unshuffle(pictures * 2 - 1, PATCH) * SCALE
-
-
 # ---------------------------------------------------------------------------------------------------------- generator
 def load_or_train(cache: Path = DEFAULT_CACHE) -> Any:
     """The pipeline with weights from `cache`, trained and put there where they are not; without guidance."""
     file = cache / f"scenes-{TRAINING_STEPS}.safetensors"
     pipe = untrained()
-    parts = torch.nn.ModuleDict({"unet": pipe.unet, "text_encoder": pipe.text_encoder})
+    parts = torch.nn.ModuleDict({"unet": pipe.unet, "text_encoder": pipe.text_encoder, "vae": pipe.vae})
     if not file.is_file():
         seconds, loss = train(pipe)
         cache.mkdir(parents=True, exist_ok=True)
@@ -101,53 +78,44 @@ def load_or_train(cache: Path = DEFAULT_CACHE) -> Any:
 def train(pipe: Any, steps: int = TRAINING_STEPS, seed: int = 0) -> tuple[float, float]:
     """The processor's seconds that it took, and the mean loss of the last hundred steps."""
     torch.manual_seed(seed)
+    start = time.process_time()
     pictures, prompts = scenes(TAUGHT_EACH, seed)
-    latents = latents_of(pictures)
-    tokens = tokens_of(pipe)
-    parameters = [*pipe.unet.parameters(), *pipe.text_encoder.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=RATE, betas=(0.9, 0.99))
+    pictures = torch.cat([pictures, pictures.flip(3)]) * 2 - 1
+    prompts = prompts.repeat(2)
+    network = pipe.unet
+    network.spread.data.copy_(pipe.vae.fit(pictures))
+    latents, tokens = pipe.vae.components(pictures).flatten(1), tokens_of(pipe)
+    weights = network.spread / network.spread.mean()
+    parameters = [one for part in (network, pipe.text_encoder) for one in part.parameters() if one.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=RATE, betas=(0.9, 0.99), weight_decay=0.01)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
     losses = []
-    start = time.process_time()
     for step in range(steps):
         chosen = torch.randint(len(latents), (BATCH,))
-        noise = torch.randn(BATCH, *latents.shape[1:])
-        moments = torch.randint(pipe.scheduler.config.num_train_timesteps, (BATCH,))
-        noisy = pipe.scheduler.add_noise(latents[chosen], noise, moments)
-        wanted = pipe.scheduler.get_velocity(latents[chosen], noise, moments)
-        words = pipe.text_encoder(tokens[prompts[chosen]])[0]
-        loss = F.mse_loss(pipe.unet(noisy, moments, encoder_hidden_states=words).sample, wanted)
+        moments = torch.randint(len(network.alphas), (BATCH,))
+        kept, spread, noise = network.preconditioning(moments)
+        noisy = (1 - noise).sqrt() * latents[chosen] + noise.sqrt() * torch.randn(BATCH, latents.shape[1])
+        wanted = (latents[chosen] - kept * noisy) * spread / (noise.sqrt() * network.spread)
+        words = pipe.text_encoder(tokens)[0][prompts[chosen]]
+        loss = ((network.perceptron(noisy / spread, moments, words) - wanted).square() * weights).mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         rate.step()
         losses.append(loss.item())
-        if step % 100 == 99:
+        if step % 500 == 499:
             print(f"step {step + 1} of {steps}, loss {sum(losses[-100:]) / 100:.4f}", flush=True)
     return time.process_time() - start, sum(losses[-100:]) / 100
 
 
 def untrained() -> Any:
-    from diffusers import DDIMScheduler, UNet2DConditionModel
+    from diffusers import DDIMScheduler
 
     torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=SIDE // PATCH,
-        in_channels=3 * PATCH**2,
-        out_channels=3 * PATCH**2,
-        block_out_channels=(96, 128),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=32,
-        attention_head_dim=8,
-        norm_num_groups=8,
-        addition_embed_type="text",  # the words weigh in beside the timestep too
-        addition_embed_type_num_heads=4,
-    )
-    pipe = pipeline_of(Patches(), tokenizer(), unet)
-    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, prediction_type="v_prediction")
+    pipe = pipeline_of(PrincipalComponents(), tokenizer(), Denoiser())
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, prediction_type="sample")
+    pipe.unet.alphas.data.copy_(pipe.scheduler.alphas_cumprod)
     return pipe
 
 
@@ -177,32 +145,23 @@ def tokens_of(pipe: Any, prompts: Sequence[str] = PROMPTS) -> Tensor:
 @torch.no_grad()
 def errors_table(pipe: Any, taught: Tensor, of_taught: Tensor, fresh: Tensor, of_fresh: Tensor) -> str:
     """Mean squared errors of finding new drawings, in latents, under noise: the network, and what needs no network."""
-    known, wanted, tokens = latents_of(taught), latents_of(fresh), tokens_of(pipe)
+    known, wanted = (pipe.vae.components(pictures * 2 - 1).flatten(1) for pictures in (taught, fresh))
+    tokens, network = tokens_of(pipe), pipe.unet
     means = torch.stack([known[of_taught == number].mean(0) for number in range(len(PROMPTS))])
-    values, vectors = torch.linalg.eigh(torch.cov((known - means[of_taught]).flatten(1).T))
-    values = values.clamp(min=0)
+    values, vectors = torch.linalg.eigh(torch.cov((known - means[of_taught]).T))
     lines = [
         "\n| share of noise | network | best linear filter about the prompt's mean | the prompt's mean |",
         "|---|---|---|---|",
     ]
     for moment in MOMENTS:
-        alpha = pipe.scheduler.alphas_cumprod[moment]
+        alpha = network.alphas[moment]
         noise = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(moment))
         noisy = alpha.sqrt() * wanted + (1 - alpha).sqrt() * noise
         words = pipe.text_encoder(tokens[of_fresh])[0]
-        velocity = torch.cat(
-            [
-                pipe.unet(rows, torch.tensor(moment), encoder_hidden_states=some).sample
-                for rows, some in zip(noisy.split(48), words.split(48), strict=True)
-            ]
-        )
-        away = (noisy - alpha.sqrt() * means[of_fresh]).flatten(1) @ vectors
+        away = (noisy - alpha.sqrt() * means[of_fresh]) @ vectors
         filtered = (away * alpha.sqrt() * values / (alpha * values + 1 - alpha)) @ vectors.T
-        guesses = (
-            alpha.sqrt() * noisy - (1 - alpha).sqrt() * velocity,
-            means[of_fresh] + filtered.view_as(wanted),
-            means[of_fresh],
-        )
+        said = network(noisy, torch.tensor(moment), words)[0]
+        guesses = (said, means[of_fresh] + filtered, means[of_fresh])
         errors = [f"{F.mse_loss(guess, wanted).item():.4f}" for guess in guesses]
         lines.append(f"| {(1 - alpha).item():.2f} | {' | '.join(errors)} |")
     return "\n".join(lines)

@@ -110,7 +110,7 @@ def accuracies(probe: Probe, pictures: Tensor, prompts: Tensor) -> list[float]:
 def _wanted(probe: Probe) -> CallableScorer:
     @torch.no_grad()
     def score(images: Any, prompts: Sequence[str] | None) -> np.ndarray:
-        said = probe(as_tensors(images))
+        said = probe(_small(images))
         asked = [prompt.split() for prompt in prompts or ()]
         rows = torch.arange(len(asked))
         numbers = [[words.index(one[at]) for one in asked] for at, words in enumerate(WORDS)]
@@ -121,15 +121,20 @@ def _wanted(probe: Probe) -> CallableScorer:
 
 def _detail(images: Any, prompts: Any) -> np.ndarray:
     """Natural logarithm of the mean absolute difference of neighbouring pixels, of grey in [0, 1]."""
-    grey = as_tensors(images).mean(1)
+    grey = _small(images).mean(1)
     across, down = (grey.diff(dim=axis).abs().flatten(1).mean(1) for axis in (1, 2))
     return (across + down).clamp(min=1e-4).log().numpy()
 
 
 def _composition(images: Any, prompts: Any) -> np.ndarray:
     """Mean saturation in the middle, less the contrast of the rim, 4 px wide."""
-    rgb = as_tensors(images)
+    rgb = _small(images)
     rim = torch.ones(SIDE, SIDE, dtype=torch.bool)
     rim[4:-4, 4:-4] = False
     saturation = rgb.amax(1) - rgb.amin(1)
     return (saturation[:, 8:-8, 8:-8].mean((1, 2)) - 2 * rgb.mean(1)[:, rim].std(1)).numpy()
+
+
+def _small(images: Any) -> Tensor:
+    """(B, 3, 32, 32) in [0, 1]."""
+    return F.adaptive_avg_pool2d(as_tensors(images), SIDE)

@@ -42,11 +42,11 @@ def scenes(each: int, seed: int) -> tuple[Tensor, Tensor]:
 def draw(prompt: str, random: np.random.Generator) -> np.ndarray:
     """(32, 32, 3) float32 in [0, 1]."""
     colour, surface, kind = prompt.split()
-    radius, centre = random.uniform(0.45, 0.7), (random.uniform(-0.3, 0.3), random.uniform(-0.1, 0.25))
+    radius, centre = random.uniform(0.5, 0.7), (random.uniform(-0.15, 0.15), random.uniform(-0.1, 0.15))
     light = random.uniform(-1, 1)  # from the left to from the right
     picture = _surroundings(random)
     picture *= 1 - 0.5 * _shadow(centre, radius, light)[..., None]
-    tilt = random.uniform(-0.4, 0.4)
+    tilt = random.uniform(-0.3, 0.3)
     x, y = (_X - centre[0]) / radius, (_Y - centre[1]) / radius
     u, v = x * np.cos(tilt) + y * np.sin(tilt), y * np.cos(tilt) - x * np.sin(tilt)
     depth = np.sqrt((1 - u**2 - v**2).clip(0)) if kind == "ball" else 0.7
@@ -89,7 +89,7 @@ def _inside(kind: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def _marks(surface: str, u: np.ndarray, v: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """1 where the surface has the other colour."""
-    width, turn, start = random.uniform(0.24, 0.4), random.uniform(0, np.pi), random.uniform(0, 2 * np.pi)
+    width, turn, start = random.uniform(0.34, 0.42), random.uniform(0, np.pi), random.uniform(0, 2 * np.pi)
     if surface == "plain":
         return np.zeros_like(u)
     across, along = u * np.cos(turn) + v * np.sin(turn), v * np.cos(turn) - u * np.sin(turn)

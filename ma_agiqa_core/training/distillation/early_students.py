@@ -189,7 +189,8 @@ def _ridge(shown: np.ndarray, judged: np.ndarray, finals: np.ndarray) -> tuple[n
 
 def _solver(shown: np.ndarray, judged: np.ndarray, y: np.ndarray) -> Callable[[float], tuple[np.ndarray, np.ndarray]]:
     """Ridge weights by penalty, which is of the mean eigenvalue; all from one decomposition of the smaller product."""
-    shown, judged, y = shown.reshape(-1, shown.shape[-1]), judged.reshape(-1, judged.shape[-1]), y.reshape(-1)
+    y = y.reshape(-1)
+    shown, judged = (columns.reshape(len(y), columns.shape[-1]) for columns in (shown, judged))
     of_judged = np.linalg.pinv(judged)
     x, left = shown - judged @ (of_judged @ shown), y - judged @ (of_judged @ y)  # what the judge does not say
     rows, columns = x.shape
