@@ -60,8 +60,8 @@ SETTINGS = {key: value for key, value in CALL.items() if key != "output_type"}
 @click.option(
     "--only", type=click.Choice(["digits", "scenes", *scene_judges.NAMES]), help="One generator, or one judge."
 )
-@click.option("--taught", default="24,96", show_default=True, help="Counts of prompts to learn from.")
-@click.option("--held-out", default=48, show_default=True, type=click.IntRange(min=2), help="Prompts to look at.")
+@click.option("--taught", default="24,72", show_default=True, help="Counts of prompts to learn from.")
+@click.option("--held-out", default=32, show_default=True, type=click.IntRange(min=2), help="Prompts to look at.")
 @click.option("--cache", type=click.Path(path_type=Path), default=small_generator.DEFAULT_CACHE, show_default=True)
 def main(only: str | None, taught: str, held_out: int, cache: Path) -> None:
     torch.set_num_threads(1)
