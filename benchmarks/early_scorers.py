@@ -128,8 +128,10 @@ def keep(
         heard: list[list[np.ndarray]] = []
 
         def score(pictures: Any, texts: Any) -> np.ndarray:
-            heard.append([judge.score(pictures, texts).double().numpy() for judge in judges.values()])
-            return heard[-1][0]
+            said = [judge.score(pictures, texts).double().numpy() for judge in judges.values()]
+            if len(pictures) == N:  # else calibration tries whether the scorer answers
+                heard.append(said)
+            return said[0]
 
         everybody = CallableScorer(score, name="everybody", low=-np.inf, high=np.inf, needs_prompt=True)
         with tempfile.TemporaryDirectory() as folder:

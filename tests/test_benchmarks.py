@@ -179,3 +179,29 @@ def test_only_unknown_ladders_are_scored(ordering: ModuleType, tmp_path: Path, m
         scores = ordering.scores_of([("a", picture, "jpeg"), ("a", picture, "blur")], "lite", [], kept, 1)
         np.testing.assert_array_equal(scores["a", "jpeg"], [[4, 7, 4]])
     assert made == [("jpeg", ("lite", "NIQE")), ("blur", ordering.SCORERS)]
+
+
+def test_scenes_are_drawn_alike_by_seed(benchmarks: ModuleType) -> None:
+    import torch
+
+    scenes = importlib.import_module("benchmarks.scenes")
+    pictures, prompts = scenes.scenes(1, seed=0)
+    assert torch.equal(pictures, scenes.scenes(1, seed=0)[0])
+    assert not torch.equal(pictures, scenes.scenes(1, seed=1)[0])
+    assert pictures.shape == (len(scenes.PROMPTS), 3, 32, 32)
+    assert prompts.tolist() == list(range(len(scenes.PROMPTS)))
+
+
+def test_latents_come_back_from_the_pictures_they_stand_for(benchmarks: ModuleType) -> None:
+    import torch
+
+    network = importlib.import_module("benchmarks.scene_network")
+    torch.manual_seed(0)
+    autoencoder = network.PrincipalComponents()
+    autoencoder.basis.data = torch.linalg.qr(torch.randn(3 * 32**2, network.COMPONENTS)).Q.T
+    autoencoder.mean.data.normal_()
+    autoencoder.scale.data.uniform_(0.5, 2)
+    latents = torch.randn(2, network.CHANNELS, network.PLACES, network.PLACES)
+    torch.testing.assert_close(
+        autoencoder.components(autoencoder.decode(latents).sample), latents, atol=1e-4, rtol=1e-4
+    )

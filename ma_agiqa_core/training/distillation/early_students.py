@@ -20,6 +20,7 @@ from ...scorers.lite.student import PARTS
 PARTS_LEFT_OUT = 5
 PENALTIES = np.append(np.logspace(-3, 4, 15), np.inf)  # the last leaves what the judge says
 SURE = 1.0  # standard errors over prompts, by which the student is to be better
+LEAST_LEAD = 0.01  # of the rank correlation; for less it is not worth computing
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ class Student:
     def of(cls, lessons: Lessons, is_beside: bool) -> Student:
         said = _left_out(lessons, is_beside)
         correlations, judge = (rank_correlations(some, lessons.finals).mean(1) for some in (said, lessons.judged))
-        return cls(is_beside, said, correlations, float((correlations - judge).mean()), _unsure(correlations - judge))
+        return cls(is_beside, said, correlations, float((correlations - judge).mean()), _needed(correlations - judge))
 
     @property
     def mean(self) -> float:
@@ -78,7 +79,7 @@ class Student:
 
     def is_better_than(self, other: Student) -> bool:
         lead = self.correlations - other.correlations
-        return bool(lead.mean() > _unsure(lead))
+        return bool(lead.mean() > _needed(lead))
 
 
 def students(lessons: Lessons) -> tuple[Student, Student]:
@@ -165,8 +166,8 @@ def _parts(prompts: int, seed: int) -> list[np.ndarray]:
     return [part == number for number in range(part.max() + 1)]
 
 
-def _unsure(leads: np.ndarray) -> float:
-    return SURE * float(leads.std(ddof=1)) / math.sqrt(len(leads))
+def _needed(leads: np.ndarray) -> float:
+    return max(LEAST_LEAD, SURE * float(leads.std(ddof=1)) / math.sqrt(len(leads)))
 
 
 def _ridge(shown: np.ndarray, judged: np.ndarray, finals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
