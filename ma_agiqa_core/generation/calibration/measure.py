@@ -75,7 +75,8 @@ def calibrate(
         observe: A second scorer, or several, that only watch: the report says how much of its own gain each gets.
         batch_size: Candidates at a time; None: all n, and half as many where memory runs out.
         save_previews: Folder for the previews with the scores of their finished pictures: what an early scorer is
-            taught from (`ma-agiqa distill --previews`).
+            taught from (`ma-agiqa distill --previews`). Every prompt then has seeds of its own, the next n: prompts
+            that share noise look alike, and one that is left out would not be new to the early scorer.
         pipe_kwargs: Further arguments of the pipeline, such as `num_inference_steps` and `guidance_scale`: those
             that the pipeline will be used with. Of a video the first frame is judged.
 
@@ -177,7 +178,8 @@ class Calibration:
             yield len(self._done)
 
     def _add(self, prompt: str) -> None:
-        seed = self._seed + self._n * self.done.count(prompt)
+        earlier = self.done.count(prompt) if self._folder is None else len(self._done)
+        seed = self._seed + self._n * earlier
         made = self._generate(prompt, seed)
         self._calls, self._steps = made.calls, {f: call_of(f, made.calls) for f in self._fractions}
         started = device_clock()

@@ -12,6 +12,7 @@ from ma_agiqa_core import CallableScorer, EnsembleScorer, load_scorer
 from ma_agiqa_core.generation import QualityFilterCallback
 from ma_agiqa_core.generation.calibration import measure as calibration_module
 from ma_agiqa_core.generation.calibration.measure import Calibration, calibrate
+from ma_agiqa_core.generation.early.kept_previews import read_kept
 
 PROMPTS = ["a red cube", "two cats"]
 SIZE: dict[str, Any] = {"height": 16, "width": 16}
@@ -136,6 +137,15 @@ def test_a_prompt_that_comes_again_gets_other_seeds(pipe):
     next_two = calibrate(pipe, bright(), "a", n=2, seed=5, **settings)
     assert report.measured.final[2].tolist() == pytest.approx(next_two.measured.final[0].tolist(), abs=0.05)
     assert report.measured.final[0].tolist() != report.measured.final[2].tolist()
+
+
+def test_prompts_whose_previews_are_kept_share_no_seed(pipe, tmp_path):
+    settings: dict[str, Any] = {"n": 2, "fractions": (0.5,), "num_inference_steps": 2, **SIZE}
+    kept = calibrate(pipe, bright(), PROMPTS, seed=5, save_previews=tmp_path, **settings).measured.final
+    for row, (prompt, seed) in enumerate(zip(PROMPTS, (5, 7), strict=True)):
+        alone = calibrate(pipe, bright(), prompt, seed=seed, **settings).measured.final[0]
+        assert kept[row] == pytest.approx(alone, abs=0.1)
+    assert [one.finals.tolist() for one in read_kept(tmp_path)] == kept.tolist()
 
 
 def test_batches_change_nothing(pipe):
