@@ -1,7 +1,7 @@
 """A harder small text-to-image generator, taught the drawn scenes, 32 x 32 px: its early previews are blends.
 
     python -m benchmarks.scene_generator                       trains it (or finds it in the cache), and measures it
-    python -m benchmarks.scene_generator --sheet scenes.png    draws scenes, its pictures and one's previews as well
+    python -m benchmarks.scene_generator --sheet scenes.png    and draws scenes beside its pictures of each prompt
 
 The pipeline is Stable Diffusion's, with a CLIP text encoder and DDIM; autoencoder and network are small ones of our own
 (scene_network.py). Where the object lies and how its surface is marked is open in the first steps: previews are blurred
@@ -35,7 +35,7 @@ MOMENTS = (100, 300, 500, 700, 900)  # of 1000
 
 @click.command()
 @click.option("--cache", type=click.Path(path_type=Path), default=DEFAULT_CACHE, show_default=True, help="Its folder.")
-@click.option("--each", default=6, show_default=True, type=click.IntRange(min=1), help="Pictures of each prompt.")
+@click.option("--each", default=4, show_default=True, type=click.IntRange(min=1), help="Pictures of each prompt.")
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write drawings beside its pictures as a PNG.")
 def main(cache: Path, each: int, sheet: Path | None) -> None:
     torch.set_num_threads(1)
@@ -54,7 +54,7 @@ def main(cache: Path, each: int, sheet: Path | None) -> None:
     if sheet is not None:
         from torchvision.utils import save_image
 
-        rows = [torch.cat([one[of_fresh == number][:6] for one in (fresh, made)]) for number in range(len(PROMPTS))]
+        rows = [torch.cat([one[of_fresh == number][:4] for one in (fresh, made)]) for number in range(len(PROMPTS))]
         save_image(F.interpolate(torch.cat(rows), scale_factor=2), sheet, nrow=24)
 
 

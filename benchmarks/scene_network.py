@@ -1,7 +1,7 @@
 """The scene generator's two parts that are not diffusers' own: a linear autoencoder, and the network that denoises.
 
 Pictures are their first 192 principal components, and the network is a perceptron with residual blocks: on one core it
-sees a hundred times as many pictures a minute as a convolutional one, which learnt less than a linear filter knows.
+is taught with many more pictures a minute than a convolutional one would be.
 """
 
 from __future__ import annotations
