@@ -49,6 +49,21 @@ def images_or_videos() -> io.MultiType.Input:
     return io.MultiType.Input("images", types=[io.Image, io.Video])
 
 
+def carried(*outputs: str) -> tuple[Any, list[Any]]:
+    """The input 'anything' and outputs of what belongs to some of the pictures: any list, passed on as it came.
+
+    Newer versions of ComfyUI then know the outputs' type by what is connected.
+    """
+    if not KNOWS_DYNAMIC_INPUTS:
+        return io.AnyType.Input("anything", optional=True), [
+            io.AnyType.Output(name, is_output_list=True) for name in outputs
+        ]
+    kind = io.MatchType.Template("anything")
+    return io.MatchType.Input("anything", template=kind, optional=True), [
+        io.MatchType.Output(kind, name, is_output_list=True) for name in outputs
+    ]
+
+
 def _label(given: Any, label: dict[str, str]) -> None:
     given.tooltip = given.tooltip or label.get("tooltip")
     if _has_widget(given):

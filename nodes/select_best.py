@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..ma_agiqa_core.comfyui.limits import MEASURES, OWN_SCALE
 from ..ma_agiqa_core.comfyui.selection import IF_NONE, select_best
-from .schema import CATEGORY, KNOWS_DYNAMIC_INPUTS, Scorer, images_or_videos, schema
+from .schema import CATEGORY, Scorer, carried, images_or_videos, schema
 from .sockets.companions import Companions, skipped_if_empty
 from .sockets.images import as_image_output, batch_sizes, flattened, one
 from .sockets.scores import limit_for, scores_for
@@ -13,7 +13,7 @@ from .sockets.scores import limit_for, scores_for
 class SelectBest(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        anything, best_anything = _carried()
+        anything, of_anything = carried("best_anything")
         return schema(
             node_id="MaAgiqaSelectBest",
             category=CATEGORY,
@@ -47,7 +47,7 @@ class SelectBest(io.ComfyNode):
                 io.Float.Output("rejected_scores", is_output_list=True),
                 io.Int.Output("kept_count"),
                 io.Int.Output("rejected_count"),
-                best_anything,
+                *of_anything,
             ],
         )
 
@@ -94,14 +94,3 @@ class SelectBest(io.ComfyNode):
             len(chosen.rejected),
             companions.others(chosen.kept),
         )
-
-
-def _carried():
-    """Takes anything, and gives it on; newer versions of ComfyUI then know its type by what is connected."""
-    if not KNOWS_DYNAMIC_INPUTS:
-        return io.AnyType.Input("anything", optional=True), io.AnyType.Output("best_anything", is_output_list=True)
-    kind = io.MatchType.Template("anything")
-    return (
-        io.MatchType.Input("anything", template=kind, optional=True),
-        io.MatchType.Output(kind, "best_anything", is_output_list=True),
-    )

@@ -54,6 +54,16 @@ def load_module() -> LoadModule:
     return load
 
 
+@pytest.fixture(scope="module")
+def small_crops() -> Iterator[None]:
+    """lite looks at crops of 48 px instead of 192: its description of small pictures then costs a tenth."""
+    from ma_agiqa_core.scorers.lite import crop_network
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crop_network, "CROP", 48)
+        yield
+
+
 @pytest.fixture(scope="session")
 def make_picture() -> Callable[[Path, int], Path]:
     """Writes a grey picture of 12 × 8 pixels and gives its path back."""

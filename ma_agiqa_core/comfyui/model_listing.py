@@ -13,6 +13,7 @@ from ..scorers.families import FAMILIES, family_of_folder, named_family
 from ..scorers.family import Family
 
 CHECKPOINT = ".safetensors"
+PERCENTILES = ".json"
 PUBLISHED = " (published)"  # ends the name of a family whose published weights are meant
 
 
@@ -49,6 +50,16 @@ def semantic_models_in(folder: str | os.PathLike[str]) -> list[str]:
     )
 
 
+def percentiles_in(folder: str | os.PathLike[str]) -> list[str]:
+    """Files that may hold percentiles, JSON outside of models, by their path in the folder, sorted."""
+    return sorted(
+        (place / name).relative_to(folder).as_posix()
+        for place, names, is_model in _places(Path(folder))
+        for name in names
+        if not is_model and Path(name).suffix.lower() == PERCENTILES
+    )
+
+
 def scorer_path(folder: str | os.PathLike[str], name: str) -> str:
     """What `load_scorer` takes for a name of `scorers_in`."""
     path = Path(folder) / name
@@ -72,12 +83,22 @@ def _family(path: Path) -> Family | None:
 
 def _models(folder: Path) -> Iterator[Path]:
     """Single checkpoints, and folders of one model each."""
-    published = {name for family in FAMILIES for name in family.files}
-    for place, folders, names in os.walk(folder, followlinks=True):
-        is_model = "config.json" in names or not published.isdisjoint(names)
-        if is_model and Path(place) != folder:
-            folders.clear()
-            yield Path(place)
+    published = _published_files()
+    for place, names, is_model in _places(folder):
+        if is_model:
+            yield place
             continue
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(place, name) for name in names if Path(name).suffix.lower() == CHECKPOINT or name in published)
+        yield from (place / name for name in names if Path(name).suffix.lower() == CHECKPOINT or name in published)
+
+
+def _places(folder: Path) -> Iterator[tuple[Path, list[str], bool]]:
+    """Folders with the names of their files, and whether one is a model of several files: in it there are no others."""
+    published = _published_files()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        is_model = Path(place) != folder and ("config.json" in names or not published.isdisjoint(names))
+        folders[:] = [] if is_model else [name for name in folders if not name.startswith(".")]
+        yield Path(place), names, is_model
+
+
+def _published_files() -> set[str]:
+    return {name for family in FAMILIES for name in family.files}

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..errors import MaAgiqaError
+from ..model_files.transformers_folder import model_type
 from ..scorers.judges.asking import Reader
 from ..scorers.judges.chat_reader import ChatReader
 from ..scorers.judges.held_reader import HeldReader
@@ -70,7 +71,7 @@ def pipeline_judge(
         >>> best_of_n(pipe, pipeline_judge(pipe), "a red bicycle", n=4)  # doctest: +SKIP
     """
     model = _text_encoder(pipe)
-    kind = model.config.model_type
+    kind = model_type(model.config)
     own = _processor(pipe, processor, _BASES.get(kind, kind))
     tokenizer = own.tokenizer
     where = f"the pipeline's {type(own).__name__}"

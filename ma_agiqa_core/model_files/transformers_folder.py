@@ -96,6 +96,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def model_type(config: Any) -> str:
+    """The model_type of a whole model's config: in transformers 4.57 a Qwen2-VL's own attribute is its text part's."""
+    return type(config).model_type or config.model_type
+
+
 def image_text_kind(config: Mapping[str, Any]) -> str | None:
     """The `model_type` of a config.json of a model that sees pictures, else None.
 

@@ -167,6 +167,8 @@ def iterate_pictures(
     if workers < 1 or ahead < 1:
         raise MaAgiqaError(f"Expected workers and ahead of at least 1, got {workers} and {ahead}.")
     pictures = as_picture_list(images) if _is_one_picture(images) else images
+    if isinstance(pictures, Sequence) and not _is_work_for_threads(pictures):
+        return (decode(picture, index) for index, picture in enumerate(pictures))
     return prefetch(
         enumerate(pictures),
         lambda numbered: decode(numbered[1], numbered[0]),
@@ -175,6 +177,11 @@ def iterate_pictures(
         weigh=lambda numbered: _pixels_to_decode(numbered[1]),
         most=PIXELS_AHEAD,
     )
+
+
+def _is_work_for_threads(pictures: Sequence[PictureInput]) -> bool:
+    """Of one picture nothing is made ahead, and pixels that are there are only looked at."""
+    return len(pictures) > 1 and not all(isinstance(one, np.ndarray | torch.Tensor) for one in pictures)
 
 
 def _pixels_to_decode(image: PictureInput) -> int:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..compute.caller_state import as_loaded
 from ..compute.own_lock import OwnLock
 from ..errors import MaAgiqaError
+from ..model_files.transformers_folder import model_type
 from .chat_model_files import first_place, load_config, load_model, load_processor
 from .decoder import BorrowedDecoder, Decoder, OwnDecoder
 from .placement import entry_device
@@ -82,7 +83,7 @@ class ChatModel:
             (i for name in ("image_token_id", "image_token_index") if (i := getattr(config, name, None)) is not None),
             None,
         )
-        self.shares_prefill = self._image_token is not None and _can_share_prefill(config.model_type)
+        self.shares_prefill = self._image_token is not None and _can_share_prefill(model_type(config))
         self._counts_positions = "cache_position" in inspect.signature(model.forward).parameters
         self._endings: dict[tuple[str, ...], list[Tensor] | None] = {}
         self._computing = OwnLock()  # some families keep a picture's positions between two calls

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..errors import MaAgiqaError, first_line
 from ..model_files.pretrained import load_pretrained
-from ..model_files.transformers_folder import TOKENIZER_FILES
+from ..model_files.transformers_folder import TOKENIZER_FILES, model_type
 from .placement import check_fits
 from .quantization import linears, quantization_library, transformers_config
 
@@ -37,7 +37,7 @@ def load_config(folder: Path) -> Any:
         ) from error
     if type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or config.is_encoder_decoder:
         raise MaAgiqaError(
-            f"Expected an image-text-to-text model in {str(folder)!r}, got model_type {config.model_type!r}. "
+            f"Expected an image-text-to-text model in {str(folder)!r}, got model_type {model_type(config)!r}. "
             "Use a chat model that sees pictures, such as Qwen2.5-VL."
         )
     return config
@@ -111,7 +111,7 @@ def load_model(
     model = load_pretrained(
         transformers.AutoModelForImageTextToText,
         folder,
-        config.model_type,
+        model_type(config),
         dtype,
         unneeded=[] if needs_head else [f"{name}.weight" for name in _names_of(empty, empty.get_output_embeddings())],
         config=config,

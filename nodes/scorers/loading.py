@@ -9,7 +9,7 @@ from ...ma_agiqa_core.comfyui.model_listing import place_of
 from ..install_advice import install_advice
 from .devices import device_of
 from .managed_scorer import ManagedScorer
-from .model_folder import LITE, scorer_file, semantic_folder, vector_cache
+from .model_folder import ITS_OWN, LITE, percentiles_file, scorer_file, semantic_folder, vector_cache
 
 PRECISIONS = ["auto", "float32", "bfloat16", "float16", "int8", "nf4"]
 TARGETS = ["default", "quality", "aesthetics", "alignment", "authenticity"]
@@ -19,7 +19,13 @@ _loaded: WeakValueDictionary[tuple[object, ...], ManagedScorer] = WeakValueDicti
 
 
 def managed_scorer(
-    model: str, semantic_model: str, precision: str, device: str, cache_vectors: bool, target: str = TARGETS[0]
+    model: str,
+    semantic_model: str,
+    precision: str,
+    device: str,
+    cache_vectors: bool,
+    target: str = TARGETS[0],
+    percentiles: str = ITS_OWN,
 ) -> ManagedScorer:
     """The scorer of a choice in Load Image Scorer; the one that is loaded already, if its files are still the same.
 
@@ -29,13 +35,16 @@ def managed_scorer(
     """
     place = device_of(device)
     file, semantic = scorer_file(model), semantic_folder(semantic_model)
-    asked = () if target == TARGETS[0] else (target,)
+    scale = percentiles_file(percentiles)
+    asked = (*(() if target == TARGETS[0] else (target,)), *(file_states(scale) if scale else ()))
     settings = (semantic, precision, str(place), cache_vectors, *asked) if model != LITE else (str(place), *asked)
     key = (file, *file_states(file), *(file_states(semantic) if semantic else ()), *settings)
     if (scorer := _loaded.get(key)) is None:
         options = {} if model == LITE else _options(file, semantic, precision, cache_vectors)
-        if asked:
+        if target != TARGETS[0]:
             options["target"] = target
+        if scale:
+            options["percentiles"] = scale
         try:
             core = load_scorer(file, device="cpu", **options)
         except ImportError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 import folder_paths
 
 from ...ma_agiqa_core.comfyui.model_listing import (
+    percentiles_in,
     published_name,
     published_scorers,
     scorer_path,
@@ -16,6 +17,7 @@ from ...ma_agiqa_core.comfyui.model_listing import (
 NAME = "ma_agiqa"
 LITE = "lite"
 FROM_CHECKPOINT = "from checkpoint"
+ITS_OWN = "none"
 
 
 def register() -> None:
@@ -62,6 +64,24 @@ def semantic_folder(name: str) -> str | None:
     if name == FROM_CHECKPOINT:
         return None
     root = next((root for root in _roots() if name in semantic_models_in(root)), None)
+    if root is None:
+        raise _missing(name)
+    return str(root / name)
+
+
+def percentile_names() -> list[str]:
+    return [ITS_OWN, *dict.fromkeys(name for root in _roots() for name in percentiles_in(root))]
+
+
+def percentiles_file(name: str) -> str | None:
+    """The file of a name of `percentile_names`; None leaves the scorer its own percentiles.
+
+    Raises:
+        FileNotFoundError: It is no longer there.
+    """
+    if name == ITS_OWN:
+        return None
+    root = next((root for root in _roots() if name in percentiles_in(root)), None)
     if root is None:
         raise _missing(name)
     return str(root / name)

@@ -7,13 +7,13 @@ from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 LARGEST_SIZE = 10_000  # entries: a key and a number each
-_WORDS = 8192  # of 64 bits, which are hashed to one: these and their product stay in the processor's cache
-_ROWS = 4  # of words at a time, likewise
-_FACTORS = torch.frombuffer(bytearray(os.urandom(8 * _WORDS)), dtype=torch.int64) | 1
+_WORDS = 8192  # of 64 bits, which are hashed to one
+_FACTORS = np.frombuffer(os.urandom(8 * _WORDS), np.int64) | 1
 
 
 class ScoreCache:
@@ -41,8 +41,8 @@ class ScoreCache:
 def picture_key(picture: Any, prompt: str | None) -> Hashable:
     """What finds a picture's score: its pixels and its prompt. None for pictures that are not tensors.
 
-    The factors of its hash are new in every process. It takes half of the time of Python's own, which takes a third of
-    that of a cryptographic one.
+    The factors of its hash are new in every process. It takes less than half of the time of Python's own, which takes a
+    third of that of a cryptographic one.
     """
     if not isinstance(picture, Tensor):
         return None
@@ -56,5 +56,5 @@ def _hashed(data: Tensor) -> int:
     if data.storage_offset() % 8:  # words begin at their own multiples
         whole = 0
     words = data[:whole].view(torch.int64).view(-1, _WORDS)
-    sums = [(rows * _FACTORS).sum(1).numpy().tobytes() for rows in words.split(_ROWS)] if whole else []
-    return hash((*sums, data[whole:].numpy().tobytes()))
+    sums = words.numpy() @ _FACTORS  # numpy multiplies integers in one pass, torch in two
+    return hash((sums.tobytes(), data[whole:].numpy().tobytes()))

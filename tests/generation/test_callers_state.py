@@ -53,8 +53,11 @@ class Watching:
 
 
 @in_every_state
-@pytest.mark.parametrize("batch_size", [None, 2], ids=["one batch", "batches in threads"])
-@pytest.mark.parametrize("strategy", ["batch", "sequential"])
+@pytest.mark.parametrize(
+    ("strategy", "batch_size"),
+    [("batch", None), ("batch", 2), ("sequential", None)],
+    ids=["one batch", "batches in threads", "one after the other"],
+)
 def test_best_of_n_scores_as_the_scorer_was_loaded(
     pipe: Any, state: Callable[[], AbstractContextManager[Any]], batch_size: int | None, strategy: str
 ) -> None:

@@ -268,6 +268,59 @@ def test_a_target_that_the_scorer_has_not_is_refused(load: Callable[..., Any]) -
         load(target="authenticity")
 
 
+def test_percentiles_of_ones_own_pictures(
+    node: Any, load: Callable[..., Any], pack_module: Callable[[str], Any], models: Path, tiny_models: ModuleType
+) -> None:
+    write = pack_module("ma_agiqa_core.scorers.scaled_scorer").write_percentiles
+    core = pack_module("ma_agiqa_core").load_scorer("lite", device="cpu")
+    write(core, [0.0, 1.0, 2.0, 4.0], models / "mine.json")
+    tiny_models.write_clip(models / "tiny-clip")  # has a config.json and other ones, which are none
+    assert options_of(node, "percentiles") == ["none", "mine.json"]
+    scorer = load(percentiles="mine.json")
+    assert scorer.info.percentile(1.5) == pytest.approx(50, abs=1e-4)
+    assert load().info.percentile(1.5) != pytest.approx(50, abs=1)
+    assert load(percentiles="mine.json") is scorer
+    seen = node.fingerprint_inputs(model="lite", percentiles="mine.json")
+    assert seen != node.fingerprint_inputs(model="lite")
+    write(core, [1.0, 2.0], models / "mine.json")
+    os.utime(models / "mine.json", ns=(1, 1))
+    assert node.fingerprint_inputs(model="lite", percentiles="mine.json") != seen
+    assert load(percentiles="mine.json").info.percentile(1.25) == pytest.approx(25, abs=1e-4)
+
+
+def test_percentiles_give_a_scale_to_a_scorer_that_has_none(
+    load: Callable[..., Any],
+    pack_module: Callable[[str], Any],
+    models: Path,
+    tiny_models: ModuleType,
+    pictures: list[torch.Tensor],
+) -> None:
+    tiny_models.write_clip(models / "tiny-clip")
+    plain = load("tiny-clip")
+    pack_module("ma_agiqa_core.scorers.scaled_scorer").write_percentiles(plain, [0.0, 100.0], models / "mine.json")
+    scores_of = pack_module("nodes.sockets.scores").scores_of
+    before, scored = (
+        scores_of(plain, pictures, "a"),
+        scores_of(load("tiny-clip", percentiles="mine.json"), pictures, "a"),
+    )
+    assert scored == pytest.approx(before, abs=1e-5)
+    assert [score.percentile for score in before] == [None] * 3
+    assert [score.percentile for score in scored] == pytest.approx(scored, abs=0.01)
+
+
+def test_percentiles_that_do_not_fit_are_told(
+    load: Callable[..., Any], pack_module: Callable[[str], Any], models: Path, managed: Callable[..., Any]
+) -> None:
+    pack_module("ma_agiqa_core.scorers.scaled_scorer").write_percentiles(managed(), [0.0, 1.0], models / "other.json")
+    with pytest.raises(ValueError, match=r"^Expected percentiles of lite@.*, got those of scorer 'mean'"):
+        load(percentiles="other.json")
+    (models / "notes.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"^Expected percentiles in '.*notes\.json', got .*`ma-agiqa percentiles`"):
+        load(percentiles="notes.json")
+    with pytest.raises(FileNotFoundError, match=r"^Expected 'gone\.json' in .*, got nothing there"):
+        load(percentiles="gone.json")
+
+
 @pytest.fixture
 def two_cards(comfy_modules: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from comfy import model_management

@@ -1,6 +1,7 @@
 """Image Quality Gate."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -102,16 +103,42 @@ def test_latents_masks_scores_and_counts_go_with_their_pictures(outputs, batch, 
     assert (out["passed_count"], out["failed_count"]) == (3, 2)
 
 
+class Video:
+    """What VIDEO links carry: the first frame stands for it."""
+
+    def __init__(self, frames: torch.Tensor) -> None:
+        self._frames = frames
+
+    def get_components(self) -> Any:
+        return SimpleNamespace(images=self._frames)
+
+
+def test_videos_go_the_way_of_their_first_frame(outputs, batch, managed):
+    first = [Video(torch.stack([picture, 1 - picture])) for picture in batch]
+    out = outputs(images=first, scorer=managed(), min_score=0.5, anything=first)
+    assert out["passed_anything"] == [first[0], first[3], first[4]]
+    assert out["failed_anything"] == [first[1], first[2]]
+    assert (greys(out["passed_images"]), greys(out["failed_images"])) == ([0.7, 0.9, 0.5], [0.3, 0.1])
+
+
+def test_the_gate_takes_images_and_videos(pack_module):
+    (images,) = [
+        given for given in pack_module("nodes.quality_gate").QualityGate.GET_SCHEMA().inputs if given.id == "images"
+    ]
+    assert images.get_io_type() == "IMAGE,VIDEO"
+
+
 def test_an_empty_side_blocks_all_but_its_count(outputs, batch, managed):
     latent = {"samples": torch.zeros(5, 4, 3, 4)}
-    out = outputs(images=batch, scorer=managed(), min_score=1.0, latent=latent, mask=torch.zeros(5, 24, 32))
-    assert all(is_blocked(out[f"passed_{what}"]) for what in ("images", "latent", "mask", "scores"))
+    given = {"latent": latent, "mask": torch.zeros(5, 24, 32), "anything": list("abcde")}
+    out = outputs(images=batch, scorer=managed(), min_score=1.0, **given)
+    assert all(is_blocked(out[f"passed_{what}"]) for what in ("images", "latent", "mask", "scores", "anything"))
     assert (out["passed_count"], out["failed_count"]) == (0, 5)
 
 
 def test_an_output_without_its_input_says_so(outputs, batch, managed):
     out = outputs(images=batch, scorer=managed(), min_score=0.5)
-    for name in ("latent", "mask"):
+    for name in ("latent", "mask", "anything"):
         for side in ("passed", "failed"):
             said = out[f"{side}_{name}"].message
             assert said == f"nothing is connected to the input '{name}' of Image Quality Gate. Connect it."

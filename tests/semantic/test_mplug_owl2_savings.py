@@ -264,6 +264,7 @@ def test_accelerate_may_hold_the_weights(owl: MplugOwl2, how: str, tmp_path: Pat
     assert_same(owl.features(random_pictures(2), DIFFERENT), expected)
 
 
+@pytest.mark.long
 def test_a_picture_costs_a_third_of_the_plain_flow_at_true_size(plain: ModuleType) -> None:
     vision = {"num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14, "layer_norm_eps": 1e-6}
     abstractor = {"num_hidden_layers": 6, "num_attention_heads": 16, "hidden_size": 1024, "layer_norm_eps": 1e-6}

@@ -41,7 +41,7 @@ _FIT = """([types, margin, square, inset]) => {
   const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]));
   const right = Math.max(...boxes.map((b) => b[0] + b[2])), bottom = Math.max(...boxes.map((b) => b[1] + b[3]));
   const area = window.app.canvas.canvas.getBoundingClientRect(), ds = window.app.canvas.ds;
-  const [x, y] = inset ?? [72, 96], place = {x, y, width: area.width - 2 * x, height: area.height - 2 * y};
+  const [x, y] = inset ?? [110, 130], place = {x, y, width: area.width - 2 * x, height: area.height - 2 * y};
   ds.scale = Math.min(1, place.width / (right - left), place.height / (bottom - top));
   ds.offset[0] = place.x / ds.scale - left;
   ds.offset[1] = place.y / ds.scale - top;
@@ -136,7 +136,8 @@ class FrontEnd:
     def picture(self, path: Path, *node_types: str, margin: int = 24, square: bool = False) -> None:
         """Takes a picture of these nodes, or of the whole workflow."""
         self.page.evaluate("() => window.app.canvas.deselectAll?.()")
-        box = self.page.evaluate(_FIT, [list(node_types), margin, square, None])
+        box = self.page.evaluate(_FIT, [list(node_types), margin, square, None])  # clear of the bars over the canvas
+        self.page.get_by_text("Job completed").wait_for(state="hidden")
         size = self.page.viewport_size
         self.page.mouse.move(size["width"] / 2, size["height"] - 5)
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")

@@ -23,6 +23,8 @@ from ma_agiqa_core.training.distillation.ridge import fit_ridge, matching_curve,
 
 COUNT, FEW = 110, 60
 
+pytestmark = pytest.mark.usefixtures("small_crops")
+
 
 def brightness(images: list[Any], _: object = None) -> list[float]:
     return [np.asarray(image).mean() / 51 for image in images]
@@ -288,7 +290,11 @@ def plain(pictures: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Dis
 
 @pytest.mark.parametrize(
     "state",
-    [lambda: torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode, lambda: torch.device("meta")],
+    [
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+        pytest.param(torch.inference_mode, marks=pytest.mark.long),
+        pytest.param(lambda: torch.device("meta"), marks=pytest.mark.long),
+    ],
     ids=["autocast", "inference mode", "default device meta"],
 )
 def test_a_student_learns_the_same_whatever_the_caller_has_set(

@@ -155,8 +155,9 @@ def test_mistakes(folder, tmp_path):
         load_early_scorer(tmp_path / "no.safetensors")
 
 
-def test_the_command(folder, tmp_path, capsys):
-    out = tmp_path / "early.safetensors"
+def test_the_command(tmp_path, capsys):
+    folder, out = tmp_path / "kept", tmp_path / "early.safetensors"
+    keep(folder, 10, is_telling=True, n=4)
     assert cli.run(["distill", "--previews", str(folder), "--out", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["judge"] == "right@1"
     assert out.is_file()

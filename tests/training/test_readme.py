@@ -99,15 +99,40 @@ def place(tmp_path_factory: pytest.TempPathFactory, owl_folder: Path) -> Iterato
     torch.set_num_threads(before)
 
 
+def test_every_command_is_understood(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    for line in commands():
+        name, *words = shlex.split(line)[1:]
+        cli.cli.commands[name].make_context(name, words)  # raises where an option or a value is not known
+
+
+def test_the_commands_for_labels_of_ones_own_run(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [line for line in commands() if " renders" in line]
+    assert [line.split()[1] for line in lines] == ["train", "train", *["evaluate"] * 3, "distill", "rank"]
+    run_all(lines, place, monkeypatch, capsys)
+
+
+@pytest.mark.long
 def test_every_command_runs_as_it_stands(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    lines = commands()
+    assert sum(" train " in line for line in lines) == 12
+    run_all(lines, place, monkeypatch, capsys)
+    metrics = json.loads((place / "runs/agiqa-3k/metrics.json").read_text())
+    assert metrics["test"]["n"] == 6
+    assert (place / "agiqa-3k.png").is_file()
+    assert not list((place / "runs").rglob("vectors")), "all of them took the cache"
+
+
+def run_all(lines: list[str], place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a tiny network; training takes one epoch and draws no curves."""
     monkeypatch.chdir(place)
     small = dataclasses.replace(settings.PRESETS["tiny"], model=SMALL, features=None)
     monkeypatch.setitem(settings.PRESETS, "tiny", small)
     monkeypatch.setattr(loop, "plot_curves", lambda history, best_epoch, path: None)
-    lines = commands()
-    assert sum(" train " in line for line in lines) == 12
     for line in lines:
         words = shlex.split(line)[1:]
         if words[0] == "convert":  # the published weights are not here: the fixture wrote a small checkpoint
@@ -119,10 +144,6 @@ def test_every_command_runs_as_it_stands(
         code = cli.run([*words, "--device", "cpu"])
         output = capsys.readouterr()
         assert code == 0, f"{line}\n{output.out}\n{output.err}"
-    metrics = json.loads((place / "runs/agiqa-3k/metrics.json").read_text())
-    assert metrics["test"]["n"] == 6
-    assert (place / "agiqa-3k.png").is_file()
-    assert not list((place / "runs").rglob("vectors")), "all of them took the cache"
 
 
 def test_published_figures_are_those_of_the_reference() -> None:

@@ -265,7 +265,7 @@ def test_constant_training_labels_are_refused(run_training: Run, made_up: Labell
 
 # ---------------------------------------------------------------------------------------------- interrupted runs
 @needs_fork
-@pytest.mark.parametrize("step", [1, 11])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.long), 11])
 def test_killed_between_steps_it_goes_on_to_the_same_weights(
     step: int, signal_of: Callable[..., int], run_training: Run, whole: Path, tmp_path: Path
 ) -> None:
@@ -278,7 +278,14 @@ def test_killed_between_steps_it_goes_on_to_the_same_weights(
 
 
 @needs_fork
-@pytest.mark.parametrize(("moment", "call"), [("half written", 3), ("before the move", 3), ("after the move", 1)])
+@pytest.mark.parametrize(
+    ("moment", "call"),
+    [
+        ("half written", 3),
+        pytest.param("before the move", 3, marks=pytest.mark.long),
+        pytest.param("after the move", 1, marks=pytest.mark.long),
+    ],
+)
 def test_killed_while_a_state_is_written_it_goes_on_to_the_same_weights(
     moment: str, call: int, signal_of: Callable[..., int], run_training: Run, whole: Path, tmp_path: Path
 ) -> None:
@@ -496,8 +503,8 @@ def test_memory_is_flat_over_epochs(run_training: Run, tmp_path: Path) -> None:
     [
         lambda: torch.autocast("cpu", dtype=torch.bfloat16),
         torch.inference_mode,
-        torch.no_grad,
-        lambda: torch.device("meta"),
+        pytest.param(torch.no_grad, marks=pytest.mark.long),
+        pytest.param(lambda: torch.device("meta"), marks=pytest.mark.long),
     ],
     ids=["autocast", "inference mode", "no grad", "default device meta"],
 )

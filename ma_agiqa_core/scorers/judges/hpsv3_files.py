@@ -13,7 +13,7 @@ from torch import nn
 
 from ...errors import MaAgiqaError, MissingFileError, first_line
 from ...model_files.hub import hub_file
-from ...model_files.transformers_folder import TOKENIZER_FILES, fingerprint, read_json
+from ...model_files.transformers_folder import TOKENIZER_FILES, fingerprint, model_type, read_json
 from ...semantic.chat_model_files import load_config, load_processor, not_in_language_model
 from ...semantic.placement import check_fits, device_of, dispatch, plan_device_map
 from ...semantic.quantization import quantize_linears
@@ -137,9 +137,9 @@ def read_network(
     rows, sizes = _embedding_rows(folder)
     check_processor_files(base)
     config, processor = load_config(base), load_processor(base)
-    if config.model_type != "qwen2_vl":
+    if (kind := model_type(config)) != "qwen2_vl":
         raise MaAgiqaError(
-            f"Expected the config.json of {BASE} (model_type 'qwen2_vl') in {str(base)!r}, got {config.model_type!r}. "
+            f"Expected the config.json of {BASE} (model_type 'qwen2_vl') in {str(base)!r}, got {kind!r}. "
             f"Copy it beside {FILE}."
         )
     reward = _add_reward_token(processor.tokenizer, rows, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
@@ -133,7 +134,7 @@ class LiteScorer(PictureScorer):
         return BYTES_PER_PIXEL * max(min(sum(sizes), PIXELS_AT_ONCE_ELSEWHERE), *sizes, 0)
 
     def _check_precision(self) -> None:
-        for name, tensor in self.network.state_dict().items():
+        for name, tensor in chain(self.network.named_parameters(), self.network.named_buffers()):
             if tensor.is_floating_point() and tensor.dtype != torch.float32:
                 raise MaAgiqaError(
                     f"Expected {self._info.name!r} in float32, the only precision that it computes in, got "

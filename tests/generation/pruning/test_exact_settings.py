@@ -208,18 +208,26 @@ def test_an_error_in_the_loop_leaves_the_pipeline_usable(
         assert_same(again, unpruned(name), [1, 2])
 
 
-@pytest.mark.parametrize("name", ["sd", "flux"])
+@pytest.mark.parametrize(
+    ("name", "in_place"),
+    [
+        ("flux", False),
+        ("flux", True),
+        pytest.param("sd", False, marks=pytest.mark.long),
+        pytest.param("sd", True, marks=pytest.mark.long),
+    ],
+)
 def test_compiled_denoiser(
-    tiny_pipelines: ModuleType, run_pruned: Call, unpruned: Call, assert_same: Same, name: str
+    tiny_pipelines: ModuleType, run_pruned: Call, unpruned: Call, assert_same: Same, name: str, in_place: bool
 ) -> None:
     """Both ways to compile; the hook stays outside of the graph."""
     part = "unet" if name == "sd" else "transformer"
     pipe = fresh(tiny_pipelines, name)
-    setattr(pipe, part, torch.compile(getattr(pipe, part), backend="eager"))
+    if in_place:
+        getattr(pipe, part).compile(backend="eager")
+    else:
+        setattr(pipe, part, torch.compile(getattr(pipe, part), backend="eager"))
     arguments = tiny_pipelines.FAMILIES[name].arguments
-    assert_same(run_pruned(pipe, arguments(4), {2: [3]}), unpruned(name), [3])
-    pipe = fresh(tiny_pipelines, name)
-    getattr(pipe, part).compile(backend="eager")
     assert_same(run_pruned(pipe, arguments(4), {2: [3]}), unpruned(name), [3])
 
 

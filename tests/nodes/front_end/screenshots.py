@@ -22,6 +22,8 @@ EXAMPLES = ROOT / "example_workflows"
 VIEWPORT = {"width": 1800, "height": 1200}
 THUMBNAIL = 512  # pixels; the template browser shows them in a square half as large
 COLOURS = 256
+PANEL = 720  # where the help panel begins
+VISION_CLIP = "qwen3vl_4b_fp8_scaled.safetensors"
 
 _BUILD = """([nodes, links]) => {
   const graph = window.app.graph, made = {};
@@ -30,8 +32,9 @@ _BUILD = """([nodes, links]) => {
   for (const [name, [type, pos, size, values]] of Object.entries(nodes)) {
     const node = made[name] = window.LiteGraph.createNode(type);
     node.pos = pos;
-    for (const [widget, value] of Object.entries(values)) node.widgets.find((w) => w.name === widget).value = value;
-    graph.add(node);
+    const given = {...Object.fromEntries((node.widgets ?? []).map((w) => [w.name, w.value])), ...values};
+    graph.add(node);  // newer front ends keep values by the number it gets here, and still have those of the last scene
+    for (const [widget, value] of Object.entries(given)) node.widgets.find((w) => w.name === widget).value = value;
     if (size) node.setSize(size);
   }
   for (const [from, output, to, input] of links)
@@ -54,6 +57,9 @@ def main(*wanted: str) -> None:
         base = Path(folder)
         write_tiny_checkpoint(base / "models" / "checkpoints" / "sd_xl_base_1.0.safetensors")
         write_clip(base / "models" / "ma_agiqa" / "clip-vit-base-patch32")
+        text_encoders = base / "models" / "text_encoders"
+        text_encoders.mkdir(parents=True)
+        (text_encoders / VISION_CLIP).touch()  # is only listed
         checkout = Path(os.environ["COMFYUI_PATH"])
         with comfyui_server(checkout, base, install) as server, browser() as chromium:
             server.post("/settings", **QUIET)
@@ -91,13 +97,13 @@ def scene(front_end: Any, path: Path, nodes: Nodes, links: Links, shown: list[st
 
 
 def load_scorer(front_end: Any, path: Path) -> None:
-    scene(front_end, path, {"a": ("MaAgiqaLoadScorer", (40, 40), (330, 170), {})}, [], ["MaAgiqaLoadScorer"], run=False)
+    scene(front_end, path, {"a": ("MaAgiqaLoadScorer", (40, 40), (330, 210), {})}, [], ["MaAgiqaLoadScorer"], run=False)
 
 
 def ensemble_scorer(front_end: Any, path: Path) -> None:
     nodes: Nodes = {
-        "quality": ("MaAgiqaLoadScorer", (40, 40), (300, 170), {}),
-        "prompt": ("MaAgiqaLoadScorer", (40, 260), (300, 170), {"model": "clip-vit-base-patch32"}),
+        "quality": ("MaAgiqaLoadScorer", (40, 40), (300, 210), {}),
+        "prompt": ("MaAgiqaLoadScorer", (40, 300), (300, 210), {"model": "clip-vit-base-patch32"}),
         "both": ("MaAgiqaEnsembleScorer", (400, 40), (300, 250), {"combine": "rank"}),
     }
     links: Links = [("quality", 0, "both", "scorer_1"), ("prompt", 0, "both", "scorer_2")]
@@ -148,11 +154,11 @@ def best_of_n_sampler(front_end: Any, path: Path) -> None:
         "sampler": (
             "MaAgiqaBestOfNSampler",
             (500, 40),
-            (380, 560),
+            (330, 560),
             {"seed": 7, "steps": 20, "cfg": 6, "keep": 2, "control_after_generate": "fixed"},
         ),
-        "shown": ("PreviewImage", (940, 40), (420, 260), {}),
-        "log": ("PreviewAny", (940, 350), (420, 250), {}),
+        "shown": ("PreviewImage", (890, 40), (330, 260), {}),
+        "log": ("PreviewAny", (890, 360), (330, 380), {}),
     }
     links: Links = [
         ("model", 0, "sampler", "model"),
@@ -207,8 +213,8 @@ def best_of_n_custom(front_end: Any, path: Path) -> None:
 
 def clip_judge(front_end: Any, path: Path) -> None:
     nodes: Nodes = {
-        "clip": ("CLIPLoader", (40, 40), (300, 130), {}),
-        "judge": ("MaAgiqaClipJudge", (400, 40), (320, 160), {}),
+        "clip": ("CLIPLoader", (40, 40), (320, 130), {"clip_name": VISION_CLIP, "type": "krea2"}),
+        "judge": ("MaAgiqaClipJudge", (420, 40), (320, 160), {}),
     }
     links: Links = [("clip", 0, "judge", "clip")]
     scene(front_end, path, nodes, links, ["CLIPLoader", "MaAgiqaClipJudge"], run=False)
@@ -289,12 +295,14 @@ def help_panel(front_end: Any, path: Path) -> None:
     panel = front_end.open_help("MaAgiqaScoreImages")
     picture = panel.locator("img").element_handle()
     front_end.page.wait_for_function("(image) => image.naturalWidth > 0", arg=picture)
-    edge = front_end.page.locator(".p-splitter-gutter").first.bounding_box()
+    edge = front_end.page.locator(".p-splitter-gutter:visible").last.bounding_box()  # the panel is on the right
     front_end.page.mouse.move(edge["x"] + edge["width"] / 2, 500)
     front_end.page.mouse.down()
-    front_end.page.mouse.move(560, 500, steps=5)
+    front_end.page.mouse.move(PANEL, 500, steps=5)
     front_end.page.mouse.up()
-    front_end.page.evaluate("() => { const ds = window.app.canvas.ds; ds.offset[0] = 260; ds.offset[1] = 150; }")
+    front_end.page.evaluate(
+        "() => { const ds = window.app.canvas.ds; ds.scale = 0.9; ds.offset[0] = -230; ds.offset[1] = 150; }"
+    )
     front_end.page.evaluate("() => window.app.canvas.setDirty(true, true)")
     front_end.page.wait_for_timeout(1500)
     front_end.page.screenshot(path=path)

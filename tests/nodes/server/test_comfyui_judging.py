@@ -97,7 +97,7 @@ def test_the_gate_by_a_percentile_with_latents_scores_and_counts(comfyui: Any) -
     assert all(path.name[1].isdigit() for path in run.picture_files("save"))
 
 
-def test_of_videos_the_first_frames_are_scored_and_the_best_video_comes_out(comfyui: Any) -> None:
+def test_of_videos_the_first_frames_are_scored_and_whole_videos_come_out(comfyui: Any) -> None:
     nodes = {
         "pictures": node("TestPictures", kind="mixed", count=COUNT, side=64),
         "videos": node("CreateVideo", images=["pictures", 0], fps=8.0),
@@ -115,10 +115,24 @@ def test_of_videos_the_first_frames_are_scored_and_the_best_video_comes_out(comf
         "indexes": shown("best", 4),
         "parts": node("GetVideoComponents", video=["best", 11]),
         "frames": saved("parts", 0),
+        "gate": node(
+            "MaAgiqaQualityGate",
+            images=["videos", 0],
+            scorer=["lite", 0],
+            anything=["videos", 0],
+            min_score=50.0,
+            min_score_as="percentile in this run",
+        ),
     }
+    for side, output in (("passed", 10), ("failed", 11)):
+        nodes[f"{side} parts"] = node("GetVideoComponents", video=["gate", output])
+        nodes[side] = saved(f"{side} parts", 0)
     run = comfyui.run(BASE | nodes)
     assert run.ending == "execution_success"
     assert len(run.outputs["score"]["images"]) == 1
+    sides = [[picture.width for picture in run.pictures(side)] for side in ("passed", "failed")]
+    assert [len(widths) for widths in sides] == [2, 2]
+    assert sorted([*sides[0], *sides[1]]) == [64, 72, 80, 88]
     assert run.text("indexes") == "3,1"
     assert [picture.size for picture in run.pictures("frames")] == [(88, 88), (72, 72)]
 

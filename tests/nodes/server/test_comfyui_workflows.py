@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 
 from ma_agiqa_core import load_scorer
 
+WIDEST = 2000  # in a window of 1600 pixels ComfyUI opens wider ones so small that it leaves out all their texts
 WORKFLOWS = sorted(Path(__file__).parents[3].joinpath("example_workflows").glob("*.json"))
 NEEDS_COMFYUI = pytest.mark.skipif("COMFYUI_PATH" not in os.environ, reason="COMFYUI_PATH names no checkout of ComfyUI")
 SMALLER = {
@@ -88,6 +89,8 @@ def test_workflows_explain_themselves_and_fit_on_the_canvas(name: str) -> None:
         for other_left, other_top, other_right, other_bottom in boxes[:i]:
             apart = right <= other_left or other_right <= left or bottom <= other_top - 30 or other_bottom <= top - 30
             assert apart, f"{workflow['nodes'][i]['type']} lies on another node"
+    sides = [(group["bounding"][0], group["bounding"][0] + group["bounding"][2]) for group in workflow["groups"]]
+    assert max(right for _, right in sides) - min(left for left, _ in sides) <= WIDEST
 
 
 @NEEDS_COMFYUI

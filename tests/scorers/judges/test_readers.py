@@ -17,6 +17,7 @@ import transformers
 from safetensors import safe_open
 
 from ma_agiqa_core import load_scorer
+from ma_agiqa_core.model_files.transformers_folder import model_type
 from ma_agiqa_core.scorers.judges.qwen_reader import QwenReader
 from ma_agiqa_core.scorers.judges.vqascore import VqaScorer, pillow_first
 
@@ -53,7 +54,7 @@ def plain_score(folder: Path, picture: np.ndarray, question: str) -> float:
     """The probability of "Yes" by the model as transformers has it."""
     model, processor = as_published(folder)
     image = PIL.Image.fromarray(picture)
-    if model.config.model_type in ("qwen2_vl", "qwen2_5_vl"):
+    if model_type(model.config) in ("qwen2_vl", "qwen2_5_vl"):
         image = pillow_first(processor)(image)
     content = [{"type": "image", "image": image}, {"type": "text", "text": question}]
     inputs = processor.apply_chat_template(
