@@ -112,7 +112,7 @@ def test_killed_at_random_moments_and_resumed_nothing_is_lost_twice_or_half(
 
 
 @needs_fork
-@pytest.mark.parametrize("name", ["scores.csv", "scores.jsonl", "scores.parquet"])
+@pytest.mark.parametrize("name", ["scores.csv", pytest.param("scores.jsonl", marks=pytest.mark.long), "scores.parquet"])
 def test_interrupt_ends_at_once_and_keeps_what_was_written(
     tmp_path: Path, make_picture: MakePicture, name: str
 ) -> None:
@@ -164,7 +164,9 @@ def test_any_terminal_encoding(tmp_path: Path, make_picture: MakePicture, encodi
 
 
 @needs_fork
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed", [">&-", *(pytest.param(one, marks=pytest.mark.long) for one in ("2>&-", ">&- 2>&-")), "<&- >&- 2>&-"]
+)
 def test_closed_streams(tmp_path: Path, make_picture: MakePicture, closed: str) -> None:
     make_picture(tmp_path / "a.png", 100)
     command = f'exec "$@" {closed}'

@@ -102,7 +102,10 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path, make_picture: MakePictu
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
-@pytest.mark.parametrize(("first", "out"), [(ASCII, "scores.csv"), ({"PYTHONUTF8": "1"}, "scores.jsonl")])
+@pytest.mark.parametrize(
+    ("first", "out"),
+    [(ASCII, "scores.csv"), pytest.param({"PYTHONUTF8": "1"}, "scores.jsonl", marks=pytest.mark.long)],
+)
 def test_records_are_resumed_in_another_locale(
     tmp_path: Path, make_picture: MakePicture, first: dict[str, str], out: str
 ) -> None:

@@ -65,7 +65,7 @@ def test_scores_are_plain_numbers(scorer: Scorer, pictures: list[np.ndarray]) ->
     assert len(set(scores.tolist())) > 1  # or the tests below could not fail
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 64])
+@pytest.mark.parametrize("batch_size", [1, 2])
 def test_neither_batch_nor_order_shows(scorer: Scorer, pictures: list[np.ndarray], batch_size: int) -> None:
     expected = scorer.score(pictures, TEXTS)
     assert_close(scorer.score(pictures, TEXTS, batch_size), expected)
@@ -222,7 +222,9 @@ def test_the_callers_settings_of_torch_change_nothing(
     assert torch.equal(scores, expected)
 
 
-@pytest.mark.parametrize("used", [False, True], ids=["before its first picture", "afterwards"])
+@pytest.mark.parametrize(
+    "used", [pytest.param(False, marks=pytest.mark.long), True], ids=["before its first picture", "afterwards"]
+)
 @pytest.mark.parametrize("name", MAKERS)
 def test_copies_score_the_same_and_share_nothing(
     name: str, used: bool, small: Small, pictures: list[np.ndarray]

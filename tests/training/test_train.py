@@ -502,7 +502,7 @@ def test_memory_is_flat_over_epochs(run_training: Run, tmp_path: Path) -> None:
     "state",
     [
         lambda: torch.autocast("cpu", dtype=torch.bfloat16),
-        torch.inference_mode,
+        pytest.param(torch.inference_mode, marks=pytest.mark.long),
         pytest.param(torch.no_grad, marks=pytest.mark.long),
         pytest.param(lambda: torch.device("meta"), marks=pytest.mark.long),
     ],
