@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -114,8 +115,11 @@ def test_a_run_is_refused_without_resume_and_goes_on_with_it(
 def test_two_processes_score_every_picture_once(made_up_table: Path, tmp_path: Path) -> None:
     """Through accelerate's own launcher (gloo): what was predicted in shares is what the model predicts."""
     out = tmp_path / "run"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])  # accelerate 1.0 hangs where it is to find one itself
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", port]
     train = ["-m", "ma_agiqa_core.cli", "train", *map(str, labels(made_up_table)), "--preset", "tiny"]
     train += ["--epochs", "1", "--out", str(out), "--batch-size", "5"]  # no multiple of two
     package = str(Path(ma_agiqa_core.__file__).parents[1])
