@@ -34,6 +34,7 @@ def labels(table: Path) -> list[object]:
     return ["--labels", table, "--images", table.with_name("pictures"), "--score-column", "mos", "--device", "cpu"]
 
 
+@pytest.mark.long
 def test_the_tiny_preset_learns_a_made_up_set(command: RunCommand, tmp_path: Path) -> None:
     table = made_up_set.write(tmp_path / "set", 200)
 

@@ -246,6 +246,7 @@ def test_foreign_markup_runs_nothing(browser, tmp_path):
         assert page.title() == "</title>" + name
 
 
+@pytest.mark.long
 def test_two_thousand_pictures_filter_and_sort_in_time(browser, tmp_path):
     Image.new("RGB", (64, 48), "teal").save(tmp_path / "a.png")
     records = [record(tmp_path / "a.png", i / 20, 64, 48) for i in range(2000)]
