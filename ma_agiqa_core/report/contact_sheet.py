@@ -6,7 +6,7 @@ Drawn with Pillow and its own font alone, so that it looks the same everywhere.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from statistics import mean
 from typing import Any
 
@@ -273,7 +273,7 @@ class _Cell:
         percentage = "" if share is None else f"better than {share} %"
         return (score, ", ".join(filter(None, (numbered, percentage, self.note))))
 
-    @property
+    @cached_property
     def width(self) -> int:
         large, small = _font(self.font_size), _font(self.font_size - 2)
         text = max(large.getlength(self.lines[0]), small.getlength(self.lines[1]))
@@ -325,5 +325,6 @@ def _draw(rows: list[list[_Cell]], note: str) -> PIL.Image.Image:
     return sheet
 
 
+@cache
 def _font(size: int) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
     return PIL.ImageFont.load_default(size)
