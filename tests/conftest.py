@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
-import PIL.Image
-import pytest
+# Workers share the cores: torch and numpy in each of them, and in what it starts, would otherwise take all of them.
+# They read this when they are imported.
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
+import numpy as np  # noqa: E402
+import PIL.Image  # noqa: E402
+import pytest  # noqa: E402
 
 pytest_plugins = ["generation_fixtures", "picks_fixtures", "semantic_fixtures", "training_fixtures"]  # in tests/support
 
 LoadModule = Callable[[Path], ModuleType]
-
-# Workers share the cores: torch in each of them and in what it starts would otherwise take all of them.
-workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 # A shell starts background jobs with Ctrl-C ignored, and children inherit that: the tests of Ctrl-C need it back.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
