@@ -9,9 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 # Workers share the cores: torch and numpy in each of them, and in what it starts, would otherwise take all of them.
-# They read this when they are imported.
-workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+# They read this when they are imported. The process that starts the workers sets nothing, for they inherit it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
 import numpy as np  # noqa: E402
 import PIL.Image  # noqa: E402
