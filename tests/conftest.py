@@ -14,9 +14,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
-import numpy as np  # noqa: E402
-import PIL.Image  # noqa: E402
-import pytest  # noqa: E402
+import numpy as np
+import PIL.Image
+import pytest
 
 pytest_plugins = ["generation_fixtures", "picks_fixtures", "semantic_fixtures", "training_fixtures"]  # in tests/support
 
