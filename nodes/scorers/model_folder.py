@@ -1,5 +1,6 @@
 """The folder models/ma_agiqa, and what extra_model_paths.yaml adds to it under `ma_agiqa`."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,12 +31,11 @@ def register() -> None:
 
 def scorer_names() -> list[str]:
     """What Load Image Scorer offers: "lite", what is in the folders, and at the end what can be fetched."""
-    own = dict.fromkeys(name for root in _roots() for name in scorers_in(root))
-    return [LITE, *own, *published_scorers()]
+    return [LITE, *_listed(scorers_in), *published_scorers()]
 
 
 def semantic_names() -> list[str]:
-    return [FROM_CHECKPOINT, *dict.fromkeys(name for root in _roots() for name in semantic_models_in(root))]
+    return [FROM_CHECKPOINT, *_listed(semantic_models_in)]
 
 
 def scorer_file(name: str) -> str:
@@ -49,10 +49,7 @@ def scorer_file(name: str) -> str:
     if (published := published_name(name)) is not None:
         return published
     # ComfyUI 0.3.64 accepts names that are not on the list: from other machines, and paths outside the folder
-    root = next((root for root in _roots() if name in scorers_in(root)), None)
-    if root is None:
-        raise _missing(name)
-    return scorer_path(root, name)
+    return scorer_path(_root_of(name, scorers_in), name)
 
 
 def semantic_folder(name: str) -> str | None:
@@ -61,16 +58,11 @@ def semantic_folder(name: str) -> str | None:
     Raises:
         FileNotFoundError: It is no longer there.
     """
-    if name == FROM_CHECKPOINT:
-        return None
-    root = next((root for root in _roots() if name in semantic_models_in(root)), None)
-    if root is None:
-        raise _missing(name)
-    return str(root / name)
+    return None if name == FROM_CHECKPOINT else str(_root_of(name, semantic_models_in) / name)
 
 
 def percentile_names() -> list[str]:
-    return [ITS_OWN, *dict.fromkeys(name for root in _roots() for name in percentiles_in(root))]
+    return [ITS_OWN, *_listed(percentiles_in)]
 
 
 def percentiles_file(name: str) -> str | None:
@@ -79,12 +71,7 @@ def percentiles_file(name: str) -> str | None:
     Raises:
         FileNotFoundError: It is no longer there.
     """
-    if name == ITS_OWN:
-        return None
-    root = next((root for root in _roots() if name in percentiles_in(root)), None)
-    if root is None:
-        raise _missing(name)
-    return str(root / name)
+    return None if name == ITS_OWN else str(_root_of(name, percentiles_in) / name)
 
 
 def vector_cache() -> str:
@@ -111,6 +98,20 @@ def _roots() -> list[Path]:
     return [Path(root) for root in folder_paths.get_folder_paths(NAME)]
 
 
-def _missing(name: str) -> FileNotFoundError:
-    roots = " or ".join(str(root) for root in _roots())
-    return FileNotFoundError(f"Expected '{name}' in {roots}, got nothing there. Put it back, or choose another model.")
+def _listed(names_in: Callable[[Path], list[str]]) -> list[str]:
+    """What is in all the folders; what several have, once."""
+    return list(dict.fromkeys(name for root in _roots() for name in names_in(root)))
+
+
+def _root_of(name: str, names_in: Callable[[Path], list[str]]) -> Path:
+    """The first folder that lists the name.
+
+    Raises:
+        FileNotFoundError: None does.
+    """
+    roots = _roots()
+    for root in roots:
+        if name in names_in(root):
+            return root
+    where = " or ".join(map(str, roots))
+    raise FileNotFoundError(f"Expected '{name}' in {where}, got nothing there. Put it back, or choose another model.")
