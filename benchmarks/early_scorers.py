@@ -100,13 +100,12 @@ def compare(
         other, notes = others[judge_name], []
         print(f"\n{name}, judged by {judge_name}: {spread(other)}\n\n{HEAD}\n{row('judge', '', other.judged, other)}")
         for count in counts:
-            alone, beside = students(lessons[judge_name].of(np.arange(count)))
+            learnt = lessons[judge_name].of(np.arange(count))
+            alone, beside = students(learnt)
             chosen = better_of(alone, beside)
             for student in (alone, beside):
                 is_taken = student is chosen and student.is_worth_it
-                early = taught(
-                    lessons[judge_name].of(np.arange(count)), student.is_beside, judge_name, type(pipe).__name__, {}
-                )
+                early = taught(learnt, student.is_beside, judge_name, type(pipe).__name__, {})
                 who = f"{count} prompts, {'beside the judge' if student.is_beside else 'the preview alone'}"
                 outcome = f"{student.lead:+.3f} of {student.needed:.3f}{', taken' if is_taken else ''}"
                 print(row(who, outcome, predicted(early, other), other), flush=True)

@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ma_agiqa_core.atomic_write import atomic_write
+
 from .machine import machine
 from .scene_judges import WATCHER, accuracies, load_or_teach
 from .scene_network import Denoiser, PrincipalComponents
@@ -67,8 +69,8 @@ def load_or_train(cache: Path = DEFAULT_CACHE) -> Any:
     if not file.is_file():
         seconds, loss = train(pipe)
         cache.mkdir(parents=True, exist_ok=True)
-        save_file(parts.state_dict(), file.with_suffix(".unfinished"))
-        file.with_suffix(".unfinished").replace(file)
+        with atomic_write(file) as unfinished:
+            save_file(parts.state_dict(), unfinished)
         print(f"Trained in {seconds:.0f} s of one core, loss {loss:.4f}; kept in {file}.", flush=True)
     parts.load_state_dict(load_file(file))
     parts.eval()

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ma_agiqa_core import CallableScorer, Scorer, load_scorer
+from ma_agiqa_core.atomic_write import atomic_write
 
 from .scenes import COLOURS, KINDS, SIDE, SURFACES, scenes
 from .small_generator import DEFAULT_CACHE, as_tensors
@@ -68,8 +69,8 @@ def load_or_teach(seed: int, cache: Path = DEFAULT_CACHE) -> Probe:
     file = cache / f"scenes-probe-{STEPS}-{seed}.safetensors"
     if not file.is_file():
         cache.mkdir(parents=True, exist_ok=True)
-        save_file(_taught(seed).state_dict(), file.with_suffix(".unfinished"))
-        file.with_suffix(".unfinished").replace(file)
+        with atomic_write(file) as unfinished:
+            save_file(_taught(seed).state_dict(), unfinished)
     probe = Probe()
     probe.load_state_dict(load_file(file))
     return probe.eval()
