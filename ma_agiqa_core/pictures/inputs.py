@@ -151,7 +151,8 @@ def iterate_pictures(
 ) -> Iterator[Picture]:
     """Decodes in threads ahead of the consumer, in input order.
 
-    Endless iterables are fine. An iterator that is left early stops its threads without waiting for them.
+    Endless iterables are fine. An iterator that is left early stops its threads without waiting for them. A list of a
+    single picture, or of arrays and tensors alone, needs no threads: each is decoded when it is asked for.
     Of large pictures fewer are held, down to one: no more than `PIXELS_AHEAD`.
 
     Args:
